@@ -1,0 +1,192 @@
+"""Artifacts: a folder of files with hashes, published whole or not at all. Imports no torch."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from compress.errors import EnvironmentProblem, IntegrityError
+
+MANIFEST = "artifact.json"
+SPEC = "model.json"
+TOKENIZER = "tokenizer.json"
+ONNX = "model.onnx"
+TEMPORARY = ".tmp-"
+CHUNK = 1 << 20
+
+
+class FileEntry(BaseModel):
+    """One file of an artifact."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    sha256: str
+    size: int
+
+
+class Artifact(BaseModel):
+    """What a stage leaves behind; `artifact.json` in its folder is this, as JSON."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: str
+    key: str
+    """Digest of all that the content depends on: recipe section, parents, stage version."""
+    recipe_digest: str
+    parents: dict[str, str] = {}
+    """Stage name -> hash of the parent artifact."""
+    files: dict[str, FileEntry] = {}
+    metrics: dict[str, Any] = {}
+    versions: dict[str, str] = {}
+    seconds: float = 0.0
+    status: str = "done"
+    reason: str | None = None
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the content: names and hashes of the files, nothing that changes from run to run."""
+        return digest_files(self.files)
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of all files."""
+        return sum(entry.size for entry in self.files.values())
+
+
+class ModelSpec(BaseModel):
+    """How a folder with `model.onnx` or weights turns text into an answer; `model.json` is this, as JSON."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    task: str
+    """Kind of task: classification or pairs."""
+    labels: tuple[str, ...]
+    """Label of each logit."""
+    positive: str | None = None
+    """For pairs with two labels: the label that counts as a match."""
+    threshold: float | None = None
+    """For pairs with two labels: least probability of the positive label that answers it, chosen on validation."""
+    max_length: int
+    """Tokens at the most, special tokens included."""
+    inputs: tuple[str, ...]
+    """Names of the model's inputs, among input_ids, attention_mask, token_type_ids; each int64 [batch, sequence]."""
+    pad_id: int = 0
+    """Token that fills short rows."""
+    separator: str = ""
+    """Put between the texts of a pair where the tokenizer has no separator token of its own."""
+    student: dict[str, Any] | None = None
+    """For a student: the section of the recipe that it was built from, and its sizes."""
+
+
+def digest_files(files: dict[str, FileEntry]) -> str:
+    """One SHA-256 (hex) over names and hashes of files."""
+    lines = "".join(f"{name}\0{files[name].sha256}\n" for name in sorted(files))
+    return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def sha256_file(path: Path) -> str:
+    """SHA-256 (hex) of a file."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def list_files(folder: Path) -> dict[str, FileEntry]:
+    """Every file below a folder but its manifest, by relative POSIX name."""
+    found = (p for p in sorted(folder.rglob("*")) if p.is_file() and p.relative_to(folder).as_posix() != MANIFEST)
+    return {
+        p.relative_to(folder).as_posix(): FileEntry(sha256=sha256_file(p), size=p.stat().st_size) for p in found
+    }
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write plain data as JSON, by rename."""
+    with publishing(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def read_artifact(folder: Path) -> Artifact | None:
+    """The artifact in a folder, or None where none was published.
+
+    Raises:
+        IntegrityError: the manifest is there but unreadable.
+    """
+    manifest = folder / MANIFEST
+    if not manifest.is_file():
+        return None
+    try:
+        return Artifact.model_validate_json(manifest.read_bytes())
+    except ValueError as error:
+        raise IntegrityError(f"{manifest} is not a readable artifact manifest; delete {folder} to make it anew") from error
+
+
+def verify_artifact(folder: Path, artifact: Artifact) -> None:
+    """Compare every file with its hash.
+
+    Raises:
+        IntegrityError: a file is missing or changed.
+    """
+    for name, entry in artifact.files.items():
+        path = folder / name
+        actual = sha256_file(path) if path.is_file() else "missing"
+        if actual != entry.sha256:
+            raise IntegrityError(
+                f"{path} is damaged: sha256 is {actual[:16]}, recorded was {entry.sha256[:16]}; delete {folder} to make it anew"
+            )
+
+
+@contextmanager
+def publishing(target: Path) -> Iterator[Path]:
+    """Give a temporary path beside `target`, and rename it to `target` when the block ends well.
+
+    The block makes a file or a folder there. An older `target` is replaced. On any error nothing is left behind.
+
+    Raises:
+        EnvironmentProblem: the disk is full.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f"{TEMPORARY}{target.name}-{os.getpid()}-{uuid.uuid4().hex[:8]}")
+    try:
+        yield temporary
+        if target.is_dir() and not target.is_symlink():
+            shutil.rmtree(target)
+        os.replace(temporary, target)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise EnvironmentProblem(
+                f"the disk is full: {target} could not be written ({free_bytes(target.parent):,} bytes free); "
+                "free some space and run the same command again"
+            ) from error
+        raise
+    finally:
+        remove(temporary)
+
+
+def remove(path: Path) -> None:
+    """Delete a file or a folder if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def sweep_temporaries(folder: Path) -> None:
+    """Delete what a killed process left half written in a folder; only for the holder of the folder's lock."""
+    for leftover in folder.glob(f"{TEMPORARY}*"):
+        remove(leftover)
+
+
+def free_bytes(folder: Path) -> int:
+    """Free bytes on the file system of the nearest existing parent."""
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free

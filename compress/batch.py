@@ -1,0 +1,131 @@
+"""The types that travel between data, teachers, students and training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    import torch
+
+Floats = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Rows of one split, column by column; all sequences have the same length.
+
+    labels: index into the task's labels, -1 where there is no label or training never saw it.
+    """
+
+    ids: Sequence[str]
+    texts: Sequence[str]
+    pairs: Sequence[str] | None = None
+    labels: Ints | None = None
+    groups: Sequence[str] | None = None
+    weights: Floats | None = None
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def take(self, rows: Sequence[int] | Ints) -> Examples:
+        """The given rows, in the given order."""
+        picked = [int(row) for row in rows]
+        return Examples(
+            ids=[self.ids[i] for i in picked],
+            texts=[self.texts[i] for i in picked],
+            pairs=None if self.pairs is None else [self.pairs[i] for i in picked],
+            labels=None if self.labels is None else self.labels[picked],
+            groups=None if self.groups is None else [self.groups[i] for i in picked],
+            weights=None if self.weights is None else self.weights[picked],
+        )
+
+
+@dataclass(frozen=True)
+class Splits:
+    """All data of a run.
+
+    labels: label names; position is the class index.
+    fingerprint: SHA-256 (hex) of everything in it; the data's hash in artifact keys.
+    notes: sentences that must be shown with the figures (overlap between splits, simulated data …).
+    """
+
+    train: Examples
+    validation: Examples
+    test: Examples
+    unlabeled: Examples | None
+    labels: tuple[str, ...]
+    fingerprint: str
+    notes: tuple[str, ...] = ()
+
+    @property
+    def transfer(self) -> Examples:
+        """Rows that the teacher answers for distillation: training rows, then the transfer set."""
+        if self.unlabeled is None:
+            return self.train
+        both_pairs = None
+        if self.train.pairs is not None and self.unlabeled.pairs is not None:
+            both_pairs = [*self.train.pairs, *self.unlabeled.pairs]
+        hard = self.train.labels if self.train.labels is not None else np.full(len(self.train), -1)
+        weights = None
+        if self.train.weights is not None:
+            weights = np.concatenate([self.train.weights, np.ones(len(self.unlabeled), np.float32)])
+        return Examples(
+            ids=[*self.train.ids, *self.unlabeled.ids],
+            texts=[*self.train.texts, *self.unlabeled.texts],
+            pairs=both_pairs,
+            labels=np.concatenate([hard, np.full(len(self.unlabeled), -1)]).astype(np.int64),
+            weights=weights,
+        )
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Tokenised rows of one split.
+
+    ids, type_ids: one int32 array a row, special tokens included; type_ids tell the first text (0) from the second (1).
+    """
+
+    ids: list[npt.NDArray[np.int32]]
+    type_ids: list[npt.NDArray[np.int32]]
+    pad_id: int
+    truncated: int = 0
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def lengths(self) -> Ints:
+        """Tokens of each row."""
+        return np.array([len(row) for row in self.ids], np.int64)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows on their way through a model.
+
+    rows [B]: positions in the split. inputs: name -> tensor, for text `input_ids`, `attention_mask` and
+    `token_type_ids`, each int64 [B, T]. labels int64 [B], -1 where there is none. weights float32 [B].
+    """
+
+    rows: Ints
+    inputs: dict[str, torch.Tensor]
+    labels: torch.Tensor | None = None
+    weights: torch.Tensor | None = None
+
+
+@dataclass(frozen=True)
+class TeacherOutputs:
+    """What the teacher says about rows.
+
+    logits float16 [B, C]: temperature never applied. hidden float16 [B, L, H]: mean over the tokens of each mapped layer.
+    """
+
+    logits: npt.NDArray[np.float16]
+    hidden: npt.NDArray[np.float16] | None = None
+    layers: tuple[int, ...] = field(default=())

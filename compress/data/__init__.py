@@ -1,0 +1,1 @@
+"""Files in, examples out: the only room that reads users' data."""

@@ -1,0 +1,1 @@
+"""The objectives, the schedule, and the one training loop."""

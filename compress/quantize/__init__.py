@@ -1,0 +1,1 @@
+"""Lower precision after training, one file per method."""

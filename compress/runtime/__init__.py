@@ -1,0 +1,1 @@
+"""Text in, answer out, on the device: numpy, tokenizers and onnxruntime only."""

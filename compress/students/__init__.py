@@ -1,0 +1,1 @@
+"""Student architectures, one file each, and how they start from the teacher."""

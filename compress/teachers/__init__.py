@@ -1,0 +1,1 @@
+"""A trained teacher, and the cache of what it says."""
