@@ -13,6 +13,8 @@ A message is one sentence that gives what was wrong, both values, where (file:li
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class KdcError(Exception):
     """Base of all errors that are answered with one sentence and no traceback."""
@@ -42,6 +44,7 @@ class GateError(KdcError):
     """A quality, latency or size limit was not met; the artifact is kept and marked failed."""
 
     exit_code = 5
+    summary: dict[str, Any] | None = None
 
 
 class IntegrityError(KdcError):

@@ -1,0 +1,168 @@
+"""The report's pictures, each a section drawn from the summary; "not run: …" where there is nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from compress.bench import charts
+from compress.bench.markup import colour, megabytes, milliseconds, not_run, number, section, significant, text
+from compress.bench.summary import Summary, mapping, metric_of, model_names, quality_of, rows_of, timing_of
+
+SINGLE = "single-stream"
+MODELS = ("teacher", "student", "control")
+LOSSES = {"loss": "", "soft": "7 3", "hidden": "2 3", "hard": "9 3 2 3"}
+"""Loss terms with a colour of their own, and how their lines are dashed."""
+NO_LOSS = {"stage", "epoch", "step", "metric", "learning_rate", "loss", "seconds"}
+LOG_FROM = 30
+"""Largest over least loss from which on the axis counts decades."""
+
+Epochs = list[tuple[float, dict[str, Any]]]
+
+
+def pareto(summary: Summary) -> str:
+    """Quality against p50 latency, with the frontier."""
+    metric = metric_of(summary)
+    points, levels, borrowed = [], [], False
+    for name in model_names(summary):
+        value, p50 = quality_of(summary, name), number(timing_of(summary, name).get("p50_ms"))
+        hollow = p50 is None and name == "control"
+        if hollow:
+            p50 = number(timing_of(summary, "student").get("p50_ms"))
+        if value is None:
+            continue
+        if p50:
+            points.append(charts.Point(name, p50, value, hollow))
+            borrowed = borrowed or hollow
+        else:
+            levels.append((name, value))
+    if not points:
+        why = "no model has both a quality and a single-stream latency"
+        return section("Quality against latency", not_run(why))
+    hint = "Up and to the left is better; the dotted line joins the models that none beats in both."
+    hint += " Dashed: not timed." if levels else ""
+    hint += " * not timed; the same network as the student, drawn at its latency." if borrowed else ""
+    return section("Quality against latency", charts.pareto(points, levels, metric), hint)
+
+
+def sizes(summary: Summary) -> str:
+    """Bars of size on disk and of peak memory."""
+    models = mapping(summary, "models")
+    sizes = [(name, number(models[name].get("size_bytes"))) for name in model_names(summary)]
+    rows = [(name, name, size, megabytes(size)) for name, size in sizes if size is not None]
+    peaks = [(name, number(timing_of(summary, name).get("peak_mb"))) for name, _ in sizes]
+    memory = [(name, name, peak, f"{significant(peak)} MB") for name, peak in peaks if peak is not None]
+    shown = charts.bars(rows, "size") if rows else not_run("no model has a size")
+    shown += "<h3>Peak memory of a process that answers</h3>"
+    shown += charts.bars(memory, "peak memory") if memory else not_run("no model's memory was measured")
+    return section("Size", shown)
+
+
+def latency(summary: Summary) -> str:
+    """Bars of p50, p90 and p99 in the single-stream scenario."""
+    rows = [row for row in rows_of(summary, "latency") if _scenario(row) == SINGLE]
+    if not any(number(row.get("p50_ms")) is not None for row in rows):
+        return section("Latency", not_run("no single-stream latency was measured"))
+    several = len({row.get("threads") for row in rows}) > 1
+    drawn = ""
+    for key in ("p50", "p90", "p99"):
+        values = [(row, number(row.get(f"{key}_ms"))) for row in rows]
+        given = [(who(r), _with_threads(r, several), v, milliseconds(v)) for r, v in values if v is not None]
+        drawn += f"<h3>{key}</h3>{charts.bars(given, f'{key} latency')}" if given else ""
+    return section("Latency", drawn, "One request after the other, end to end from text; shorter is better.")
+
+
+def throughput(summary: Summary) -> str:
+    """Bars of requests a second, scenario by scenario."""
+    rows = [row for row in rows_of(summary, "latency") if number(row.get("qps")) is not None]
+    if not rows:
+        return section("Throughput", not_run("no throughput was measured"))
+    several = len({row.get("threads") for row in rows}) > 1
+    drawn = ""
+    for scenario in sorted({_scenario(row) for row in rows}, reverse=True):
+        chosen = [row for row in rows if _scenario(row) == scenario]
+        given = [(who(r), _with_threads(r, several), r["qps"], f"{significant(r['qps'])} /s") for r in chosen]
+        drawn += f"<h3>{text(scenario)}</h3>{charts.bars(given, f'throughput {scenario}')}"
+    return section("Throughput", drawn, "Requests a second; longer is better. offline: full batches.")
+
+
+def who(row: dict[str, Any]) -> str:
+    """Name of the artifact in a row of the bench."""
+    return str(row.get("artifact", "unnamed"))
+
+
+def _scenario(row: dict[str, Any]) -> str:
+    return str(row.get("scenario", SINGLE))
+
+
+def _with_threads(row: dict[str, Any], several: bool) -> str:
+    return f"{who(row)}, {row.get('threads')} thr." if several else who(row)
+
+
+def curves(summary: Summary) -> str:
+    """Validation metric and loss terms over the epochs of teacher, student and control."""
+    history = {name: runs for name in MODELS if (runs := _epochs(rows_of(mapping(summary, "history"), name)))}
+    if not history:
+        return section("Training", not_run("the summary has no training history"))
+    panels = [_metric_panel(history, metric_of(summary)), *(_loss_panel(n, h) for n, h in history.items())]
+    hint = "Upright lines separate the stages, whose names stand above. Losses are means over an epoch."
+    return section("Training", f'<div class="pair">{"".join(panels)}</div>', hint)
+
+
+def _epochs(rows: Sequence[dict[str, Any]]) -> list[tuple[float, dict[str, Any]]]:
+    """History rows with their epoch counted through all stages, where each stage counts from 1 anew."""
+    placed: list[tuple[float, dict[str, Any]]] = []
+    before, stage = 0.0, None
+    for position, row in enumerate(rows):
+        if row.get("stage") != stage:
+            before, stage = (placed[-1][0] if placed else 0.0), row.get("stage")
+        epoch = number(row.get("epoch"))
+        placed.append((before + epoch if epoch is not None else float(position + 1), row))
+    return placed
+
+
+def _stage_starts(history: Epochs) -> list[tuple[str, float]]:
+    """Name of each stage, and the epoch after which it begins."""
+    starts: list[tuple[str, float]] = []
+    end = 0.0
+    for position, (epoch, row) in enumerate(history):
+        if position == 0 or row.get("stage") != history[position - 1][1].get("stage"):
+            starts.append((str(row.get("stage") or ""), end))
+        end = epoch
+    return starts
+
+
+def _series(name: str, history: Epochs, key: str, css: str, dash: str = "") -> charts.Series:
+    points = [(epoch, value) for epoch, row in history if (value := number(row.get(key))) is not None]
+    return charts.Series(name, points, css, dash)
+
+
+def _metric_panel(history: dict[str, Epochs], metric: str) -> str:
+    dashes = {"teacher": "", "student": "", "control": "6 3"}
+    lines = [_series(name, rows, "metric", colour(name), dashes[name]) for name, rows in history.items()]
+    lines = [line for line in lines if line.points]
+    if not lines:
+        return f"<div><h3>Validation {text(metric)}</h3>{not_run('no epoch has a validation metric')}</div>"
+    staged = history.get("student") or next(iter(history.values()))
+    label = "; ".join(f"{s.name} best {max(y for _, y in s.points):.3f}" for s in lines)
+    chart = charts.lines(lines, _stage_starts(staged), f"validation {metric} by epoch: {label}", metric)
+    return f"<div><h3>Validation {text(metric)}</h3>{chart}</div>"
+
+
+def _loss_panel(name: str, history: Epochs) -> str:
+    terms = ["loss", *sorted({key for _, row in history for key in row} - NO_LOSS)]
+    lines = [
+        _series(t, history, t, f"l-{t}" if t in LOSSES else "c-other", LOSSES.get(t, "2 3")) for t in terms
+    ]
+    lines = [line for line in lines if any(y for _, y in line.points)]
+    title = f"<h3>Losses of the {text(name)}</h3>"
+    if not lines:
+        return f"<div>{title}{not_run('no epoch has a loss')}</div>"
+    values = [y for line in lines for _, y in line.points]
+    log = min(values) > 0 and max(values) / min(values) > LOG_FROM
+    last = ", ".join(f"{line.name} {line.points[-1][1]:.3g}" for line in lines)
+    axis = "loss (log scale)" if log else "loss"
+    chart = charts.lines(
+        lines, _stage_starts(history), f"losses of the {name} by epoch, last {last}", axis, log=log
+    )
+    return f"<div>{title}{chart}</div>"

@@ -1,0 +1,255 @@
+"""The report of a run: one HTML file that opens offline, drawn from the summary JSON alone.
+
+Whatever the summary lacks is answered with "not run: …" in its place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from importlib.resources import files
+from pathlib import Path
+from string import Template
+from typing import Any
+
+from compress.artifacts import publishing
+from compress.bench import figures
+from compress.bench.markup import (
+    Cell,
+    cell,
+    colour,
+    count,
+    duration,
+    embed,
+    folded,
+    megabytes,
+    milliseconds,
+    nested,
+    not_run,
+    number,
+    quality,
+    ratio,
+    section,
+    table,
+    text,
+    words,
+)
+from compress.bench.summary import Summary, mapping, metric_of, model_names, rows_of, size_ratio, timing_of
+from compress.bench.verdict import gate_value, headline, warnings
+
+TEMPLATE = "report.html"
+
+
+def write_report(summary: Summary, path: Path) -> None:
+    """Write the report of a summary (what `kdc run --json` prints) to `path`, whole or not at all."""
+    page = render(summary)
+    with publishing(path) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+
+
+def render(summary: Summary) -> str:
+    """The report as one HTML page without references to anything outside it."""
+    template = files("compress.bench").joinpath(TEMPLATE).read_text(encoding="utf-8")
+    parts: list[Callable[[Summary], str]] = [
+        _header,
+        _warnings,
+        _models,
+        lambda s: _pair(figures.pareto(s), figures.sizes(s)),
+        lambda s: _pair(figures.latency(s), figures.throughput(s)),
+        figures.curves,
+        lambda s: _pair(_gates(s), _stages(s)),
+        _bench,
+        _background,
+    ]
+    body = "\n".join(part(summary) for part in parts)
+    title = f"{summary.get('name') or 'a run'} · kdc report"
+    return Template(template).substitute(title=text(title), body=body, summary=embed(summary))
+
+
+def _header(summary: Summary) -> str:
+    about = " · ".join(
+        f"{key} {text(summary[key])}" for key in ("task", "metric", "run", "bundle") if summary.get(key)
+    )
+    return (
+        f"<h1>{text(summary.get('name') or 'A run without a name')}</h1>"
+        f'<p class="about">{about}</p><p class="headline">{text(headline(summary))}</p>{_tiles(summary)}'
+    )
+
+
+def _tiles(summary: Summary) -> str:
+    gain = number(summary.get("distillation_gain"))
+    figures = [
+        (
+            number(summary.get("retention")),
+            lambda v: f"{v:.1%}",
+            f"of the teacher's {metric_of(summary)} kept",
+        ),
+        (number(summary.get("speedup")), ratio, "speed-up over the teacher (p50)"),
+        (size_ratio(summary), ratio, "smaller than the teacher"),
+        (gain, lambda v: f"{v * 100:+.1f} points", "gained by distillation"),
+    ]
+    tiles = "".join(
+        f'<div class="tile"><b{"" if value is not None else " class=missing"}>'
+        f"{text(form(value)) if value is not None else 'not run'}</b><span>{text(label)}</span></div>"
+        for value, form, label in figures
+    )
+    return f'<div class="tiles">{tiles}</div>'
+
+
+def _warnings(summary: Summary) -> str:
+    looks = {True: ("alarm", "alert"), False: ("note", "note")}
+    drawn = "".join(
+        f'<p class="warning {looks[alarm][0]}" role="{looks[alarm][1]}">{text(sentence)}</p>'
+        for alarm, sentence in sorted(warnings(summary), key=lambda item: not item[0])
+    )
+    return f'<div class="warnings">{drawn}</div>' if drawn else ""
+
+
+def _models(summary: Summary) -> str:
+    names = model_names(summary)
+    if not names:
+        return section("Models", not_run("the summary has no models"))
+    models = mapping(summary, "models")
+    metrics = [metric_of(summary)]
+    for name in names:
+        metrics += [m for m in mapping(models[name], "quality") if m not in metrics]
+    headings = ["model", *metrics, "p50", "p99", "speed-up", "size", "parameters", "what it is"]
+    rows = [_model_row(summary, name, metrics) for name in names]
+    hint = (
+        f"Quality on the test split, {metric_of(summary)} first. "
+        "Latency end to end from text, one request after the other. Click a heading to sort."
+    )
+    reasons = _absences(summary, names)
+    return section("Models", table(headings, rows, "Models") + reasons, hint)
+
+
+def _model_row(summary: Summary, name: str, metrics: Sequence[str]) -> list[Cell]:
+    model = mapping(mapping(summary, "models"), name)
+    timing = timing_of(summary, name)
+    teacher, own = (number(row.get("p50_ms")) for row in (timing_of(summary, "teacher"), timing))
+    return [
+        Cell(f'<span class="swatch {colour(name)}"></span>{text(name)}', name, numeric=False),
+        *(cell(mapping(model, "quality").get(m), quality) for m in metrics),
+        cell(own, milliseconds),
+        cell(timing.get("p99_ms"), milliseconds),
+        cell(teacher / own if teacher and own else None, ratio),
+        cell(model.get("size_bytes", timing.get("size_bytes")), megabytes),
+        cell(model.get("parameters"), count),
+        _what(name, model),
+    ]
+
+
+def _what(name: str, model: dict[str, Any]) -> Cell:
+    usual = {"control": "the same student on hard labels alone", "shipped": "the model in the bundle"}
+    said = model.get("description") or usual.get(name, "")
+    return Cell(f'<span class="wrapped">{text(said)}</span>', str(said), numeric=False)
+
+
+def _absences(summary: Summary, names: Sequence[str]) -> str:
+    """Why a latency is missing, model by model."""
+    said = []
+    for name in names:
+        timing = timing_of(summary, name)
+        if number(timing.get("p50_ms")) is None:
+            status = str(timing.get("status") or "not run: it was not timed")
+            said.append(f"{name}: {status if status.startswith('not run') else f'not run: {status}'}")
+    return f'<p class="hint">Latency of {text("; ".join(said))}.</p>' if said else ""
+
+
+def _pair(left: str, right: str) -> str:
+    return f'<div class="pair">{left}{right}</div>'
+
+
+def _gates(summary: Summary) -> str:
+    rows = [
+        [
+            words(gate.get("gate", "unnamed")),
+            cell(gate.get("limit"), lambda v, g=gate: gate_value(g, v)),
+            cell(gate.get("value"), lambda v, g=gate: gate_value(g, v)),
+            _chip("met", "good") if gate.get("passed") else _chip("not met", "bad"),
+        ]
+        for gate in rows_of(summary, "gates")
+    ]
+    content = (
+        table(["gate", "limit", "value", "outcome"], rows, "Gates")
+        if rows
+        else not_run("the recipe sets no gates")
+    )
+    return section("Gates", content)
+
+
+def _stages(summary: Summary) -> str:
+    looks = {"done": "good", "failed": "bad"}
+    rows = [
+        [
+            words(stage.get("stage", "unnamed")),
+            _chip(str(stage.get("status", "unknown")), looks.get(str(stage.get("status")), "")),
+            cell(stage.get("seconds"), duration),
+            Cell(f'<span class="wrapped">{text(stage["reason"])}</span>', str(stage["reason"]), numeric=False)
+            if stage.get("reason")
+            else Cell("", None, numeric=False),
+        ]
+        for stage in rows_of(summary, "stages")
+    ]
+    if not rows:
+        return section("Stages", not_run("the summary has no stages"))
+    total = sum(number(stage.get("seconds")) or 0 for stage in rows_of(summary, "stages"))
+    return section(
+        "Stages", table(["stage", "status", "time", "reason"], rows, "Stages"), f"{duration(total)} together."
+    )
+
+
+def _chip(shown: str, look: str) -> Cell:
+    return Cell(f'<span class="chip {look}">{text(shown)}</span>', shown, numeric=False)
+
+
+def _bench(summary: Summary) -> str:
+    rows = rows_of(summary, "latency")
+    if not rows:
+        return folded("Every timing", not_run("nothing was timed"))
+    numbers = (
+        "p50_ms",
+        "p90_ms",
+        "p99_ms",
+        "p50_low",
+        "p50_high",
+        "qps",
+        "cpu_ms",
+        "tokenizer_ms",
+        "peak_mb",
+    )
+    names = (
+        "p50 ms",
+        "p90 ms",
+        "p99 ms",
+        "p50 low",
+        "p50 high",
+        "requests/s",
+        "CPU ms",
+        "tokenizer ms",
+        "peak MB",
+    )
+    drawn = [
+        [
+            words(figures.who(row)),
+            words(row.get("target", "")),
+            words(row.get("scenario", "")),
+            *(cell(row.get(key), lambda v: f"{v:,.0f}") for key in ("threads", "batch", "requests")),
+            *(cell(row.get(key)) for key in numbers),
+            words(row.get("status", "ok")),
+        ]
+        for row in rows
+    ]
+    headings = ["artifact", "target", "scenario", "threads", "batch", "requests", *names, "status"]
+    hint = (
+        "A call is one request, or one batch in offline; p50 low and high are the least and the largest of the "
+        "rounds' medians; CPU is processor time of a request."
+    )
+    return folded("Every timing", f'<p class="hint">{hint}</p>' + table(headings, drawn, "Every timing"))
+
+
+def _background(summary: Summary) -> str:
+    parts = {"Parity": "parity", "Machine": "device", "Versions": "versions", "Recipe": "recipe"}
+    return "".join(
+        folded(title, nested(summary[key]) if summary.get(key) else not_run(f"the summary has no {key}"))
+        for title, key in parts.items()
+    )

@@ -1,0 +1,109 @@
+"""The model card: what a bundle does, how good it is, how it was made, how to use it."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from compress.artifacts import ModelSpec
+from compress.runtime.predictor import Answer, Request
+
+MAX_LABELS = 40
+"""Labels that the card lists; the manifest has all."""
+
+
+def model_card(
+    name: str,
+    spec: ModelSpec,
+    *,
+    metrics: Mapping[str, Any],
+    provenance: Mapping[str, Any],
+    notes: Sequence[str],
+    example: tuple[Request, Answer],
+) -> str:
+    """Markdown; the same input gives the same text."""
+    sections = [
+        f"# {name}\n\n{_purpose(spec)}",
+        "## Labels\n\n" + _labels(spec),
+        "## Use\n\n" + _usage(name, example),
+        "## Quality\n\n" + _table(("measure", "value"), metrics, "No figures were recorded."),
+        "## How it was made\n\n" + _table(("what", "value"), provenance, "Nothing was recorded."),
+        "## Limits\n\n" + _limits(spec, notes),
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+def _purpose(spec: ModelSpec) -> str:
+    what = {
+        "classification": f"Sorts a text into one of {len(spec.labels)} classes.",
+        "pairs": f"Compares two texts and answers with one of {len(spec.labels)} labels.",
+    }.get(spec.task, f"Answers the task {spec.task} with one of {len(spec.labels)} labels.")
+    return (
+        f"{what} A student model, distilled from a larger teacher with `kdc`; it runs on a CPU with "
+        f"onnxruntime and reads up to {spec.max_length} tokens, special tokens included."
+    )
+
+
+def _labels(spec: ModelSpec) -> str:
+    shown = ", ".join(f"`{label}`" for label in spec.labels[:MAX_LABELS])
+    more = len(spec.labels) - MAX_LABELS
+    lines = [shown + (f" and {more} more, all in `manifest.json`." if more > 0 else ".")]
+    if spec.positive is not None and spec.threshold is not None:
+        lines.append(
+            f"`{spec.positive}` is answered when its probability is at least {spec.threshold:.4f}, "
+            "a threshold chosen on validation data."
+        )
+    return "\n\n".join(lines)
+
+
+def _usage(name: str, example: tuple[Request, Answer]) -> str:
+    request, answer = example
+    fields = {"text": request.text} | (
+        {"text_pair": request.text_pair} if request.text_pair is not None else {}
+    )
+    line = shlex.quote(json.dumps(fields, ensure_ascii=False))
+    return (
+        f"```sh\npip install kdc\necho {line} | kdc predict {name}.kdc\nkdc verify {name}.kdc\n```\n\n"
+        f"The request above is answered with `{answer.label}`, score {answer.score:.3f}. CSV with columns of "
+        "the same names is read too. `kdc verify` checks every byte, and that this machine computes the "
+        "golden answers."
+    )
+
+
+def _limits(spec: ModelSpec, notes: Sequence[str]) -> str:
+    always = [
+        f"It always answers with one of its {len(spec.labels)} labels, even for a text that fits none.",
+        "Quality was measured on the test data of its recipe; measure it on yours before relying on it.",
+    ]
+    return "\n".join(f"- {_one_line(note)}" for note in [*notes, *always])
+
+
+def _table(header: tuple[str, str], values: Mapping[str, Any], otherwise: str) -> str:
+    rows = [f"| {_cell(key)} | {_cell(_shown(value))} |" for key, value in _flat(values)]
+    if not rows:
+        return otherwise
+    return "\n".join([f"| {header[0]} | {header[1]} |", "| --- | --- |", *rows])
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key} ")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4f}"
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _cell(text: str) -> str:
+    return _one_line(text).replace("|", "\\|")
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

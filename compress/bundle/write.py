@@ -1,0 +1,124 @@
+"""From a deployable folder to a bundle: golden answers, model card, manifest, archive."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from compress.artifacts import ONNX, TOKENIZER, publishing
+from compress.bundle.card import model_card
+from compress.errors import RecipeError
+from compress.runtime.bundle import (
+    CARD,
+    GOLDEN,
+    LICENSES,
+    MANIFEST,
+    Manifest,
+    file_entry,
+    is_safe_name,
+    manifest_bytes,
+    manifest_digest,
+    pack,
+)
+from compress.runtime.predictor import Answer, Predictor, Request
+
+MAX_GOLDEN = 32
+"""Golden requests in a bundle at the most; of more, evenly spaced ones are taken."""
+STOCK_GOLDEN = (
+    Request("running shoes for men, red, size 42", "Men's Running Shoe Red EU 42"),
+    Request("usb-c charger 65w", "65 W GaN charger, 2x USB-C, white"),
+    Request("espresso machine with grinder", "Stainless steel kettle 1.7 l"),
+    Request("12 AA batteries", "Alkaline batteries AA LR6, pack of 12"),
+)
+"""Asked when there is no data at hand: any text shows whether a machine computes the same answer."""
+DECIMALS = 6
+
+
+def write_bundle(
+    deployable: Path,
+    out: Path,
+    *,
+    name: str,
+    golden: Sequence[Request] = (),
+    metrics: Mapping[str, Any],
+    provenance: Mapping[str, Any],
+    notes: Sequence[str] = (),
+    licenses: Mapping[str, str] | None = None,
+) -> Path:
+    """Write `out` (NAME.kdc) from `model.onnx`, `tokenizer.json` and `model.json`; same input, same bytes.
+
+    Args:
+        deployable: the exported folder.
+        out: the file to publish; an older one is replaced.
+        name: name of the model, as the model card gives it.
+        golden: requests whose answers go in, for `kdc verify`; without any, STOCK_GOLDEN.
+        metrics: measure -> number, or model -> measure -> number; plain data.
+        provenance: what it was made from (recipe digest, versions, parents); plain data without times.
+        notes: sentences that belong beside the figures.
+        licenses: file name -> text, for the members below LICENSES/.
+
+    Raises:
+        DataError: the folder is not an exported model, or a golden request cannot be answered.
+        IntegrityError: the model is damaged or does not fit its labels.
+        RecipeError: a licence's file name is not a plain name.
+        EnvironmentProblem: the disk is full.
+    """
+    predictor = Predictor.from_folder(deployable)
+    chosen = _spaced(golden or STOCK_GOLDEN)
+    answers = predictor.answer(chosen, batch_size=1)
+    card = model_card(
+        name,
+        predictor.spec,
+        metrics=metrics,
+        provenance=provenance,
+        notes=notes,
+        example=(chosen[0], answers[0]),
+    )
+    members = {
+        ONNX: (deployable / ONNX).read_bytes(),
+        TOKENIZER: (deployable / TOKENIZER).read_bytes(),
+        GOLDEN: "".join(map(_golden_line, chosen, answers)).encode(),
+        CARD: card.encode(),
+        **_license_members(licenses or {}),
+    }
+    inputs, outputs = predictor.tensors()
+    manifest = Manifest(
+        name=name,
+        task=predictor.spec.task,
+        spec=predictor.spec,
+        inputs=tuple(inputs),
+        outputs=tuple(outputs),
+        files={member: file_entry(content) for member, content in sorted(members.items())},
+        metrics=dict(metrics),
+        provenance=dict(provenance),
+        notes=tuple(notes),
+    ).model_dump(mode="json")
+    manifest["digest"] = manifest_digest(manifest)
+    archive = pack({**members, MANIFEST: manifest_bytes(manifest)})
+    with publishing(out) as temporary:
+        temporary.write_bytes(archive)
+    return out
+
+
+def _spaced(golden: Sequence[Request]) -> list[Request]:
+    if len(golden) <= MAX_GOLDEN:
+        return list(golden)
+    return [golden[i * len(golden) // MAX_GOLDEN] for i in range(MAX_GOLDEN)]
+
+
+def _golden_line(request: Request, answer: Answer) -> str:
+    probabilities = {label: round(value, DECIMALS) for label, value in answer.probabilities.items()}
+    rounded = replace(answer, score=round(answer.score, DECIMALS), probabilities=probabilities)
+    return json.dumps({"request": asdict(request), "answer": asdict(rounded)}, ensure_ascii=False) + "\n"
+
+
+def _license_members(licenses: Mapping[str, str]) -> dict[str, bytes]:
+    for file_name in licenses:
+        if not is_safe_name(file_name) or "/" in file_name:
+            raise RecipeError(
+                f"the licence file name {file_name!r} is not a plain name such as 'Apache-2.0.txt'"
+            )
+    return {f"{LICENSES}/{file_name}": text.encode() for file_name, text in licenses.items()}

@@ -1,0 +1,89 @@
+"""`kdc`: the command line. Commands live in `compress.commands`; errors become exit codes here only."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from compress import __version__
+from compress.commands import models, runs, start
+from compress.commands.output import output
+from compress.errors import Interrupted, KdcError
+from compress.progress import reporter
+
+SAFE = "interrupted; state is safe: the same command goes on from here"
+BUG = "this is a bug of kdc; please report it with the lines above and the command that you gave"
+
+
+class Commands(TyperGroup):
+    """The group of all commands; turns what they raise into a sentence and an exit code."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command."""
+        output.begin()
+        try:
+            return super().invoke(ctx)
+        except KdcError as error:
+            _tell(error)
+            raise typer.Exit(error.exit_code) from error
+        except KeyboardInterrupt as error:
+            _tell(Interrupted(SAFE))
+            raise typer.Exit(Interrupted.exit_code) from error
+        except BrokenPipeError as error:
+            # The reader left: what it read is complete. Python must not flush into the closed pipe at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(0) from error
+
+
+def _tell(error: KdcError) -> None:
+    """One sentence on stderr; the result or the error as JSON on stdout where JSON was asked for."""
+    if output.json and not output.printed:
+        summary = getattr(error, "summary", None)
+        output.object(summary or {"error": str(error), "exit_code": error.exit_code})
+    reporter.console.print(f"kdc: {error}", style="bold red", highlight=False, markup=False, soft_wrap=True)
+
+
+app = typer.Typer(
+    cls=Commands,
+    help="Distil a trained model into a small student, quantize it, measure it, ship it as one bundle.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+start.register(app)
+runs.register(app)
+models.register(app)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"kdc {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def common(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Version.")
+    ] = False,
+) -> None:
+    """Distil a trained model into a small student, quantize it, measure it, ship it as one bundle.
+
+    Exit codes: 0 done, 1 a bug of kdc, 2 usage or recipe, 3 data, 4 environment, 5 a gate not met,
+    6 damaged or not trusted, 130 interrupted.
+    """
+
+
+def main() -> None:
+    """Entry point of the `kdc` script."""
+    try:
+        app()
+    except Exception:
+        traceback.print_exc()
+        sys.stderr.write(BUG + "\n")
+        sys.exit(1)

@@ -1,0 +1,138 @@
+"""Commands on finished models: predict, verify, inspect."""
+
+from __future__ import annotations
+
+import dataclasses
+import json as jsonlib
+import sys
+from collections.abc import Iterable, Iterator
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+import typer
+
+from compress.commands import options
+from compress.commands.output import output, results_only
+from compress.errors import DataError
+
+T = TypeVar("T")
+
+
+class Format(StrEnum):
+    """Formats of requests."""
+
+    jsonl = "jsonl"
+    csv = "csv"
+    tsv = "tsv"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to `app`."""
+    for command in (predict, verify, inspect):
+        app.command()(command)
+
+
+def predict(  # noqa: PLR0913, PLR0917  # one parameter an option
+    bundle: Annotated[
+        Path, typer.Argument(metavar="BUNDLE", help="A .kdc file, packed or not.", show_default=False)
+    ],
+    file: Annotated[
+        Path | None, typer.Argument(metavar="[FILE]", help="Requests; stdin when absent or -.")
+    ] = None,
+    format: Annotated[Format | None, typer.Option(help="Of the requests; detected when absent.")] = None,
+    text: Annotated[str | None, typer.Option(metavar="COLUMN", help="Column or key of the text.")] = None,
+    text_pair: Annotated[str | None, typer.Option(metavar="COLUMN", help="… of the second text.")] = None,
+    id: Annotated[str | None, typer.Option(metavar="COLUMN", help="… of the identifier.")] = None,
+    threads: options.Threads = 1,
+    batch_size: Annotated[
+        int, typer.Option(min=1, max=4096, help="Requests in a batch; 1 answers each line at once.")
+    ] = 32,
+    verbose: options.Verbose = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Answer JSON lines or CSV (file or stdin) with JSON lines: label, score, probabilities."""
+    from compress.runtime.bundle import open_bundle
+    from compress.runtime.requests import read_requests
+
+    output.configure(verbose=verbose, quiet=quiet)
+    predictor = open_bundle(bundle).predictor(threads=threads)
+    named = {"text": text, "text_pair": text_pair, "id": id}
+    requests = read_requests(
+        sys.stdin.buffer if file is None or str(file) == "-" else file,
+        format=None if format is None else format.value,
+        columns={role: column for role, column in named.items() if column is not None},
+        pairs=predictor.spec.task == "pairs",
+    )
+    for batch in _batches(requests, batch_size):
+        for answer in predictor.answer(batch, batch_size):
+            sys.stdout.write(jsonlib.dumps(dataclasses.asdict(answer), ensure_ascii=False) + "\n")
+        sys.stdout.flush()
+
+
+def verify(
+    bundle: Annotated[Path, typer.Argument(metavar="NAME.kdc", help="A bundle.", show_default=False)],
+    json: options.Json = False,
+    verbose: options.Verbose = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Check every hash, and that the golden requests are answered as recorded."""
+    from compress.bundle.verify import verify_bundle
+
+    output.configure(json=json, verbose=verbose, quiet=quiet)
+    with results_only():
+        report = verify_bundle(bundle)
+    if json:
+        output.object(report)
+        return
+    from compress.summary_table import print_facts
+
+    print_facts(report)
+
+
+def inspect(
+    path: Annotated[Path, typer.Argument(metavar="ANY", help="A run, artifact, bundle, model or recipe.")],
+    json: options.Json = False,
+    verbose: options.Verbose = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """What a file or folder is: kind, sizes, hashes, metrics, where it came from."""
+    from compress.recipe_file import is_recipe, load_recipe
+
+    output.configure(json=json, verbose=verbose, quiet=quiet)
+    if is_recipe(path):
+        loaded = load_recipe(path)
+        found = {
+            "kind": "recipe",
+            "path": str(path),
+            "digest": loaded.recipe.digest,
+            "recipe": loaded.recipe.dump(),
+        }
+    else:
+        from compress.paths import inspect_path
+
+        with results_only():
+            found = inspect_path(path)
+    if json:
+        output.object(found)
+        return
+    from compress.summary_table import print_facts
+
+    print_facts(found)
+
+
+def _batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Lists of `size` items; what came before an unreadable line is given out before the error."""
+    batch: list[T] = []
+    try:
+        for item in items:
+            batch.append(item)
+            if len(batch) == size:
+                yield batch
+                batch = []
+    except DataError:
+        if batch:
+            yield batch
+        raise
+    if batch:
+        yield batch

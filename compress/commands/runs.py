@@ -1,0 +1,304 @@
+"""Commands that run a recipe, whole or up to a stage; the artifact commands also take paths instead."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from compress.artifacts import SPEC, publishing
+from compress.commands import options
+from compress.commands.output import output, results_only
+from compress.errors import GateError, RecipeError
+from compress.recipe import LoadedRecipe
+from compress.recipe_file import is_recipe, load_recipe, recipe_from_paths
+
+RecipeOrModel = Annotated[
+    Path,
+    typer.Argument(
+        metavar="RECIPE|MODEL", help="A recipe, or a student directory or any .onnx file.", show_default=False
+    ),
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to `app`."""
+    for command in (run, teach, distill, quantize, export, bench, package):
+        app.command()(command)
+
+
+def run(
+    recipe: options.RecipePath,
+    overrides: options.Overrides = None,
+    runs: options.Runs = options.RUNS,
+    json: options.Json = False,
+    verbose: options.Verbose = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Every stage in order; finished stages are reused; ends with the summary table."""
+    output.configure(json=json, verbose=verbose, quiet=quiet)
+    _run(recipe, overrides, runs, None)
+
+
+def teach(
+    recipe: options.RecipePath,
+    overrides: options.Overrides = None,
+    runs: options.Runs = options.RUNS,
+    json: options.Json = False,
+    verbose: options.Verbose = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """The run up to and including the trained teacher."""
+    output.configure(json=json, verbose=verbose, quiet=quiet)
+    _run(recipe, overrides, runs, "teach")
+
+
+def distill(  # noqa: PLR0913, PLR0917  # one parameter an option
+    recipe: Annotated[
+        Path | None,
+        typer.Argument(metavar="[RECIPE]", help="A recipe; or give --teacher, --train, --student, -o."),
+    ] = None,
+    teacher: Annotated[
+        str | None, typer.Option(help="Trained teacher: directory, hub id or package:NAME.")
+    ] = None,
+    train: Annotated[str | None, typer.Option(metavar="FILE", help="Labelled rows.")] = None,
+    student: Annotated[
+        str | None, typer.Option(metavar="SPEC", help="transformer:layers=3 or mobile:width=128,blocks=4.")
+    ] = None,
+    out: options.Out = None,
+    task: Annotated[str, typer.Option(help="classification or pairs.")] = "classification",
+    text: Annotated[str, typer.Option(metavar="COLUMN", help="Column of the text.")] = "text",
+    text_pair: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="Column of the second text.")
+    ] = None,
+    label: Annotated[str, typer.Option(metavar="COLUMN", help="Column of the label.")] = "label",
+    unlabeled: Annotated[str | None, typer.Option(metavar="FILE", help="More rows, without labels.")] = None,
+    overrides: options.Overrides = None,
+    runs: options.Runs = options.RUNS,
+    json: options.Json = False,
+    verbose: options.Verbose = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """The run up to and including the student; or, without a recipe, from a teacher and a file."""
+    output.configure(json=json, verbose=verbose, quiet=quiet)
+    if recipe is not None:
+        _refuse({"--teacher": teacher, "--train": train, "--student": student, "-o": out}, "a recipe")
+        _run(recipe, overrides, runs, "distill")
+        return
+    if teacher is None or train is None or student is None or out is None:
+        raise RecipeError("kdc distill needs a recipe, or all of --teacher, --train, --student and -o")
+    loaded = recipe_from_paths(
+        teacher=teacher,
+        train=train,
+        student=student,
+        task=task,
+        columns={"text": text, "text_pair": text_pair, "label": label},
+        unlabeled=unlabeled,
+        overrides=overrides or [],
+    )
+    _distill_to(loaded, out, runs)
+
+
+def quantize(
+    model: RecipeOrModel,
+    out: options.Out = None,
+    calibration: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Requests that set the ranges of static quantization.")
+    ] = None,
+    method: Annotated[
+        str | None, typer.Option(help="dynamic or static; by the model's kind when absent.")
+    ] = None,
+    overrides: options.Overrides = None,
+    runs: options.Runs = options.RUNS,
+    json: options.Json = False,
+    verbose: options.Verbose = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """The run up to and including int8; or a student directory or .onnx to int8."""
+    output.configure(json=json, verbose=verbose, quiet=quiet)
+    if is_recipe(model):
+        _refuse({"-o": out, "--calibration": calibration, "--method": method}, "a recipe")
+        _run(model, overrides, runs, "quantize")
+        return
+    _refuse({"--set": overrides}, "a model")
+    target = _needed(out, "-o PATH")
+    from compress.paths import quantize_path
+
+    with results_only():
+        made = quantize_path(model, target, calibration=calibration, method=method or "auto")
+    _print_facts(made)
+
+
+def export(  # noqa: PLR0913, PLR0917  # one parameter an option
+    model: RecipeOrModel,
+    to: Annotated[
+        list[str] | None, typer.Option("--to", help="onnx, tensorrt, tensorrt-rtx; repeatable.")
+    ] = None,
+    gpu: Annotated[
+        list[str] | None, typer.Option("--gpu", help="Compute capability such as sm89; repeatable.")
+    ] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="Of engines: fp32, fp16 or int8; fp16 when absent.")
+    ] = None,
+    out: options.Out = None,
+    overrides: options.Overrides = None,
+    runs: options.Runs = options.RUNS,
+    json: options.Json = False,
+    verbose: options.Verbose = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """The run up to and including the exports; or a student directory or .onnx to other formats."""
+    output.configure(json=json, verbose=verbose, quiet=quiet)
+    if is_recipe(model):
+        _refuse({"-o": out, "--to": to, "--gpu": gpu, "--precision": precision}, "a recipe")
+        _run(model, overrides, runs, "export")
+        return
+    _refuse({"--set": overrides}, "a model")
+    target = _needed(out, "-o DIR")
+    from compress.paths import export_path
+
+    with results_only():
+        made = export_path(model, target, to=to or ["onnx"], gpus=gpu or [], precision=precision or "fp16")
+    _print_facts(made)
+
+
+def bench(  # noqa: PLR0913, PLR0917  # one parameter an option
+    artifacts: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="RECIPE|ARTIFACT...", help="A recipe, or models to compare.", show_default=False
+        ),
+    ],
+    target: Annotated[list[str] | None, typer.Option("--target", help="onnxruntime-cpu; repeatable.")] = None,
+    scenario: Annotated[
+        list[str] | None, typer.Option("--scenario", help="single-stream or offline; repeatable.")
+    ] = None,
+    threads: Annotated[
+        list[int] | None, typer.Option("--threads", min=1, help="Threads; repeatable.")
+    ] = None,
+    requests: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Requests to time, JSON lines or CSV.")
+    ] = None,
+    overrides: options.Overrides = None,
+    runs: options.Runs = options.RUNS,
+    json: options.Json = False,
+    verbose: options.Verbose = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """The run up to and including the bench; or several artifacts (any .onnx too) side by side."""
+    output.configure(json=json, verbose=verbose, quiet=quiet)
+    if is_recipe(artifacts[0]):
+        if len(artifacts) > 1:
+            raise RecipeError(
+                f"kdc bench takes one recipe or several artifacts, not {len(artifacts)} with a recipe first"
+            )
+        _refuse(
+            {"--target": target, "--scenario": scenario, "--threads": threads, "--requests": requests},
+            "a recipe",
+        )
+        _run(artifacts[0], overrides, runs, "bench")
+        return
+    _refuse({"--set": overrides}, "artifacts")
+    from compress.paths import bench_paths
+
+    with results_only():
+        rows = bench_paths(
+            artifacts,
+            targets=target or ["onnxruntime-cpu"],
+            scenarios=scenario or ["single-stream", "offline"],
+            threads=threads or [1],
+            requests=requests,
+        )
+    if json:
+        output.object({"latency": rows})
+        return
+    from compress.summary_table import print_latency
+
+    print_latency(rows)
+
+
+def package(
+    artifact: RecipeOrModel,
+    out: options.Out = None,
+    overrides: options.Overrides = None,
+    runs: options.Runs = options.RUNS,
+    json: options.Json = False,
+    verbose: options.Verbose = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """The run up to and including the bundle; or an exported model to NAME.kdc."""
+    output.configure(json=json, verbose=verbose, quiet=quiet)
+    if is_recipe(artifact):
+        _refuse({"-o": out}, "a recipe")
+        _run(artifact, overrides, runs, "package")
+        return
+    _refuse({"--set": overrides}, "an artifact")
+    target = _needed(out, "-o NAME.kdc")
+    from compress.paths import package_path
+
+    with results_only():
+        made = package_path(artifact, target)
+    _print_facts(made)
+
+
+def _run(recipe: Path, overrides: Sequence[str] | None, runs: Path, until: str | None) -> None:
+    loaded = load_recipe(recipe, overrides or [])
+    from compress.pipeline import run as run_recipe
+
+    try:
+        with results_only():
+            summary = run_recipe(loaded, runs=runs, until=until)
+    except GateError as error:
+        _print_summary(getattr(error, "summary", None))
+        raise
+    _print_summary(summary)
+
+
+def _distill_to(loaded: LoadedRecipe, out: Path, runs: Path) -> None:
+    if out.exists() and not (out / SPEC).is_file():
+        raise RecipeError(f"-o {out} is there already and is no student directory; name a new one")
+    from compress.pipeline import run as run_recipe
+
+    with results_only():
+        summary = run_recipe(loaded, runs=runs, until="distill")
+    with publishing(out) as temporary:
+        shutil.copytree(Path(summary["run"]) / "student", temporary)
+    if not output.json:
+        typer.echo(f"student: {out}")
+    _print_summary({"student": str(out)} | summary)
+
+
+def _print_summary(summary: dict[str, Any] | None) -> None:
+    if summary is None:
+        return
+    if output.json:
+        output.object(summary)
+        return
+    from compress.summary_table import print_summary
+
+    print_summary(summary)
+
+
+def _print_facts(facts: dict[str, Any]) -> None:
+    if output.json:
+        output.object(facts)
+        return
+    from compress.summary_table import print_facts
+
+    print_facts(facts)
+
+
+def _needed(out: Path | None, option: str) -> Path:
+    if out is None:
+        raise RecipeError(f"{option} is missing: say where the result shall go")
+    return out
+
+
+def _refuse(options_given: dict[str, Any], what: str) -> None:
+    """Options that would do nothing are refused, so that nobody believes they did something."""
+    given = [name for name, value in options_given.items() if value]
+    if given:
+        raise RecipeError(f"{', '.join(given)} has no effect together with {what}; leave it out")

@@ -1,0 +1,81 @@
+"""Label names: their order, and what validation and test have that training lacks."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from compress.data.sources import listing
+from compress.data.table import Table
+from compress.errors import DataError, RecipeError
+from compress.recipe import PairsTask, Task
+
+INTEGER = re.compile(r"[+-]?[0-9]+")
+SHOWN_LABELS = 10
+
+
+def sorted_labels(labels: Sequence[str]) -> tuple[str, ...]:
+    """Distinct labels in the order of their class indices: by number when all are integers, else by name."""
+    names = sorted(set(labels))
+    return tuple(sorted(names, key=int) if all(INTEGER.fullmatch(name) for name in names) else names)
+
+
+def label_names(train: Table, task: Task) -> tuple[str, ...]:
+    """The task's labels: those of the training rows.
+
+    Raises:
+        DataError: there is only one.
+        RecipeError: the positive label of a two-label task is not among them.
+    """
+    labels = sorted_labels(train.labels or [])
+    if len(labels) < 2:
+        raise DataError(
+            f"all {len(train):,} training rows have the label {labels[0]!r} (first at {train.where(0)}), "
+            "but a task needs two labels: check data.train.columns.label"
+        )
+    if isinstance(task, PairsTask) and len(labels) == 2 and task.positive not in labels:
+        raise RecipeError(
+            f"task.positive is {task.positive!r}, but the labels are {listing(labels)}: name the matching one"
+        )
+    return labels
+
+
+def unseen_labels(labels: Sequence[str], tables: Mapping[str, Table], task: Task) -> list[str]:
+    """A sentence for each split with labels that training never shows.
+
+    Args:
+        labels: the task's labels.
+        tables: name -> split.
+
+    Raises:
+        DataError: there are such labels, and the recipe does not count them as wrong.
+    """
+    known = set(labels)
+    notes = []
+    for name, table in tables.items():
+        rows = [row for row, label in enumerate(table.labels or []) if label not in known]
+        if rows and task.unseen_labels == "error":
+            raise DataError(_unseen(name, table, rows))
+        if rows:
+            names = sorted({(table.labels or [])[row] for row in rows})
+            notes.append(
+                f"{len(rows):,} of {len(table):,} {name} rows have labels that training never shows "
+                f"({listing(names)}); they count as answered wrongly"
+            )
+    return notes
+
+
+def _unseen(name: str, table: Table, rows: Sequence[int]) -> str:
+    labels = table.labels or []
+    counts = Counter(labels[row] for row in rows)
+    firsts = {labels[row]: row for row in reversed(rows)}
+    shown = "; ".join(
+        f"{label!r} ({count} {'row' if count == 1 else 'rows'}, first at {table.where(firsts[label])})"
+        for label, count in counts.most_common(SHOWN_LABELS)
+    )
+    more = f"; and {len(counts) - SHOWN_LABELS} more" if len(counts) > SHOWN_LABELS else ""
+    return (
+        f"{len(rows):,} {name} rows have {len(counts)} labels that training never shows: {shown}{more}; "
+        "add training rows for them, or set task.unseen_labels: wrong to count such rows as answered wrongly"
+    )

@@ -1,0 +1,208 @@
+"""All data of a recipe: read, split, checked against each other, and turned into examples."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from compress.batch import Examples, Ints, Splits
+from compress.data.labels import label_names, unseen_labels
+from compress.data.overlap import overlapping, without_overlap
+from compress.data.rows import Role
+from compress.data.splits import hold_out
+from compress.data.table import Table, read_table
+from compress.errors import DataError, RecipeError
+from compress.progress import reporter
+from compress.recipe import FilesData, Fraction, LoadedRecipe, PairsTask, TableSource
+
+
+def load_splits(loaded: LoadedRecipe, cache_dir: Path) -> Splits:
+    """Read and check everything under `data`, and warn of what must be known about the figures.
+
+    Args:
+        loaded: the recipe and where its relative paths start.
+        cache_dir: folder for Arrow files; made when it is not there, and safe to delete.
+
+    Raises:
+        RecipeError: columns, labels or fractions that do not fit together.
+        DataError: a file, row or label that cannot be used, with its place.
+        EnvironmentProblem: a hub cannot be reached, or the disk is full.
+    """
+    recipe = loaded.recipe
+    if not isinstance(recipe.data, FilesData):
+        from compress.data.simulate import simulate
+
+        return simulate(recipe.data, recipe.task, recipe.seed)
+    reader = _Reader(recipe.data, loaded.data_root(), cache_dir, isinstance(recipe.task, PairsTask))
+    train, validation, test, notes = _three(reader, recipe.data, recipe.seed)
+    labels = label_names(train, recipe.task)
+    notes += unseen_labels(labels, {"validation": validation, "test": test}, recipe.task)
+    unlabeled = reader.unlabeled()
+    for note in notes:
+        reporter.warn(note)
+    splits = [_examples(table, labels) for table in (train, validation, test)]
+    transfer = None if unlabeled is None else _examples(unlabeled, labels)
+    return Splits(
+        train=splits[0],
+        validation=splits[1],
+        test=splits[2],
+        unlabeled=transfer,
+        labels=labels,
+        fingerprint=fingerprint(labels, [*splits, transfer]),
+        notes=tuple(notes),
+    )
+
+
+@dataclass(frozen=True)
+class _Reader:
+    data: FilesData
+    root: Path
+    cache_dir: Path
+    pairs: bool
+
+    def read(self, source: TableSource, role: Role, key: str, first: int = 0) -> Table:
+        table = read_table(
+            source,
+            self.data.train,
+            role,
+            root=self.root,
+            cache_dir=self.cache_dir,
+            pairs=self.pairs,
+            key=key,
+            first=first,
+        )
+        reporter.detail(f"  data: {len(table):,} {role} rows")
+        return table
+
+    def unlabeled(self) -> Table | None:
+        given = self.data.unlabeled
+        if isinstance(given, TableSource):
+            return self.read(given, "unlabeled", "data.unlabeled")
+        tables: list[Table] = []
+        for place, source in enumerate(given or []):
+            first = sum(len(table) for table in tables)
+            tables.append(self.read(source, "unlabeled", f"data.unlabeled.{place}", first))
+        return _concatenated(tables) if tables else None
+
+
+def _concatenated(tables: Sequence[Table]) -> Table:
+    starts = np.cumsum([0, *(len(table.origins) for table in tables)])
+    return Table(
+        ids=[name for table in tables for name in table.ids],
+        texts=[text for table in tables for text in table.texts],
+        pairs=None if tables[0].pairs is None else [text for table in tables for text in table.pairs or []],
+        labels=None,
+        groups=None,
+        weights=None,
+        files=np.concatenate([table.files + start for table, start in zip(tables, starts, strict=False)]),
+        lines=np.concatenate([table.lines for table in tables]),
+        origins=tuple(origin for table in tables for origin in table.origins),
+    )
+
+
+# ---------------------------------------------------------------- splits
+
+
+def _three(reader: _Reader, data: FilesData, seed: int) -> tuple[Table, Table, Table, list[str]]:
+    """train, validation and test, and what must be said about them."""
+    shares = [split.fraction for split in (data.validation, data.test) if isinstance(split, Fraction)]
+    if sum(shares) >= 1:
+        raise RecipeError(
+            f"the fractions of data.validation and data.test add up to {sum(shares):g}: leave rows to train"
+        )
+    read = reader.read(data.train, "train", "data.train")
+    drop = data.overlap == "drop"
+    train, test = _cut(reader, data.test, read, "test", len(read), seed)
+    dropped = {"training": 0, "validation": 0}
+    if drop:
+        train, dropped["training"] = without_overlap(train, test)
+        _some_left(train, "train")
+    # a share of what is left when leaked rows are gone, but not of what the test split took
+    base = len(read) - dropped["training"]
+    train, validation = _cut(reader, data.validation, train, "validation", base, seed + 1)
+    if drop:
+        validation, dropped["validation"] = without_overlap(validation, test)
+        train, repeated = without_overlap(train, validation)
+        notes = _dropped(dropped, repeated)
+    else:
+        notes = _overlaps(train, validation, test)
+    for table, role in ((train, "train"), (validation, "validation")):
+        _some_left(table, role)
+    return train, validation, test, notes
+
+
+def _some_left(table: Table, role: str) -> None:
+    if not len(table):
+        raise DataError(
+            f"data.overlap: drop leaves no row for data.{role}, since all of its rows also stand in another "
+            "split: check that the splits are not the same file"
+        )
+
+
+def _cut(
+    reader: _Reader, split: TableSource | Fraction, train: Table, role: Role, base: int, seed: int
+) -> tuple[Table, Table]:
+    """What stays for training, and the split: read from its own table, or cut from the training rows."""
+    if isinstance(split, TableSource):
+        return train, reader.read(split, role, f"data.{role}")
+    stay, out = hold_out(train.labels or [], train.groups, split.fraction * base, seed)
+    if not len(out):
+        whole = " and groups are kept whole" if train.groups is not None else ""
+        raise DataError(
+            f"data.{role}.fraction {split.fraction:g} of {base:,} training rows holds out no row, because "
+            f"training keeps a row of every label{whole}: give more rows or another fraction"
+        )
+    return train.take(stay), train.take(out)
+
+
+def _overlaps(train: Table, validation: Table, test: Table) -> list[str]:
+    notes = []
+    for table, name in ((train, "training"), (validation, "validation")):
+        found = len(overlapping(table, test))
+        if found:
+            notes.append(
+                f"{found:,} of {len(table):,} {name} rows have texts that also stand in the test split, so "
+                "figures on it look better than they are; data.overlap: drop removes them"
+            )
+    return notes
+
+
+def _dropped(dropped: dict[str, int], repeated: int) -> list[str]:
+    notes = [
+        f"{count:,} {name} rows were dropped because their texts also stand in the test split"
+        for name, count in dropped.items()
+        if count
+    ]
+    if repeated:
+        notes.append(
+            f"{repeated:,} training rows were dropped because their texts also stand in the validation split"
+        )
+    return notes
+
+
+# ---------------------------------------------------------------- examples
+
+
+def _examples(table: Table, labels: Sequence[str]) -> Examples:
+    index = {name: at for at, name in enumerate(labels)}
+    hard: Ints | None = None
+    if table.labels is not None:
+        hard = np.array([index.get(label, -1) for label in table.labels], np.int64)
+    return Examples(table.ids, table.texts, table.pairs, hard, table.groups, table.weights)
+
+
+def fingerprint(labels: Sequence[str], splits: Sequence[Examples | None]) -> str:
+    """SHA-256 (hex) over label names and every column of every split, whatever files they came from."""
+    state = hashlib.sha256(json.dumps(list(labels)).encode())
+    for split in splits:
+        columns = () if split is None else (split.ids, split.texts, split.pairs, split.groups)
+        numbers = () if split is None else (split.labels, split.weights)
+        plain = [None if column is None else list(column) for column in columns]
+        plain += [None if column is None else column.tolist() for column in numbers]
+        state.update(json.dumps(plain).encode())
+    return state.hexdigest()

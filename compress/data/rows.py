@@ -1,0 +1,195 @@
+"""From the cells of a row to text, second text, label, id, group and weight, or to what is wrong."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, Literal
+
+import numpy as np
+
+from compress.data.columns import Row, Want
+from compress.errors import DataError, RecipeError
+from compress.recipe import Column, Columns, TableSource
+
+Role = Literal["train", "validation", "test", "unlabeled"]
+
+
+def cell_text(value: Any) -> str:
+    """A cell as text: stripped; null and NaN are empty; 1.0 is "1"; booleans as in JSON.
+
+    Raises:
+        ValueError: the cell is a list, an object or bytes, or has half a surrogate pair.
+    """
+    if isinstance(value, str):
+        if not value.isascii():
+            value.encode("utf-8")  # JSON escapes can smuggle in half a surrogate pair, which no file can hold
+        return value.strip()
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    if isinstance(value, list | dict | bytes):
+        raise ValueError(f"a {type(value).__name__}")
+    return str(value)
+
+
+def _weight(value: Any) -> float:
+    """A cell as a weight.
+
+    Raises:
+        ValueError: not a number, or not a positive one in 32 bits.
+    """
+    if isinstance(value, bool) or value is None:
+        raise ValueError("not a number")
+    number = float(value)
+    with np.errstate(over="ignore", under="ignore"):
+        small = float(np.float32(number))
+    if not (0 < small < math.inf):
+        raise ValueError("not above 0 and finite")
+    return small
+
+
+@dataclass(frozen=True)
+class RowMaker:
+    """Makes checked rows of the cells of the wanted columns, which stand in the order of the fields below."""
+
+    texts: tuple[Want, ...]
+    pairs: tuple[Want, ...] = ()
+    label: Want | None = None
+    id: Want | None = None
+    group: Want | None = None
+    weight: Want | None = None
+
+    @property
+    def wants(self) -> list[Want]:
+        """All columns to read."""
+        single = (self.label, self.id, self.group, self.weight)
+        return [*self.texts, *self.pairs, *(want for want in single if want is not None)]
+
+    @classmethod
+    def for_source(
+        cls, source: TableSource, train: TableSource, role: Role, pairs: bool, key: str
+    ) -> RowMaker:
+        """Columns of a source in its role.
+
+        id and group are optional where the columns are only inherited from `train`.
+
+        Raises:
+            RecipeError: no column is named for the label or a pair's second text, or a named one has no use.
+        """
+        inherited = source.columns is None and role != "train"
+        columns = source.columns or train.columns or Columns()
+        place = f"{'data.train' if inherited else key}.columns"
+        _fits_task(columns, role, pairs, place)
+
+        def single(name: str, column: Column | None, needed: bool = True) -> Want | None:
+            lenient = inherited and name != "label"
+            return Want(f"{place}.{name}", column, lenient) if needed and column is not None else None
+
+        return cls(
+            texts=_joined(columns.text, f"{place}.text"),
+            pairs=_joined(columns.text_pair, f"{place}.text_pair") if pairs else (),
+            label=single("label", columns.label, role != "unlabeled"),
+            id=single("id", columns.id),
+            group=single("group", columns.group, role != "unlabeled"),
+            weight=single("weight", columns.weight, role == "train"),
+        )
+
+    def records(
+        self, sources: Iterable[tuple[str, Iterator[Row]]], limit: int | None
+    ) -> Iterator[dict[str, Any]]:
+        """Checked rows of all readers, each given with what stands before the line number in messages.
+
+        Raises:
+            DataError: an empty text, label, id or group, or a weight that is none, with its place.
+        """
+        every = (
+            self._record(file, origin, line, cells)
+            for file, (origin, reader) in enumerate(sources)
+            for line, cells in reader
+        )
+        return islice(every, limit)
+
+    def _record(self, file: int, origin: str, line: int, cells: Sequence[Any]) -> dict[str, Any]:
+        where = f"{origin}{line}"
+        middle = len(self.texts)
+        end = middle + len(self.pairs)
+        single = iter(cells[end:])
+        return {
+            "text": _full(self.texts, cells[:middle], where, "text"),
+            "pair": _full(self.pairs, cells[middle:end], where, "second text") if self.pairs else None,
+            "label": _named(self.label, single, where, "label"),
+            "id": _named(self.id, single, where, "id"),
+            "group": _named(self.group, single, where, "group"),
+            "weight": None if self.weight is None else _weighed(self.weight, next(single), where),
+            "file": file,
+            "line": line,
+        }
+
+
+def _fits_task(columns: Columns, role: Role, pairs: bool, place: str) -> None:
+    if pairs and not columns.text_pair and columns.text_pair != 0:
+        raise RecipeError(
+            f"task.kind is pairs, but {place}.text_pair is not given: name the column of the second text"
+        )
+    if not pairs and columns.text_pair is not None:
+        raise RecipeError(
+            f"{place}.text_pair is given, but task.kind is classification, which reads one text: "
+            "set task.kind: pairs, or list both columns in text to join them"
+        )
+    if columns.text == []:
+        raise RecipeError(f"{place}.text is an empty list: name at least one column")
+    if columns.label is None and role != "unlabeled":
+        raise RecipeError(f"{place}.label is null, but {role} rows need a label: name its column")
+
+
+def _joined(columns: Column | list[Column] | None, key: str) -> tuple[Want, ...]:
+    names = columns if isinstance(columns, list) else [] if columns is None else [columns]
+    return tuple(Want(key, name, part=len(names) > 1) for name in names)
+
+
+def _text(want: Want, cell: Any, where: str) -> str:
+    try:
+        return cell_text(cell)
+    except ValueError as error:
+        kind = "half a surrogate pair" if isinstance(error, UnicodeError) else str(error)
+        raise DataError(
+            f"{where} has {kind} in column {want.column!r} ({want.key}): make it plain text"
+        ) from error
+
+
+def _full(wants: Sequence[Want], cells: Sequence[Any], where: str, what: str) -> str:
+    parts = [_text(want, cell, where) for want, cell in zip(wants, cells, strict=True)]
+    text = parts[0] if len(parts) == 1 else " ".join(part for part in parts if part)
+    if not text:
+        columns = ", ".join(repr(want.column) for want in wants)
+        raise DataError(
+            f"{where} has an empty {what} (column {columns}, {wants[0].key}): fill it or remove the row"
+        )
+    return text
+
+
+def _named(want: Want | None, single: Iterator[Any], where: str, what: str) -> str | None:
+    if want is None:
+        return None
+    text = _text(want, next(single), where)
+    if not text and not want.optional:
+        raise DataError(
+            f"{where} has no {what} (column {want.column!r}, {want.key}): fill it or remove the row"
+        )
+    return text or None
+
+
+def _weighed(want: Want, cell: Any, where: str) -> float:
+    try:
+        return _weight(cell)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise DataError(
+            f"{where} has the weight {cell!r} (column {want.column!r}, {want.key}), "
+            "but a weight is a finite number above 0: mend it or remove the row"
+        ) from error

@@ -1,0 +1,193 @@
+"""A recipe's table as checked columns: text, second text, label, id, group and weight of every row.
+
+Rows are checked once, where file and line are known, and kept by HF `datasets` as a memory-mapped Arrow file
+named after the content of what was read, so a file changed in place is read again.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from compress.batch import Floats, Ints
+from compress.data.arrow import read_hub
+from compress.data.readers import Layout, read_file
+from compress.data.rows import Role, RowMaker
+from compress.data.sources import DataFile, digest_content, find_files, format_of
+from compress.errors import EnvironmentProblem, KdcError
+from compress.progress import reporter
+from compress.recipe import TableSource, digest
+
+READER_VERSION = 1
+"""Raised when rows come out differently from the same files; part of the cache's key."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of one source; all sequences have the same length.
+
+    labels as text. weights float32, above 0. files: position in `origins`; lines: line or row number, from 1.
+    """
+
+    ids: Sequence[str]
+    texts: Sequence[str]
+    pairs: Sequence[str] | None
+    labels: Sequence[str] | None
+    groups: Sequence[str] | None
+    weights: Floats | None
+    files: Ints
+    lines: Ints
+    origins: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def where(self, row: int) -> str:
+        """Place of a row for messages, such as `train.csv:12`."""
+        return f"{self.origins[self.files[row]]}{self.lines[row]}"
+
+    def take(self, rows: Ints) -> Table:
+        """The given rows, in the given order."""
+
+        def pick(column: Sequence[str] | None) -> list[str] | None:
+            return None if column is None else [column[row] for row in rows]
+
+        return Table(
+            ids=[self.ids[row] for row in rows],
+            texts=[self.texts[row] for row in rows],
+            pairs=pick(self.pairs),
+            labels=pick(self.labels),
+            groups=pick(self.groups),
+            weights=None if self.weights is None else self.weights[rows],
+            files=self.files[rows],
+            lines=self.lines[rows],
+            origins=self.origins,
+        )
+
+
+def read_table(
+    source: TableSource,
+    train: TableSource,
+    role: Role,
+    *,
+    root: Path,
+    cache_dir: Path,
+    pairs: bool,
+    key: str,
+    first: int = 0,
+) -> Table:
+    """Read and check one source of the recipe.
+
+    Args:
+        source: what to read.
+        train: the training source, whose format, header, quoting and columns hold where `source` gives none.
+        role: what the rows are for; unlabeled rows need texts only, and only training rows have weights.
+        root: folder that relative paths start from.
+        cache_dir: where Arrow files are kept.
+        pairs: whether rows have a second text.
+        key: the source's place in the recipe, such as `data.train`.
+        first: number of the first row in ids of the form `role-number`, which rows without an id get.
+
+    Raises:
+        DataError: a file, column or row that cannot be used, with its place.
+        RecipeError: columns that the recipe does not name, or that the files cannot have.
+        EnvironmentProblem: the hub cannot be reached, or the disk is full.
+    """
+    import datasets
+    import pyarrow
+
+    datasets.disable_progress_bars()
+    datasets.logging.set_verbosity_error()
+    maker = RowMaker.for_source(source, train, role, pairs, key)
+    if source.hub is not None:
+        reporter.say(f"loading the data set {source.hub} ({key}.hub)")
+        origins = [f"{source.hub}, row "]
+        rows = maker.records([(origins[0], read_hub(source, maker.wants, cache_dir, key))], source.limit)
+        return _table(pyarrow.Table.from_pylist(list(rows), _features().arrow_schema), role, origins, first)
+    files = find_files(source, root, key)
+    layouts = _layouts(files, source, train, root, key)
+    origins = [
+        f.name + (":" if layout.by_line else ", row ") for f, layout in zip(files, layouts, strict=True)
+    ]
+
+    def generate() -> Iterator[dict[str, Any]]:
+        readers = (read_file(file, layout, maker.wants) for file, layout in zip(files, layouts, strict=True))
+        return maker.records(zip(origins, readers, strict=True), source.limit)
+
+    fingerprint = digest([READER_VERSION, digest_content(files), repr(layouts), repr(maker), source.limit])
+    return _table(_cached(generate, fingerprint, cache_dir), role, origins, first)
+
+
+def _layouts(
+    files: Sequence[DataFile], source: TableSource, train: TableSource, root: Path, key: str
+) -> list[Layout]:
+    endings = (
+        {file.ending for file in find_files(train, root, "data.train")}
+        if train.format and train.path
+        else set()
+    )
+    header = next((given for given in (source.header, train.header) if given is not None), True)
+    quoting = source.quoting or train.quoting or "csv"
+    return [Layout(format_of(file, source, train, endings, key), header, quoting, key) for file in files]
+
+
+def _features() -> Any:
+    from datasets import Features, Value
+
+    texts = {name: Value("string") for name in ("id", "text", "pair", "label", "group")}
+    return Features({**texts, "weight": Value("float32"), "file": Value("int64"), "line": Value("int64")})
+
+
+def _cached(generate: Callable[[], Iterator[dict[str, Any]]], fingerprint: str, cache_dir: Path) -> Any:
+    """The rows as a pyarrow.Table over the memory-mapped file of this fingerprint, made if need be."""
+    import datasets
+
+    try:
+        rows = datasets.Dataset.from_generator(
+            generate, features=_features(), cache_dir=str(cache_dir), fingerprint=fingerprint[:32]
+        )
+    except Exception as error:
+        known = _known_cause(error, cache_dir)
+        if known is None:
+            raise
+        raise known from known.__cause__
+    return rows.with_format("arrow")[:]
+
+
+def _known_cause(error: BaseException, cache_dir: Path) -> KdcError | None:
+    """What really happened behind the wrapper that `datasets` puts around errors of a generator."""
+    found: BaseException | None = error
+    while found is not None:
+        if isinstance(found, KdcError):
+            return found
+        if isinstance(found, OSError) and found.errno in (errno.ENOSPC, errno.EDQUOT):
+            return EnvironmentProblem(
+                f"the disk of {cache_dir} is full: free some space and run the command again"
+            )
+        found = found.__cause__ or found.__context__
+    return None
+
+
+def _table(columns: Any, role: Role, origins: Sequence[str], first: int) -> Table:
+    def texts(name: str) -> list[str] | None:
+        column = columns.column(name)
+        return None if column.null_count else list(column.to_pylist())
+
+    given = columns.column("id").to_pylist()
+    weights = columns.column("weight")
+    return Table(
+        ids=[f"{role}-{first + row}" if name is None else name for row, name in enumerate(given)],
+        texts=texts("text") or [],
+        pairs=texts("pair"),
+        labels=texts("label"),
+        groups=texts("group"),
+        weights=None if weights.null_count else np.array(weights.to_pylist(), np.float32),
+        files=np.array(columns.column("file").to_pylist(), np.int64),
+        lines=np.array(columns.column("line").to_pylist(), np.int64),
+        origins=tuple(origins),
+    )

@@ -1,0 +1,49 @@
+"""The objectives, one convention: KL(teacher || student)·T², mean over the rows, zero when the two agree.
+
+Hinton et al. 2015 (https://arxiv.org/abs/1503.02531) for soft targets; FitNets (https://arxiv.org/abs/1412.6550) for
+hidden states. L = −Σ y_t log y_s differs from the KL only by the teacher's entropy, which no gradient sees; leaving it
+out would make a perfect student's loss look bad.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from compress.errors import KdcError
+
+
+def soft_targets(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """KL(softmax(teacher/T) || softmax(student/T))·T², mean over rows: logits [B, C] each -> scalar."""
+    log_student = F.log_softmax(student / temperature, -1)
+    log_teacher = F.log_softmax(teacher / temperature, -1)
+    return F.kl_div(log_student, log_teacher, reduction="batchmean", log_target=True) * temperature**2
+
+
+def hidden_states(projected: Tensor, teacher: Tensor) -> Tensor:
+    """½·Σ‖φ_t − φ_s‖², mean over rows and layers: [B, L, H] each, the student's already projected -> scalar."""
+    return 0.5 * (projected - teacher).pow(2).sum(-1).mean()
+
+
+def hard_labels(student: Tensor, labels: Tensor, weights: Tensor | None = None, smoothing: float = 0.0) -> Tensor:
+    """Cross-entropy with labels int64 [B], mean over the rows that have one (label >= 0), rows weighted by weights [B].
+
+    Zero when no row has a label.
+    """
+    known = labels >= 0
+    each = F.cross_entropy(student, labels.clamp_min(0), reduction="none", label_smoothing=smoothing)
+    share = known.to(each.dtype) if weights is None else known.to(each.dtype) * weights
+    return (each * share).sum() / share.sum().clamp_min(torch.finfo(each.dtype).tiny)
+
+
+def check_finite(loss: Tensor, where: str) -> None:
+    """Stop before a broken step is taken.
+
+    Raises:
+        KdcError: the loss is not finite.
+    """
+    if not bool(torch.isfinite(loss)):
+        raise KdcError(
+            f"{where}: the loss became {loss.item()}; lower the learning rate, or set distill.precision: fp32"
+        )

@@ -1,0 +1,214 @@
+"""The one training loop: teacher, student and control go through it.
+
+Length buckets, dynamic padding, bfloat16 autocast, fused AdamW with warm-up and linear decay, early stopping on
+validation, best weights kept, checkpoints that continue bit for bit after a kill.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from compress.artifacts import publishing
+from compress.batch import Encoded, Ints
+from compress.distill import checkpoint
+from compress.distill.checkpoint import Progress
+from compress.distill.losses import check_finite
+from compress.predict import model_inputs
+from compress.distill.sampler import epoch_batches, steps_per_epoch
+from compress.progress import Bar, bar, reporter
+from compress.text_model import TextModel
+
+WARMUP_SHARE = 0.1
+GRADIENT_NORM = 1.0
+CHECKPOINT_SECONDS = 60.0
+BEST = "best.safetensors"
+
+Parts = dict[str, Tensor]
+Objective = Callable[[Tensor, Tensor | None, Ints], tuple[Tensor, Parts]]
+"""(logits [B, C], hidden [B, L, H] or None, rows [B]) -> loss, and its terms for the log."""
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One stage of a schedule.
+
+    hidden: student layers (from 1) whose states the objective wants. head_rate: None for one rate for all.
+    """
+
+    name: str
+    epochs: int
+    rate: float
+    objective: Objective
+    hidden: tuple[int, ...] = ()
+    head_rate: float | None = None
+
+
+@dataclass
+class Job:
+    """All that the loop needs. `validate` gives the metric (higher is better) of the module in evaluation mode."""
+
+    name: str
+    module: TextModel
+    encoded: Encoded
+    phases: Sequence[Phase]
+    validate: Callable[[TextModel], float]
+    work: Path
+    device: torch.device
+    bf16: bool
+    seed: int
+    batch_size: int = 32
+    patience: int = 3
+    weight_decay: float = 0.01
+    average: float = 0.0
+    extra: nn.Module = field(default_factory=nn.Module)
+    """Modules that learn along and are not part of the result (projections)."""
+
+
+def train(job: Job) -> Progress:
+    """Run all phases, continuing from the newest checkpoint in `job.work`; the module ends with the best weights."""
+    job.module.to(job.device)
+    job.extra.to(job.device)
+    torch.manual_seed(job.seed)
+    found = checkpoint.latest(job.work)
+    progress = Progress() if found is None else checkpoint.read_progress(found)
+    if found is not None:
+        reporter.say(f"  {job.name}: going on from step {progress.step:,}")
+    while progress.stage < len(job.phases):
+        _run_phase(job, progress, found)
+        found = None
+        progress.stage += 1
+        progress.epoch = progress.step_in_epoch = progress.waiting = 0
+        progress.stage_best = -1.0
+        _load_best(job)
+        checkpoint.save(job.work, progress, {"module": job.module, "extra": job.extra}, None)
+    _load_best(job)
+    return progress
+
+
+def _load_best(job: Job) -> None:
+    from safetensors.torch import load_file
+
+    job.module.load_state_dict(load_file(job.work / BEST))
+
+
+def _optimizer(job: Job, phase: Phase) -> torch.optim.AdamW:
+    head = {id(p) for p in job.module.head_parameters()} if phase.head_rate is not None else set()
+    body = [p for p in job.module.parameters() if id(p) not in head]
+    groups: list[dict[str, Any]] = [{"params": body, "lr": phase.rate}]
+    if phase.head_rate is not None:
+        groups.append({"params": job.module.head_parameters(), "lr": phase.head_rate})
+    if extra := list(job.extra.parameters()):
+        groups.append({"params": extra, "lr": phase.rate})
+    for group in groups:
+        group["peak"] = group["lr"]
+    return torch.optim.AdamW(groups, weight_decay=job.weight_decay, fused=True)
+
+
+def rate_at(step: int, total: int) -> float:
+    """Share of the peak rate at a step: linear warm-up over the first tenth, then linear decay to 0."""
+    warmup = max(1, int(total * WARMUP_SHARE))
+    if step < warmup:
+        return (step + 1) / warmup
+    return max(0.0, (total - step) / max(1, total - warmup))
+
+
+@dataclass
+class _Loop:
+    """What one phase holds while it runs."""
+
+    optimizer: torch.optim.AdamW
+    averaged: AveragedModel | None
+    total: int
+    saved: float
+
+    def modules(self, job: Job) -> dict[str, nn.Module]:
+        own: dict[str, nn.Module] = {"module": job.module, "extra": job.extra}
+        return own if self.averaged is None else own | {"averaged": self.averaged}
+
+
+def _run_phase(job: Job, progress: Progress, found: Path | None) -> None:
+    phase = job.phases[progress.stage]
+    per_epoch = steps_per_epoch(len(job.encoded), job.batch_size)
+    averaged = AveragedModel(job.module, multi_avg_fn=get_ema_multi_avg_fn(job.average)) if job.average else None
+    loop = _Loop(_optimizer(job, phase), averaged, per_epoch * phase.epochs, time.monotonic())
+    if found is not None:
+        mid_phase = progress.epoch > 0 or progress.step_in_epoch > 0
+        checkpoint.restore(
+            found,
+            loop.modules(job) if mid_phase else {"module": job.module, "extra": job.extra},
+            loop.optimizer if mid_phase else None,
+        )
+    with bar(f"{job.name}: {phase.name}", len(job.encoded) * phase.epochs, "rows") as shown:
+        shown.resume_at(progress.epoch * len(job.encoded) + progress.step_in_epoch * job.batch_size)
+        while progress.epoch < phase.epochs and progress.waiting < job.patience:
+            _run_epoch(job, phase, progress, loop, shown)
+
+
+def _run_epoch(job: Job, phase: Phase, progress: Progress, loop: _Loop, shown: Bar) -> None:
+    batches = epoch_batches(
+        job.encoded.lengths, job.batch_size, seed=job.seed, epoch=1000 * progress.stage + progress.epoch
+    )
+    job.module.train()
+    done = progress.epoch * len(batches)
+    for rows in batches[progress.step_in_epoch :]:
+        share = rate_at(done + progress.step_in_epoch, loop.total)
+        for group in loop.optimizer.param_groups:
+            group["lr"] = group["peak"] * share
+        _step(job, phase, progress, loop, rows)
+        progress.step += 1
+        progress.step_in_epoch += 1
+        shown.advance(len(rows), f"best {progress.best:.4f}" if progress.best >= 0 else "")
+        if time.monotonic() - loop.saved > CHECKPOINT_SECONDS:
+            checkpoint.save(job.work, progress, loop.modules(job), loop.optimizer)
+            loop.saved = time.monotonic()
+    _close_epoch(job, phase, progress, loop)
+    checkpoint.save(job.work, progress, loop.modules(job), loop.optimizer)
+    loop.saved = time.monotonic()
+
+
+def _step(job: Job, phase: Phase, progress: Progress, loop: _Loop, rows: Ints) -> None:
+    inputs = model_inputs(job.encoded, rows, job.module.input_names, job.device)
+    with torch.autocast(job.device.type, torch.bfloat16, enabled=job.bf16):
+        result = job.module(*inputs, hidden=phase.hidden)
+    logits, hidden = result if phase.hidden else (result, None)
+    loss, parts = phase.objective(logits.float(), None if hidden is None else hidden.float(), rows)
+    check_finite(loss.detach(), f"{job.name}, stage {phase.name}, step {progress.step}")
+    loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    nn.utils.clip_grad_norm_([p for g in loop.optimizer.param_groups for p in g["params"]], GRADIENT_NORM)
+    loop.optimizer.step()
+    loop.optimizer.zero_grad(set_to_none=True)
+    if loop.averaged is not None:
+        loop.averaged.update_parameters(job.module)
+    for name, part in {"loss": loss, **parts}.items():
+        progress.sums[name] = progress.sums.get(name, 0.0) + float(part.detach())
+
+
+def _close_epoch(job: Job, phase: Phase, progress: Progress, loop: _Loop) -> None:
+    from safetensors.torch import save_file
+
+    judged = job.module if loop.averaged is None else loop.averaged.module
+    judged.eval()
+    metric = job.validate(judged)
+    means = {name: value / max(progress.step_in_epoch, 1) for name, value in progress.sums.items()}
+    progress.epoch += 1
+    progress.step_in_epoch, progress.sums = 0, {}
+    progress.history.append(
+        {"stage": phase.name, "epoch": progress.epoch, "step": progress.step, "metric": metric}
+        | means
+        | {"learning_rate": loop.optimizer.param_groups[0]["lr"]}
+    )
+    if metric > progress.best:
+        progress.best, progress.best_at = metric, f"{phase.name}, epoch {progress.epoch}"
+        with publishing(job.work / BEST) as temporary:
+            save_file({k: v.detach().cpu().clone().contiguous() for k, v in judged.state_dict().items()}, temporary)
+    progress.waiting = 0 if metric > progress.stage_best else progress.waiting + 1
+    progress.stage_best = max(progress.stage_best, metric)
+    reporter.detail(f"  {job.name}: {phase.name} epoch {progress.epoch}: validation {metric:.4f}")

@@ -1,0 +1,180 @@
+"""How long a run takes and how much disk, from sizes alone: orders of magnitude, with what they assume."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from compress.batch import Examples, Splits
+from compress.recipe import HuggingFaceTeacher, Recipe, TensorRTExport, TransformerStudent
+
+SAMPLE = 2000
+"""Rows whose words are counted."""
+TOKENS_A_WORD = 1.4
+TRAIN_SECONDS = (0.00125, 0.000138)
+"""Seconds a row = first + second · tokens: MiniLM, bf16, 2 cores: 250 rows/s at 20 tokens, 60 at 112."""
+ANSWER_SECONDS = (0.000145, 0.0000483)
+"""The same for the teacher's answers: 900 rows/s at 20 tokens, 180 at 112."""
+LATENCY_SECONDS = 0.00035
+"""Seconds a token, one request on one thread, MiniLM in onnxruntime."""
+MINILM_BODY = 10_600_000
+"""Parameters of MiniLM outside its embeddings: what arithmetic is spent on."""
+UNKNOWN_TEACHER = {"parameters": 110_000_000, "layers": 12, "hidden": 768}
+ADAM_COPIES = 4
+"""fp32 weights, best weights and AdamW's two moments in a checkpoint."""
+
+
+@dataclass(frozen=True)
+class Size:
+    """A model: all parameters, and those outside the embeddings."""
+
+    parameters: int
+    body: int
+
+    @property
+    def ratio(self) -> float:
+        """Arithmetic of a token, as a multiple of MiniLM's; the smallest models are bound by overhead."""
+        return max(self.body / MINILM_BODY, 0.03)
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of its weights in float32."""
+        return 4 * self.parameters
+
+
+def mean_tokens(examples: Examples, max_length: int) -> float:
+    """Tokens of a row, about: 1.4 a word or 1 a Chinese, Japanese or Korean character, and special ones."""
+    step = max(1, len(examples) // SAMPLE)
+    rows = range(0, len(examples), step)
+    lengths = []
+    for row in rows:
+        texts = [examples.texts[row]] + ([examples.pairs[row]] if examples.pairs is not None else [])
+        lengths.append(min(max_length, sum(_tokens(text) for text in texts) + 1 + len(texts)))
+    return sum(lengths) / max(len(lengths), 1)
+
+
+def teacher_size(found: dict[str, Any]) -> Size:
+    """Size of the teacher from what `check_teacher` says; a BERT-base where it is not known yet."""
+    known = {key: found.get(key) or UNKNOWN_TEACHER[key] for key in UNKNOWN_TEACHER}
+    parameters = int(known["parameters"])
+    return Size(parameters, min(12 * int(known["layers"]) * int(known["hidden"]) ** 2, parameters))
+
+
+def student_size(recipe: Recipe, found: dict[str, Any]) -> Size:
+    """Size of the student from its section and, where that says nothing, the teacher's."""
+    section = recipe.student
+    teacher = teacher_size(found)
+    hidden = int(found.get("hidden") or UNKNOWN_TEACHER["hidden"])
+    pieces = (
+        section.vocabulary.keep or section.vocabulary.train or (teacher.parameters - teacher.body) // hidden
+    )
+    if isinstance(section, TransformerStudent):
+        width = section.hidden or hidden
+        body = section.layers * (4 * width**2 + 2 * width * (section.intermediate or 4 * width))
+    else:
+        width = section.width
+        body = section.blocks * section.expansion * width * (2 * width + section.kernel) + 8 * width**2
+    return Size(pieces * width + body, body)
+
+
+def cache_bytes(recipe: Recipe, found: dict[str, Any], splits: Splits) -> int:
+    """Bytes of the teacher's outputs: fp16 logits, and hidden states where a loss wants them."""
+    section = recipe.student
+    layers = section.layers if isinstance(section, TransformerStudent) else section.blocks
+    wanted = any(stage.losses.hidden for stage in recipe.distill.stages)
+    hidden = layers * int(found.get("hidden") or UNKNOWN_TEACHER["hidden"]) if wanted else 0
+    return 2 * len(splits.transfer) * (len(splits.labels) + hidden)
+
+
+def stages(recipe: Recipe, found: dict[str, Any], splits: Splits, tokens: float) -> list[dict[str, Any]]:
+    """Each stage with its rows, seconds, bytes and what it does, in order."""
+    teacher, student = teacher_size(found), student_size(recipe, found)
+    train, transfer = len(splits.train), len(splits.transfer)
+    held_out = len(splits.validation) + len(splits.test)
+    epochs = sum(stage.epochs for stage in recipe.distill.stages)
+    distilling = epochs * (
+        transfer * _train(student, tokens) + len(splits.validation) * _answer(student, tokens)
+    )
+    rows = [
+        _stage("baseline", train, 2 + train * tokens / 15_000, 0, "TF-IDF or overlap features, scikit-learn")
+    ]
+    if isinstance(recipe.teacher, HuggingFaceTeacher):
+        rows += _teacher_stages(recipe.teacher, teacher, splits, tokens)
+        asked = (transfer + held_out) * _answer(teacher, tokens)
+        what = "the teacher answers each row once"
+        rows.append(_stage("outputs", transfer, asked, cache_bytes(recipe, found, splits), what))
+    names = ", ".join(stage.name for stage in recipe.distill.stages)
+    what = f"{names}; at most {epochs} epochs, {student.parameters / 1e6:.1f}M parameters"
+    rows.append(_stage("student", transfer, distilling, ADAM_COPIES * student.bytes, what))
+    if recipe.distill.control:
+        what = "the same student on hard labels, as many steps"
+        rows.append(_stage("control", train, distilling, ADAM_COPIES * student.bytes, what))
+    rows.append(
+        _stage("quantize", len(splits.validation), 10, student.bytes // 3, "int8, parity on validation")
+    )
+    rows += _export_stages(recipe, teacher, student)
+    rows.append(
+        _stage("bench", *_bench(recipe, teacher, student, tokens), "teacher, student, shipped take turns")
+    )
+    rows.append(_stage("bundle", None, 3, student.bytes // 3, f"{recipe.name}.kdc"))
+    return rows
+
+
+def assumptions() -> list[str]:
+    """What the estimate takes for granted."""
+    return [
+        f"{TOKENS_A_WORD} tokens a word; every epoch is run (early stopping makes it shorter)",
+        "a 2-core machine with bf16: training 22M parameters 250 rows/s at 20 tokens, 60 at 112; "
+        "its answers 900 and 180 rows/s; other sizes in proportion",
+    ]
+
+
+def _teacher_stages(
+    teacher: HuggingFaceTeacher, size: Size, splits: Splits, tokens: float
+) -> list[dict[str, Any]]:
+    if teacher.train is None:
+        return []
+    epoch = len(splits.train) * _train(size, tokens) + len(splits.validation) * _answer(size, tokens)
+    what = f"fine-tune {teacher.model}, at most {teacher.train.epochs} epochs"
+    disk = ADAM_COPIES * size.bytes
+    return [_stage("teach", len(splits.train), teacher.train.epochs * epoch, disk, what)]
+
+
+def _export_stages(recipe: Recipe, teacher: Size, student: Size) -> list[dict[str, Any]]:
+    rows = [_stage("export", None, 15, teacher.bytes + student.bytes, "ONNX of teacher and student, parity")]
+    for export in recipe.export:
+        if isinstance(export, TensorRTExport):
+            disk = student.bytes * max(len(export.gpus), 1)
+            what = f"{export.to} {export.precision} {' '.join(export.gpus)}".strip()
+            rows.append(_stage("engines", None, 60 * max(len(export.gpus), 1), disk, what))
+    return rows
+
+
+def _bench(recipe: Recipe, teacher: Size, student: Size, tokens: float) -> tuple[int, float, int]:
+    requests = recipe.bench.requests
+    once = tokens * LATENCY_SECONDS * (teacher.ratio + 1.5 * student.ratio)
+    runs = len(recipe.bench.threads) * len(recipe.bench.scenarios)
+    return requests, 10 + runs * requests * once, 0
+
+
+def _stage(name: str, rows: int | None, seconds: float, disk: int, what: str) -> dict[str, Any]:
+    return {"stage": name, "rows": rows, "seconds": round(seconds, 1), "disk_bytes": disk, "what": what}
+
+
+def _train(size: Size, tokens: float) -> float:
+    return _seconds(TRAIN_SECONDS, size, tokens)
+
+
+def _answer(size: Size, tokens: float) -> float:
+    return _seconds(ANSWER_SECONDS, size, tokens)
+
+
+def _seconds(rate: Sequence[float], size: Size, tokens: float) -> float:
+    return (rate[0] + rate[1] * tokens) * size.ratio
+
+
+def _tokens(text: str) -> int:
+    wide = sum("\u3040" <= character <= "\ud7ff" for character in text)
+    return wide + math.ceil(TOKENS_A_WORD * (len(text.split()) if not wide else 0))

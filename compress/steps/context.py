@@ -1,0 +1,123 @@
+"""What the stages of one run share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from compress.artifacts import SPEC, Artifact, ModelSpec
+from compress.batch import Examples, Splits
+from compress.recipe import HuggingFaceTeacher, LoadedRecipe, Recipe
+from compress.runtime.predictor import Request
+
+if TYPE_CHECKING:
+    import torch
+
+    from compress.distill.judge import Judge
+    from compress.students.vocabulary import StudentTokens
+    from compress.teachers.huggingface import Teacher
+
+
+@dataclass
+class Run:
+    """One run: its recipe, data, folder and finished artifacts."""
+
+    loaded: LoadedRecipe
+    folder: Path
+    splits: Splits
+    artifacts: dict[str, Artifact] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def recipe(self) -> Recipe:
+        """The resolved recipe."""
+        return self.loaded.recipe
+
+    @cached_property
+    def judge(self) -> Judge:
+        """Measures models on this run's splits."""
+        from compress.distill.judge import Judge
+
+        return Judge(self.splits, self.recipe.task)
+
+    @cached_property
+    def device(self) -> torch.device:
+        """Where training runs."""
+        from compress.distill.device import training_device
+
+        return training_device()
+
+    @property
+    def bf16(self) -> bool:
+        """Whether training computes in bfloat16."""
+        from compress.distill.device import use_bf16
+
+        return use_bf16(self.recipe.distill.precision, self.device)
+
+    @property
+    def has_teacher_model(self) -> bool:
+        """False when the teacher is a file of scores."""
+        return isinstance(self.recipe.teacher, HuggingFaceTeacher)
+
+    def at(self, stage: str) -> Path:
+        """Folder of a stage's artifact."""
+        return self.folder / stage
+
+    def taught(self) -> Teacher | None:
+        """The finished teacher, loaded anew from this run; None for a file of scores."""
+        from compress.teachers.huggingface import load_teacher
+
+        section = self.recipe.teacher
+        if not isinstance(section, HuggingFaceTeacher):
+            return None
+        own = section.model_copy(update={"model": str(self.at("teacher").resolve())})
+        return load_teacher(
+            own,
+            self.folder,
+            task=self.recipe.task.kind,
+            labels=self.splits.labels,
+            positive=self.judge.positive,
+            trained=True,
+        )
+
+    @cached_property
+    def tokens(self) -> StudentTokens:
+        """The student's vocabulary, from the training texts and the transfer set."""
+        from compress.students.build import student_tokens
+
+        teacher = self.taught()
+        rows = self.splits.transfer
+        texts = [*rows.texts, *(rows.pairs or [])]
+        return student_tokens(
+            self.recipe.student,
+            None if teacher is None else teacher.tokenizer_json,
+            0 if teacher is None else teacher.spec.pad_id,
+            texts,
+        )
+
+
+def requests_of(rows: Examples) -> list[Request]:
+    """Rows as the device receives them."""
+    pairs = rows.pairs or [None] * len(rows)
+    return [Request(text, pair, row_id) for text, pair, row_id in zip(rows.texts, pairs, rows.ids, strict=True)]
+
+
+def read_spec(folder: Path) -> ModelSpec:
+    """model.json of a folder."""
+    return ModelSpec.model_validate_json((folder / SPEC).read_bytes())
+
+
+def with_threshold(spec: ModelSpec, threshold: float | None) -> ModelSpec:
+    """The specification with the threshold that validation chose."""
+    return spec.model_copy(update={"threshold": threshold})
+
+
+def write_spec(folder: Path, spec: ModelSpec) -> None:
+    """Write model.json."""
+    (folder / SPEC).write_text(spec.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+
+Metrics = dict[str, Any]
+"""What a stage found out; it stands in its artifact.json."""

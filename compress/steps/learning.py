@@ -1,0 +1,168 @@
+"""Stages that learn: baseline, teacher, teacher outputs, student, control."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from compress.data.encode import encode_examples
+from compress.distill.checkpoint import Progress
+from compress.distill.judge import Verdict
+from compress.distill.stages import Schooling, control, distil, encoder_of
+from compress.distill.teach import teach
+from compress.errors import DataError
+from compress.progress import reporter
+from compress.recipe import HuggingFaceTeacher, ScoresTeacher
+from compress.steps.context import Metrics, Run, with_threshold
+from compress.students.baseline import fit_baseline
+from compress.students.build import Built, build_student, describe, layer_map_of, save_student
+from compress.teachers.huggingface import load_teacher, save_teacher
+from compress.teachers.outputs import compute_outputs, read_outputs, write_scores
+from compress.teachers.scores import read_scores, rows_for
+from compress.text_model import parameter_count
+
+HISTORY = "history.json"
+
+
+def baseline(run: Run, out: Path, work: Path) -> Metrics:
+    """Fit the cheap classic model."""
+    return fit_baseline(run.splits, run.recipe.task, run.recipe.seed, out)
+
+
+def teacher(run: Run, out: Path, work: Path) -> Metrics:
+    """Fine-tune or take over the teacher, and measure it."""
+    section = run.recipe.teacher
+    if isinstance(section, ScoresTeacher):
+        return _scores(run, section, out)
+    loaded = load_teacher(
+        section,
+        run.loaded.folder,
+        task=run.recipe.task.kind,
+        labels=run.splits.labels,
+        positive=run.judge.positive,
+        trained=section.train is None,
+    )
+    history: list[dict[str, Any]] = []
+    if section.train is not None:
+        progress = teach(
+            loaded, section.train, run.judge, work=work, device=run.device, bf16=run.bf16, seed=run.recipe.seed
+        )
+        history = progress.history
+    verdict = run.judge.full(loaded.module, loaded.encoder, run.device)
+    save_teacher(loaded, out, verdict.threshold)
+    _write_history(out, history)
+    sizes = {
+        "parameters": parameter_count(loaded.module),
+        "size_bytes": sum(path.stat().st_size for path in out.glob("*.safetensors")),
+        "layers": loaded.module.layers,
+    }
+    return sizes | _judged(verdict)
+
+
+def _scores(run: Run, section: ScoresTeacher, out: Path) -> Metrics:
+    """Measure a file of scores where it covers validation and test."""
+    rows, logits, scale = read_scores(section, run.loaded.folder, run.splits.labels, run.judge.positive)
+    _write_history(out, [])
+    found: Metrics = {"parameters": None, "size_bytes": None, "layers": None, "scale": scale}
+    try:
+        validation = rows_for(run.splits.validation.ids, rows, logits, "validation")
+        test = rows_for(run.splits.test.ids, rows, logits, "test")
+    except DataError as error:
+        reporter.warn(f"the teacher's quality is not run: {error}")
+        return found | {"validation": None, "quality": None, "reason": f"not run: {error}"}
+    return found | _judged(run.judge.verdict(validation, test))
+
+
+def outputs(run: Run, out: Path, work: Path) -> Metrics:
+    """Ask the teacher about every training and transfer row, once."""
+    section = run.recipe.teacher
+    if isinstance(section, ScoresTeacher):
+        rows, logits, scale = read_scores(section, run.loaded.folder, run.splits.labels, run.judge.positive)
+        write_scores(rows_for(run.splits.transfer.ids, rows, logits, "train"), out)
+        return {"rows": len(run.splits.transfer), "scale": scale}
+    taught = run.taught()
+    if taught is None:
+        raise DataError("teacher: there is no teacher model to ask")
+    layers = layer_map_of(run.recipe.student, taught.module.layers) if _wants_hidden(run) else ()
+    encoded = encode_examples(taught.encoder, run.splits.transfer)
+    if encoded.truncated:
+        reporter.say(
+            f"  teacher.max_length {section.max_length} cuts {encoded.truncated:,} of {len(encoded):,} texts"
+        )
+    compute_outputs(taught, encoded, layers=layers, work=work, out=out, device=run.device, bf16=run.bf16)
+    return {"rows": len(encoded), "layers": list(layers), "truncated": encoded.truncated}
+
+
+def _wants_hidden(run: Run) -> bool:
+    return any(stage.losses.hidden for stage in run.recipe.distill.stages)
+
+
+def student(run: Run, out: Path, work: Path) -> Metrics:
+    """Distil the student in the recipe's stages."""
+    built = _build(run)
+    said = read_outputs(run.at("outputs"), built.layer_map)
+    progress = distil(built, said, _schooling(run), work)
+    return _finish(run, built, progress, out)
+
+
+def control_student(run: Run, out: Path, work: Path) -> Metrics:
+    """Train the same student without the teacher's opinion."""
+    built = _build(run)
+    progress = control(built, _schooling(run), work)
+    return _finish(run, built, progress, out)
+
+
+def _schooling(run: Run) -> Schooling:
+    return Schooling(run.judge, run.recipe.distill, run.device, run.bf16, run.recipe.seed)
+
+
+def _build(run: Run) -> Built:
+    taught = run.taught()
+    return build_student(
+        run.recipe.student,
+        teacher=None if taught is None else taught.module,
+        teacher_spec=None if taught is None else taught.spec,
+        tokens=run.tokens,
+        task=run.recipe.task.kind,
+        labels=run.splits.labels,
+        positive=run.judge.positive,
+        seed=run.recipe.seed,
+    )
+
+
+def _finish(run: Run, built: Built, progress: Progress, out: Path) -> Metrics:
+    verdict = run.judge.full(built.module, encoder_of(built), run.device)
+    save_student(built.module, with_threshold(built.spec, verdict.threshold), built.tokens.tokenizer_json, out)
+    _write_history(out, progress.history)
+    texts = {
+        name: [*rows.texts, *(rows.pairs or [])]
+        for name, rows in (("train", run.splits.train), ("validation", run.splits.validation), ("test", run.splits.test))
+    }
+    size = sum(path.stat().st_size for path in out.glob("*.safetensors"))
+    found = describe(built, texts) | {"size_bytes": size, "best_at": progress.best_at, "steps": progress.step}
+    return found | _judged(verdict)
+
+
+def _judged(verdict: Verdict) -> Metrics:
+    return {"validation": verdict.validation, "quality": verdict.test, "threshold": verdict.threshold}
+
+
+def _write_history(out: Path, history: list[dict[str, Any]]) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    (out / HISTORY).write_text(json.dumps(history, indent=1) + "\n", encoding="utf-8")
+
+
+def teacher_identity(run: Run) -> str:
+    """Hash of what the teacher starts from."""
+    from compress.teachers.load import fingerprint, resolve
+
+    section = run.recipe.teacher
+    if isinstance(section, HuggingFaceTeacher):
+        return fingerprint(section, resolve(section.model, run.loaded.folder))
+    from compress.artifacts import sha256_file
+
+    path = run.loaded.folder / section.path
+    if not path.is_file():
+        raise DataError(f"teacher.path: there is no file {path}")
+    return sha256_file(path)

@@ -1,0 +1,254 @@
+"""Stages that ship: ONNX files, quantization, engines, bench, bundle."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from compress.artifacts import ONNX, SPEC, TOKENIZER
+from compress.batch import Floats
+from compress.bench.machine import describe as describe_machine
+from compress.bench.measure import Contender, run_bench
+from compress.bundle.write import write_bundle
+from compress.export.onnx import export_module, export_teacher
+from compress.export.parity import agreement
+from compress.predict import predict_logits
+from compress.progress import bar, reporter
+from compress.quantize.calibration import feeds
+from compress.quantize.dynamic import quantize_dynamic_int8
+from compress.quantize.static import quantize_static_int8
+from compress.recipe import MobileStudent, Student, TensorRTExport
+from compress.runtime.predictor import Predictor, Request
+from compress.steps.context import Metrics, Run, read_spec, requests_of, with_threshold, write_spec
+from compress.students.build import load_student
+
+FLOAT, SHIPPED = "student", "shipped"
+TOLERANCE = 1e-3
+"""Largest logit difference between torch and the exported float ONNX."""
+GOLDEN_ROWS = 16
+
+
+def opset_of(run: Run) -> int:
+    """The recipe's operator set for ONNX."""
+    return next((export.opset for export in run.recipe.export if export.to == "onnx"), 20)
+
+
+def onnx(run: Run, out: Path, work: Path) -> Metrics:
+    """Export teacher, control and student as float ONNX, and check that they still say the same."""
+    found: Metrics = {}
+    for name in ("student", "control"):
+        if (run.at(name) / SPEC).is_file():
+            found[name] = export_student(run.at(name), out / name, opset_of(run), requests_of(run.splits.test)[:256])
+    if run.has_teacher_model:
+        folder = out / "teacher"
+        folder.mkdir(parents=True)
+        inputs = export_teacher(run.at("teacher"), folder / ONNX, opset=opset_of(run))
+        taught = run.taught()
+        if taught is not None:
+            (folder / TOKENIZER).write_text(taught.tokenizer_json, encoding="utf-8")
+        spec = read_spec(run.at("teacher"))
+        write_spec(folder, spec.model_copy(update={"inputs": inputs}))
+        found["teacher"] = {"size_bytes": (folder / ONNX).stat().st_size}
+    return found
+
+
+def export_student(student: Path, out: Path, opset: int, requests: Sequence[Request]) -> Metrics:
+    """A student folder as a deployable folder; parity with torch on the given requests.
+
+    Raises:
+        GateError: the ONNX file says something else than torch.
+    """
+    import torch
+
+    from compress.batch import Examples
+    from compress.data.encode import encode_examples
+    from compress.errors import GateError
+
+    module, spec, tokenizer_json = load_student(student)
+    out.mkdir(parents=True, exist_ok=True)
+    vocabulary = int((spec.student or {})["vocabulary"])
+    export_module(_positional(module), out / ONNX, inputs=spec.inputs, opset=opset, vocabulary=vocabulary)
+    (out / TOKENIZER).write_text(tokenizer_json, encoding="utf-8")
+    write_spec(out, spec)
+    if not requests:
+        return {"size_bytes": (out / ONNX).stat().st_size}
+    predictor = Predictor.from_folder(out)
+    rows = Examples(
+        ids=[str(i) for i in range(len(requests))],
+        texts=[request.text for request in requests],
+        pairs=[request.text_pair or "" for request in requests] if spec.task == "pairs" else None,
+    )
+    said = predict_logits(module, encode_examples(predictor.encoder, rows), torch.device("cpu"))
+    parity = agreement(said, predictor.logits(requests))
+    if parity["max_logit_difference"] > TOLERANCE * max(1.0, float(np.abs(said).max())):
+        raise GateError(
+            f"the exported {out / ONNX} differs from torch by {parity['max_logit_difference']:.2g} in a logit "
+            f"(at most {TOLERANCE:g} of the largest is accepted); try another export.opset than {opset}"
+        )
+    return {"size_bytes": (out / ONNX).stat().st_size, "parity": parity}
+
+
+def _positional(module: Any) -> Any:
+    """The module with one named argument an input, as the exporter wants it."""
+    from torch import Tensor, nn
+
+    class One(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = module
+
+        def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Any:
+            return self.inner(input_ids, attention_mask)
+
+    class Two(One):
+        def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor) -> Any:  # type: ignore[override]  # one more input
+            return self.inner(input_ids, attention_mask, token_type_ids)
+
+    return Two() if "token_type_ids" in module.input_names else One()
+
+
+def quantize_method(section_method: str | None, student: Student) -> str:
+    """The recipe's method, or the one that suits the student."""
+    if section_method is not None:
+        return section_method
+    return "static" if isinstance(student, MobileStudent) else "dynamic"
+
+
+def quantize_folder(source: Path, out: Path, method: str, calibration: Sequence[Request]) -> None:
+    """Quantize a deployable folder into another."""
+    out.mkdir(parents=True, exist_ok=True)
+    for name in (TOKENIZER, SPEC):
+        shutil.copyfile(source / name, out / name)
+    if method == "none":
+        shutil.copyfile(source / ONNX, out / ONNX)
+    elif method == "dynamic":
+        quantize_dynamic_int8(source / ONNX, out / ONNX)
+    else:
+        quantize_static_int8(source / ONNX, out / ONNX, feeds(Predictor.from_folder(source), calibration))
+
+
+def quantized(run: Run, out: Path, work: Path) -> Metrics:
+    """Quantize the student; its own threshold is chosen on validation, its loss of quality measured there."""
+    section = run.recipe.quantize
+    method = quantize_method(section.method, run.recipe.student)
+    rng = np.random.default_rng(run.recipe.seed)
+    train = requests_of(run.splits.train)
+    picked = sorted(rng.choice(len(train), min(section.calibration, len(train)), replace=False))
+    source = run.at("onnx") / FLOAT
+    quantize_folder(source, out, method, [train[i] for i in picked])
+    before = read_logits(source, run, "validation")
+    after, test = read_logits(out, run, "validation"), read_logits(out, run, "test")
+    verdict = run.judge.verdict(after, test)
+    write_spec(out, with_threshold(read_spec(out), verdict.threshold))
+    metric = run.judge.metric
+    reference = run.judge.measure(before, "validation", run.judge.threshold(before))
+    loss = reference[metric] - verdict.validation[metric]
+    return {
+        "method": method,
+        "size_bytes": (out / ONNX).stat().st_size,
+        "validation": verdict.validation,
+        "quality": verdict.test,
+        "threshold": verdict.threshold,
+        "quality_loss": loss,
+        "parity": agreement(before, after),
+        "accepted": loss <= section.max_quality_loss,
+    }
+
+
+def read_logits(folder: Path, run: Run, split: str) -> Floats:
+    """A deployable folder's logits on a split, through the runtime that ships."""
+    requests = requests_of(run.splits.validation if split == "validation" else run.splits.test)
+    predictor = Predictor.from_folder(folder, threads=2)
+    pieces = []
+    with bar(f"{folder.name} on {split}", len(requests), "rows") as shown:
+        for start in range(0, len(requests), 256):
+            pieces.append(predictor.logits(requests[start : start + 256]))
+            shown.advance(len(pieces[-1]))
+    return np.concatenate(pieces)
+
+
+
+
+def engines(run: Run, out: Path, work: Path) -> Metrics:
+    """Build the TensorRT engines that the recipe names."""
+    from compress.export.tensorrt import build_engine, to_fp16
+
+    out.mkdir(parents=True, exist_ok=True)
+    source = run.at("onnx") / FLOAT
+    found: Metrics = {}
+    for section in run.recipe.export:
+        if not isinstance(section, TensorRTExport):
+            continue
+        name = f"{section.to}-{section.precision}" + "".join(f"-{gpu}" for gpu in section.gpus)
+        given = source / ONNX
+        if section.precision == "fp16":
+            given = work / "fp16.onnx"
+            to_fp16(source / ONNX, given)
+        elif section.precision == "int8":
+            given = work / "int8.onnx"
+            train = requests_of(run.splits.train)[: run.recipe.quantize.calibration]
+            quantize_static_int8(source / ONNX, given, feeds(Predictor.from_folder(source), train), symmetric=True)
+        found[name] = build_engine(
+            given,
+            out / f"{name}.engine",
+            to=section.to,
+            precision=section.precision,
+            gpus=section.gpus,
+            max_batch=section.max_batch,
+            max_length=read_spec(source).max_length,
+        )
+    return found
+
+
+def bench(run: Run, out: Path, work: Path) -> Metrics:
+    """Time teacher, control, student and shipped side by side."""
+    out.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(run.recipe.seed)
+    rows = requests_of(run.splits.test)
+    picked = rng.permutation(len(rows))[: run.recipe.bench.requests]
+    contenders = [
+        Contender(name, run.at("onnx") / name)
+        for name in ("teacher", "control", "student")
+        if (run.at("onnx") / name).is_dir()
+    ]
+    machine = describe_machine()
+    for warning in machine.get("warnings", []):
+        reporter.warn(warning)
+    results = run_bench(
+        [*contenders, Contender(SHIPPED, run.at("quantized"))], [rows[i] for i in picked], run.recipe.bench
+    )
+    return {"latency": [result.model_dump() for result in results], "device": machine}
+
+
+def bundle(run: Run, out: Path, work: Path) -> Metrics:
+    """Pack the shipped model."""
+    out.mkdir(parents=True, exist_ok=True)
+    name = run.recipe.name
+    measured = {
+        stage: run.artifacts[artifact].metrics["quality"]
+        for stage, artifact in (("teacher", "teacher"), ("shipped", "quantized"))
+        if run.artifacts[artifact].metrics.get("quality")
+    }
+    golden = requests_of(run.splits.test)[:GOLDEN_ROWS]
+    path = write_bundle(
+        run.at("quantized"),
+        out / f"{name}.kdc",
+        name=name,
+        golden=golden,
+        metrics=measured,
+        provenance={
+            "recipe_digest": run.recipe.digest,
+            "parents": {stage: artifact.sha256 for stage, artifact in run.artifacts.items() if stage in PARENTS},
+            "versions": run.artifacts["quantized"].versions,
+        },
+        notes=[*run.splits.notes],
+    )
+    return {"bundle": path.name, "size_bytes": path.stat().st_size}
+
+
+PARENTS = ("teacher", "student", "quantized")
+"""Stages whose hashes stand in the bundle: the ones whose content it carries or descends from."""

@@ -1,0 +1,155 @@
+"""The summary of a run: what `kdc run --json` prints and the report is drawn from."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from compress.steps.context import Run
+
+STAGE_OF = {"teacher": "teacher", "control": "control", "student": "student", "shipped": "quantized"}
+
+
+def summarise(run: Run, stages: list[dict[str, Any]]) -> dict[str, Any]:
+    """Put the artifacts' figures together; a figure whose stage was not run is null."""
+    metric = run.judge.metric
+    models = _models(run)
+    latency = run.artifacts["bench"].metrics["latency"] if "bench" in run.artifacts else []
+    bundle = run.artifacts.get("bundle")
+    if bundle is not None:
+        models["shipped"]["bundle_bytes"] = bundle.metrics["size_bytes"]
+    gate_metric = run.recipe.gates.quality.metric if run.recipe.gates.quality else metric
+    summary: dict[str, Any] = {
+        "run": str(run.folder),
+        "bundle": None if bundle is None else str(run.at("bundle") / bundle.metrics["bundle"]),
+        "report": str(run.folder / "report.html"),
+        "name": run.recipe.name,
+        "task": run.recipe.task.kind,
+        "metric": metric,
+        "stages": stages,
+        "models": models,
+        "retention": _ratio(_quality(models, "shipped", gate_metric), _quality(models, "teacher", gate_metric)),
+        "distillation_gain": _difference(_quality(models, "student", metric), _quality(models, "control", metric)),
+        "latency": latency,
+        "speedup": speedup(latency),
+        "history": _history(run),
+        "notes": run.notes,
+        "parity": _parity(run),
+        "engines": run.artifacts["engines"].metrics if "engines" in run.artifacts else {},
+        "device": run.artifacts["bench"].metrics["device"] if "bench" in run.artifacts else {},
+        "versions": next(iter(run.artifacts.values())).versions if run.artifacts else {},
+        "recipe": run.recipe.dump(),
+    }
+    return summary | {"gates": gates(run, summary)}
+
+
+def _models(run: Run) -> dict[str, Any]:
+    models: dict[str, Any] = {}
+    if "baseline" in run.artifacts:
+        fitted = run.artifacts["baseline"].metrics
+        models["baseline"] = {
+            "description": fitted["description"],
+            "seconds": fitted["seconds"],
+            "quality": fitted["test"],
+        }
+    for model, stage in STAGE_OF.items():
+        if stage not in run.artifacts:
+            continue
+        metrics = run.artifacts[stage].metrics
+        models[model] = {
+            key: metrics.get(key) for key in ("parameters", "size_bytes", "quality", "validation", "threshold", "method")
+            if key in metrics
+        }
+        for key in ("parameters_without_embeddings", "vocabulary", "layer_map", "best_at", "steps", "reason"):
+            if key in metrics:
+                models[model][key] = metrics[key]
+    if "shipped" in models:
+        models["shipped"]["parameters"] = models.get("student", {}).get("parameters")
+    return models
+
+
+def _quality(models: dict[str, Any], name: str, metric: str) -> float | None:
+    quality = (models.get(name) or {}).get("quality") or {}
+    value: float | None = quality.get(metric)
+    return value
+
+
+def _ratio(above: float | None, below: float | None) -> float | None:
+    return None if above is None or not below else above / below
+
+
+def _difference(left: float | None, right: float | None) -> float | None:
+    return None if left is None or right is None else left - right
+
+
+def single_stream(latency: list[dict[str, Any]], artifact: str) -> dict[str, Any] | None:
+    """The first finished single-stream row of an artifact."""
+    rows = (r for r in latency if r["artifact"] == artifact and r["scenario"] == "single-stream" and r["status"] == "ok")
+    return next(rows, None)
+
+
+def speedup(latency: list[dict[str, Any]]) -> float | None:
+    """Teacher's p50 over the shipped model's, same runtime, threads and requests, end to end from text."""
+    teacher, shipped = single_stream(latency, "teacher"), single_stream(latency, "shipped")
+    return None if teacher is None or shipped is None else teacher["p50_ms"] / shipped["p50_ms"]
+
+
+def _history(run: Run) -> dict[str, Any]:
+    found = {}
+    for name in ("teacher", "student", "control"):
+        path = run.at(name) / "history.json"
+        if name in run.artifacts and path.is_file():
+            found[name] = json.loads(path.read_bytes())
+    return found
+
+
+def _parity(run: Run) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    if "onnx" in run.artifacts:
+        found["onnx"] = run.artifacts["onnx"].metrics.get("student", {}).get("parity")
+    if "quantized" in run.artifacts:
+        metrics = run.artifacts["quantized"].metrics
+        found["quantized"] = metrics["parity"] | {"quality_loss": metrics["quality_loss"], "method": metrics["method"]}
+    return found
+
+
+def teacher_note(run: Run) -> str | None:
+    """A warning when the teacher does not beat the cheap baseline on validation or test."""
+    fitted, teacher = run.artifacts["baseline"].metrics, run.artifacts["teacher"].metrics
+    metric = run.judge.metric
+    if not teacher.get("quality"):
+        return None
+    ours, cheap = teacher["quality"][metric], fitted["test"][metric]
+    if ours > cheap:
+        return None
+    return (
+        f"the teacher's {metric} on test is {ours:.4f}, the baseline's ({fitted['description']}) {cheap:.4f}: "
+        "a teacher that a cheap model beats is not worth distilling; train it longer, or ship the baseline"
+    )
+
+
+def gates(run: Run, summary: dict[str, Any]) -> list[dict[str, Any]]:
+    """Every limit of the recipe that could be judged."""
+    limits, found = run.recipe.gates, []
+    if "quantized" in run.artifacts:
+        loss, limit = run.artifacts["quantized"].metrics["quality_loss"], run.recipe.quantize.max_quality_loss
+        found.append({"gate": "quantize.max_quality_loss", "limit": limit, "value": loss, "passed": loss <= limit})
+    if limits.quality is not None and summary["retention"] is not None:
+        found.append(_at_least("quality", limits.quality.retain, summary["retention"]))
+    if limits.speedup is not None and summary["speedup"] is not None:
+        found.append(_at_least("speedup", limits.speedup, summary["speedup"]))
+    timed = single_stream(summary["latency"], "shipped")
+    if limits.p99_ms is not None and timed is not None:
+        found.append(_at_most("p99_ms", limits.p99_ms, timed["p99_ms"]))
+    size = summary["models"].get("shipped", {}).get("bundle_bytes")
+    if limits.size_mb is not None and size is not None:
+        found.append(_at_most("size_mb", limits.size_mb, size / 1e6))
+    return found
+
+
+def _at_least(gate: str, limit: float, value: float) -> dict[str, Any]:
+    return {"gate": gate, "limit": limit, "value": value, "passed": value >= limit}
+
+
+def _at_most(gate: str, limit: float, value: float) -> dict[str, Any]:
+    return {"gate": gate, "limit": limit, "value": value, "passed": value <= limit}

@@ -1,0 +1,200 @@
+"""What a person reads on stdout: the summary of a run, the plan, the bench, the machine, as tables."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+MODELS = ("baseline", "teacher", "control", "student", "shipped")
+WIDTH = 132
+"""Columns where stdout is no terminal."""
+METRICS = 4
+"""Quality columns at the most."""
+NOTHING = "–"
+
+
+def console() -> Console:
+    """A console on stdout that does not squeeze tables into 80 columns when it writes to a file or a pipe."""
+    return Console(width=None if sys.stdout.isatty() else WIDTH, highlight=False, soft_wrap=False)
+
+
+def print_summary(summary: Mapping[str, Any]) -> None:
+    """The summary of a run: one row a model, then what the figures mean, notes, and where things are."""
+    screen = console()
+    if summary.get("models"):
+        screen.print(models_table(summary))
+    for line in summary_lines(summary):
+        screen.print(line, markup=False, soft_wrap=True)
+
+
+def models_table(summary: Mapping[str, Any]) -> Table:
+    """Baseline, teacher, control, student, shipped: sizes, quality on the test split, latency."""
+    metrics = _metrics(summary)
+    table = Table(title=f"{summary.get('name', 'run')} (quality on the test split)", title_justify="left")
+    table.add_column("model")
+    for column in ("parameters", "size MB", *metrics, "p50 ms", "p99 ms", "×"):
+        table.add_column(column, justify="right")
+    teacher = _latency(summary, "teacher").get("p50_ms")
+    for name in MODELS:
+        model = summary["models"].get(name)
+        if not model:
+            continue
+        quality, latency = model.get("quality") or {}, _latency(summary, name)
+        p50 = latency.get("p50_ms")
+        size = model.get("size_bytes")
+        table.add_row(
+            name,
+            _count(model.get("parameters")),
+            NOTHING if size is None else f"{size / 1e6:,.1f}",
+            *(_number(quality.get(metric), 4) for metric in metrics),
+            _number(p50, 2),
+            _number(latency.get("p99_ms"), 2),
+            f"{teacher / p50:,.1f}" if teacher and p50 else NOTHING,
+        )
+    return table
+
+
+def summary_lines(summary: Mapping[str, Any]) -> list[str]:
+    """Retention, gain, speed-up, gates, notes, stages that did not run, and paths."""
+    lines = []
+    metric = summary.get("metric") or "the metric"
+    if summary.get("retention") is not None:
+        lines.append(f"retention          {summary['retention']:.1%} of the teacher's {metric}")
+    if summary.get("distillation_gain") is not None:
+        lines.append(
+            f"distillation gain  {summary['distillation_gain']:+.4f} over the same student on hard labels"
+        )
+    if summary.get("speedup") is not None:
+        lines.append(
+            f"speed-up           {summary['speedup']:.1f}× (p50, same runtime, end to end from text)"
+        )
+    lines += [_gate(gate) for gate in summary.get("gates") or []]
+    lines += [
+        f"{stage['stage']}: {stage['status']}" + (f": {stage['reason']}" if stage.get("reason") else "")
+        for stage in summary.get("stages") or []
+        if stage.get("status") in ("skipped", "failed")
+    ]
+    lines += [f"note: {note}" for note in summary.get("notes") or []]
+    named = (("run", "run"), ("report", "report"), ("bundle", "bundle"))
+    lines += [f"{title:<7}{summary[key]}" for title, key in named if summary.get(key)]
+    return lines
+
+
+def print_latency(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Bench results side by side."""
+    table = Table()
+    for column in ("artifact", "target", "scenario"):
+        table.add_column(column, overflow="fold")
+    for column in ("threads", "batch", "p50 ms", "p90 ms", "p99 ms", "requests/s", "peak MB"):
+        table.add_column(column, justify="right")
+    table.add_column("status", overflow="fold")
+    for row in rows:
+        table.add_row(
+            *(
+                escape(str(row.get(key, NOTHING)))
+                for key in ("artifact", "target", "scenario", "threads", "batch")
+            ),
+            *(_number(row.get(key), 3) for key in ("p50_ms", "p90_ms", "p99_ms")),
+            _number(row.get("qps"), 0),
+            _number(row.get("peak_mb"), 0),
+            escape(str(row.get("status", "ok"))),
+        )
+    console().print(table)
+
+
+def print_plan(plan: Mapping[str, Any]) -> None:
+    """What a run would do, how long and how much disk."""
+    screen = console()
+    table = Table(title=f"{plan['name']}: plan", title_justify="left")
+    table.add_column("stage")
+    for column in ("rows", "about", "disk MB"):
+        table.add_column(column, justify="right")
+    table.add_column("what", overflow="fold")
+    for stage in plan["stages"]:
+        disk = stage["disk_bytes"]
+        about = _duration(stage["seconds"])
+        table.add_row(stage["stage"], _count(stage["rows"]), about, _megabytes(disk), escape(stage["what"]))
+    table.add_section()
+    table.add_row("all", "", _duration(plan["seconds"]), _megabytes(plan["disk_bytes"]), "")
+    screen.print(table)
+    for line in plan_lines(plan):
+        screen.print(line, markup=False, soft_wrap=True)
+
+
+def plan_lines(plan: Mapping[str, Any]) -> list[str]:
+    """Data, cache, disk, notes and assumptions."""
+    data = plan["data"]
+    return [
+        f"data: {data['train']:,} train, {data['validation']:,} validation, {data['test']:,} test, "
+        f"{data['unlabeled']:,} unlabeled; {data['labels']} labels; about {data['tokens']:.0f} tokens a row",
+        f"teacher outputs on disk: {_megabytes(plan['cache_bytes'])} MB; "
+        f"free in {plan['runs']}: {plan['free_bytes'] / 1e9:,.1f} GB",
+        *(f"note: {note}" for note in plan["notes"]),
+        *(f"assumed: {line}" for line in plan["assumptions"]),
+        "recipe, data and environment are fine",
+    ]
+
+
+def print_diagnosis(found: Mapping[str, Any]) -> None:
+    """Each package, runtime and device, and the command that would make it available."""
+    table = Table()
+    for column in ("what", "for", "status", "to get it"):
+        table.add_column(column, overflow="fold")
+    for item in found["items"]:
+        status = item["version"] or "available" if item["available"] else "not available"
+        table.add_row(item["name"], item["use"], status, escape(item["remedy"] or ""))
+    screen = console()
+    screen.print(table)
+
+
+def print_facts(facts: Mapping[str, Any], indent: str = "") -> None:
+    """Nested plain data, one line a value."""
+    screen = console()
+    for key, value in facts.items():
+        if isinstance(value, Mapping):
+            screen.print(f"{indent}{key}:", markup=False)
+            print_facts(value, indent + "  ")
+        else:
+            shown = ", ".join(map(str, value)) if isinstance(value, list | tuple) else value
+            screen.print(f"{indent}{key}: {shown}", markup=False, soft_wrap=True)
+
+
+def _metrics(summary: Mapping[str, Any]) -> list[str]:
+    """The primary metric, then others that any model has."""
+    found = [key for model in summary["models"].values() if model for key in model.get("quality") or {}]
+    primary = [summary["metric"]] if summary.get("metric") in found else []
+    return list(dict.fromkeys([*primary, *found]))[:METRICS]
+
+
+def _latency(summary: Mapping[str, Any], artifact: str) -> Mapping[str, Any]:
+    """The first single-stream row of an artifact: the first threads of the recipe."""
+    rows = summary.get("latency") or []
+    return next((r for r in rows if r["artifact"] == artifact and r["scenario"] == "single-stream"), {})
+
+
+def _gate(gate: Mapping[str, Any]) -> str:
+    verdict = "met" if gate["passed"] else "NOT MET"
+    return f"gate {gate['gate']:<13} {verdict}: {_number(gate['value'], 4)}, limit {gate['limit']:g}"
+
+
+def _number(value: Any, digits: int) -> str:
+    return f"{value:,.{digits}f}" if isinstance(value, int | float) else NOTHING
+
+
+def _count(value: int | None) -> str:
+    return NOTHING if value is None else f"{value:,}"
+
+
+def _megabytes(size: float) -> str:
+    return f"{size / 1e6:,.1f}" if size < 1e7 else f"{size / 1e6:,.0f}"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{max(seconds, 1):.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,196 @@
+"""A Hugging Face sequence classifier as teacher: loaded, checked, asked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from compress.artifacts import ModelSpec
+from compress.errors import DataError, EnvironmentProblem
+from compress.recipe import HuggingFaceTeacher
+from compress.runtime.text import TextEncoder
+from compress.teachers.load import resolve, weight_files
+from compress.text_model import TransformerClassifier
+
+PAIR_SEPARATOR = "\n"
+
+
+@dataclass
+class Teacher:
+    """A loaded teacher.
+
+    Its head is put in the order of the task's labels when it is loaded, so logits [B, C] mean what `spec.labels` says.
+    """
+
+    module: TransformerClassifier
+    tokenizer: Any
+    spec: ModelSpec
+
+    @property
+    def tokenizer_json(self) -> str:
+        """The fast tokenizer as JSON."""
+        return str(self.tokenizer.backend_tokenizer.to_str())
+
+    @property
+    def encoder(self) -> TextEncoder:
+        """Text to tokens as the teacher wants them."""
+        return TextEncoder(
+            self.tokenizer_json,
+            max_length=self.spec.max_length,
+            separator=self.spec.separator,
+            pad_id=self.spec.pad_id,
+        )
+
+
+def load_teacher(
+    section: HuggingFaceTeacher, folder: Path, *, task: str, labels: Sequence[str], positive: str | None, trained: bool
+) -> Teacher:
+    """Load a teacher by name; `trained` teachers must bring a complete head that fits the labels.
+
+    Raises:
+        DataError: no weights, an untrained head, or a head for other labels.
+        EnvironmentProblem: a hub id that cannot be fetched.
+    """
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer, logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    local = resolve(section.model, folder)
+    if local is not None:
+        weight_files(local)
+    source = str(local) if local is not None else section.model
+    options: dict[str, Any] = {} if trained else {"num_labels": len(labels), "ignore_mismatched_sizes": True}
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=section.trust_remote_code)
+        model, info = AutoModelForSequenceClassification.from_pretrained(
+            source,
+            attn_implementation="eager",  # faster than sdpa on the CPU for short texts
+            use_safetensors=True,
+            trust_remote_code=section.trust_remote_code,
+            output_loading_info=True,
+            dtype=torch.float32,
+            **options,
+        )
+    except OSError as error:
+        text = str(error).splitlines()[0]
+        if local is None:
+            raise EnvironmentProblem(f"teacher.model: {section.model!r} could not be fetched from the hub: {text}") from error
+        raise DataError(f"teacher.model: {local} could not be loaded: {text}") from error
+    except ValueError as error:
+        raise DataError(f"teacher.model: {source} could not be loaded: {str(error).splitlines()[0]}") from error
+    if trained and info["missing_keys"]:
+        raise DataError(
+            f"teacher.model: {source} lacks trained weights for {', '.join(sorted(info['missing_keys'])[:4])}; "
+            "add teacher.train to fine-tune it first"
+        )
+    return _assemble(section, model, tokenizer, task=task, labels=labels, positive=positive, trained=trained)
+
+
+def _assemble(
+    section: HuggingFaceTeacher,
+    model: Any,
+    tokenizer: Any,
+    *,
+    task: str,
+    labels: Sequence[str],
+    positive: str | None,
+    trained: bool,
+) -> Teacher:
+    if not tokenizer.is_fast:
+        raise DataError(f"teacher.model: {section.model} has no fast tokenizer (tokenizer.json)")
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    model.config.pad_token_id = tokenizer.pad_token_id
+    if trained:
+        columns = match_labels(model.config.id2label, labels, section.model)
+        positive_index = labels.index(positive) if positive in labels else len(labels) - 1
+        order_head(model, columns, positive_index, section.model)
+    model.config.id2label = dict(enumerate(labels))
+    model.config.label2id = {label: i for i, label in enumerate(labels)}
+    names = tuple(n for n in ("input_ids", "attention_mask", "token_type_ids") if n in tokenizer.model_input_names)
+    separator = "" if task != "pairs" or _has_pair_template(tokenizer) else PAIR_SEPARATOR
+    spec = ModelSpec(
+        task=task,
+        labels=tuple(labels),
+        positive=positive,
+        max_length=section.max_length,
+        inputs=names,
+        pad_id=int(tokenizer.pad_token_id),
+        separator=separator,
+    )
+    return Teacher(TransformerClassifier(model, names), tokenizer, spec)
+
+
+def _has_pair_template(tokenizer: Any) -> bool:
+    return int(tokenizer.num_special_tokens_to_add(pair=True)) > int(tokenizer.num_special_tokens_to_add(pair=False))
+
+
+def match_labels(id2label: dict[Any, Any], labels: Sequence[str], where: str) -> tuple[int, ...]:
+    """Position of each label among the head's outputs; () for a single-logit head on two labels.
+
+    Names decide where they agree; a head that carries no names of its own (LABEL_0 …) is taken in order.
+
+    Raises:
+        DataError: another number of outputs than labels, or other names.
+    """
+    named = [str(id2label[key]) for key in sorted(id2label, key=int)]
+    if len(named) == 1 and len(labels) == 2:
+        return ()
+    if len(named) != len(labels):
+        raise DataError(
+            f"teacher.model: the head of {where} has {len(named)} outputs ({', '.join(named[:5])} …), "
+            f"but the data have {len(labels)} labels ({', '.join(labels[:5])} …)"
+        )
+    if set(named) == set(labels):
+        return tuple(named.index(label) for label in labels)
+    if all(name == f"LABEL_{i}" for i, name in enumerate(named)):
+        return tuple(range(len(labels)))
+    strangers = sorted(set(labels) - set(named))
+    raise DataError(
+        f"teacher.model: the head of {where} does not know the labels {', '.join(strangers[:5])}; "
+        f"it knows {', '.join(named[:5])} …"
+    )
+
+
+def order_head(model: Any, columns: Sequence[int], positive_index: int, where: str) -> None:
+    """Rewrite the last linear layer so that its outputs stand in the order of the labels.
+
+    A single-logit head (columns empty) becomes two outputs: 0, and the margin for the positive label.
+
+    Raises:
+        DataError: the head has no such layer.
+    """
+    outputs = len(columns) or 1
+    body = set(model.base_model.modules())
+    linear = [m for m in model.modules() if isinstance(m, nn.Linear) and m not in body and m.out_features == outputs]
+    if not linear:
+        raise DataError(f"teacher.model: the classification head of {where} has no linear layer of {outputs} outputs")
+    if list(columns) == list(range(outputs)):
+        return
+    last = linear[-1]
+    weight = last.weight.data
+    bias = last.bias.data if last.bias is not None else torch.zeros(outputs)
+    if columns:
+        weight, bias = weight[list(columns)], bias[list(columns)]
+    else:
+        sides = [torch.zeros_like(weight[0]), weight[0]], [torch.zeros_like(bias[0]), bias[0]]
+        order = [1, 0] if positive_index == 0 else [0, 1]
+        weight, bias = (torch.stack([side[i] for i in order]) for side in sides)
+    last.out_features = len(weight)
+    last.weight = nn.Parameter(weight.clone())
+    last.bias = nn.Parameter(bias.clone())
+    model.config.num_labels = model.num_labels = len(weight)
+
+
+def save_teacher(teacher: Teacher, out: Path, threshold: float | None) -> None:
+    """Write weights, configuration, tokenizer and model.json into a folder."""
+    out.mkdir(parents=True, exist_ok=True)
+    teacher.module.model.save_pretrained(out, safe_serialization=True)
+    teacher.tokenizer.save_pretrained(out)
+    spec = teacher.spec.model_copy(update={"threshold": threshold})
+    (out / "model.json").write_text(spec.model_dump_json(indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,170 @@
+"""Where a teacher is and whether it can be used; nothing here imports torch."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import struct
+from pathlib import Path
+from typing import Any
+
+from compress.artifacts import FileEntry, digest_files, sha256_file
+from compress.errors import DataError, EnvironmentProblem, RecipeError
+from compress.recipe import HuggingFaceTeacher, LoadedRecipe, ScoresTeacher
+
+PACKAGE = "package:"
+PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
+POSITION_KEYS = ("max_position_embeddings", "n_positions", "n_ctx")
+POSITION_OFFSETS = {"roberta": 2, "xlm-roberta": 2, "camembert": 2, "mpnet": 2}
+"""Positions that these families keep for padding, so that fewer tokens fit."""
+
+
+def resolve(model: str, folder: Path) -> Path | None:
+    """Local directory of a model named in a recipe, or None for a hub id.
+
+    Raises:
+        EnvironmentProblem: the Python package is not installed.
+        DataError: the package or path holds no model.
+    """
+    if model.startswith(PACKAGE):
+        return _inside_package(model.removeprefix(PACKAGE))
+    path = Path(model).expanduser()
+    path = path if path.is_absolute() else folder / path
+    if path.is_dir():
+        return path
+    if model.startswith((".", "/", "~")) or model.count("/") != 1:
+        raise DataError(f"teacher.model: there is no directory {path}; give a directory, a hub id or package:NAME")
+    return None
+
+
+def _inside_package(name: str) -> Path:
+    spec = importlib.util.find_spec(name.replace("-", "_"))
+    if spec is None or not spec.submodule_search_locations:
+        raise EnvironmentProblem(f"teacher.model: the Python package {name!r} is not installed: pip install {name}")
+    root = Path(spec.submodule_search_locations[0])
+    for candidate in (root, root / "model"):
+        if (candidate / "config.json").is_file():
+            return candidate
+    raise DataError(f"teacher.model: the package {name!r} holds no config.json at its top or in model/")
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """config.json of a model directory.
+
+    Raises:
+        DataError: missing or not JSON.
+    """
+    path = folder / "config.json"
+    if not path.is_file():
+        raise DataError(f"teacher.model: {folder} has no config.json; give a directory that save_pretrained wrote")
+    try:
+        config: dict[str, Any] = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise DataError(f"teacher.model: {path} is not JSON: {error}") from error
+    return config
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The safetensors files of a model directory.
+
+    Raises:
+        DataError: there are none, or pickles only.
+    """
+    found = sorted(folder.glob("*.safetensors"))
+    if found:
+        return found
+    pickles = sorted(path.name for pattern in PICKLES for path in folder.glob(pattern))
+    if pickles:
+        raise DataError(
+            f"teacher.model: {folder} has only pickled weights ({', '.join(pickles)}), which can run code when opened; "
+            "save the model again with save_pretrained(safe_serialization=True)"
+        )
+    raise DataError(f"teacher.model: {folder} has no weights (*.safetensors)")
+
+
+def safetensors_parameters(path: Path) -> int:
+    """Number of values in a safetensors file, from its header.
+
+    Raises:
+        DataError: the header is damaged or promises more bytes than the file has.
+    """
+    with path.open("rb") as stream:
+        start = stream.read(8)
+        length = struct.unpack("<Q", start)[0] if len(start) == 8 else 1 << 62
+        if length > path.stat().st_size - 8:
+            raise DataError(f"teacher.model: {path} is cut short or damaged: its header claims {length:,} bytes")
+        try:
+            header = json.loads(stream.read(length))
+        except ValueError as error:
+            raise DataError(f"teacher.model: {path} has a damaged header: {error}") from error
+    total, end = 0, 0
+    for name, entry in header.items():
+        if name == "__metadata__":
+            continue
+        count = 1
+        for size in entry["shape"]:
+            count *= int(size)
+        total += count
+        end = max(end, int(entry["data_offsets"][1]))
+    if path.stat().st_size < 8 + length + end:
+        raise DataError(f"teacher.model: {path} is cut short: {path.stat().st_size:,} bytes, {8 + length + end:,} expected")
+    return total
+
+
+def positions(config: dict[str, Any]) -> int | None:
+    """Longest input of a model in tokens, or None where its positions have no end."""
+    for key in POSITION_KEYS:
+        if key in config:
+            return int(config[key]) - POSITION_OFFSETS.get(str(config.get("model_type")), 0)
+    return None
+
+
+def head_labels(config: dict[str, Any]) -> list[str]:
+    """Names of the head's outputs in order."""
+    named = config.get("id2label")
+    if isinstance(named, dict):
+        return [str(named[key]) for key in sorted(named, key=int)]
+    return [f"LABEL_{i}" for i in range(int(config.get("num_labels", 2)))]
+
+
+def check_teacher(loaded: LoadedRecipe) -> dict[str, Any]:
+    """Check the teacher without loading it; returns kind, parameters, positions, labels and hidden size.
+
+    Raises:
+        DataError: no weights, pickles only, damaged files.
+        RecipeError: teacher.max_length is beyond the model's positions.
+        EnvironmentProblem: the package that should hold it is not installed.
+    """
+    teacher = loaded.recipe.teacher
+    if isinstance(teacher, ScoresTeacher):
+        path = loaded.folder / teacher.path
+        if not path.is_file():
+            raise DataError(f"teacher.path: there is no file {path}")
+        return {"kind": "scores", "parameters": None, "positions": None, "labels": None, "hidden": None}
+    folder = resolve(teacher.model, loaded.folder)
+    if folder is None:
+        return {"kind": "hub", "parameters": None, "positions": None, "labels": None, "hidden": None}
+    config = read_config(folder)
+    parameters = sum(safetensors_parameters(path) for path in weight_files(folder))
+    limit = positions(config)
+    if limit is not None and teacher.max_length > limit:
+        raise RecipeError(
+            f"teacher.max_length is {teacher.max_length}, but {folder.name} has {limit} positions; set it to {limit} or less"
+        )
+    hidden = config.get("hidden_size", config.get("n_embd", config.get("dim")))
+    return {
+        "kind": str(config.get("model_type")),
+        "parameters": parameters,
+        "positions": limit,
+        "labels": None if teacher.train else head_labels(config),
+        "hidden": hidden,
+        "layers": config.get("num_hidden_layers", config.get("n_layer", config.get("n_layers"))),
+    }
+
+
+def fingerprint(teacher: HuggingFaceTeacher, folder: Path | None) -> str:
+    """Hash of a teacher's files (weights, configuration, tokenizer); the id itself for one on a hub."""
+    if folder is None:
+        return teacher.model
+    names = [path for path in sorted(folder.iterdir()) if path.suffix in (".safetensors", ".json", ".txt", ".model")]
+    return digest_files({path.name: FileEntry(sha256=sha256_file(path), size=path.stat().st_size) for path in names})

@@ -1,0 +1,130 @@
+"""A teacher that is a file of scores: read, its scale detected, turned into logits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from compress.errors import DataError
+from compress.progress import reporter
+from compress.recipe import ScoresTeacher
+
+if TYPE_CHECKING:
+    import pandas
+
+Scores = npt.NDArray[np.float32]
+SMALLEST_PROBABILITY = 1e-6
+SUM_TOLERANCE = 1e-2
+
+
+def read_scores(
+    section: ScoresTeacher, folder: Path, labels: Sequence[str], positive: str | None
+) -> tuple[dict[str, int], Scores, str]:
+    """Read a file of scores.
+
+    Returns: row of each id, logits float32 [N, C] in the order of `labels`, and the scale that was found.
+
+    Raises:
+        DataError: missing file or columns, repeated ids, numbers that are not finite.
+    """
+    path = folder / section.path
+    table = _read_table(section, path)
+    if "id" not in table.columns:
+        raise DataError(f"{path}: no column 'id'; there are {', '.join(map(str, table.columns))}")
+    ids = [str(value) for value in table["id"]]
+    rows = {row_id: i for i, row_id in enumerate(ids)}
+    if len(rows) != len(ids):
+        raise DataError(f"{path}: {len(ids) - len(rows)} ids stand there more than once; one row for each id")
+    columns = _score_columns(path, [str(name) for name in table.columns], labels, positive)
+    values = _numbers(path, table, columns)
+    logits, scale = to_logits(values, section.scale, None if positive is None else list(labels).index(positive))
+    reporter.say(f"  teacher scores: {len(ids):,} rows in {path.name}, read as {scale}")
+    return rows, logits, scale
+
+
+def _read_table(section: ScoresTeacher, path: Path) -> pandas.DataFrame:
+    import pandas
+
+    kind = section.format or {".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".parquet": "parquet"}.get(path.suffix)
+    if kind is None:
+        raise DataError(f"teacher.path: the format of {path.name} is not told by its ending; set teacher.format")
+    if not path.is_file():
+        raise DataError(f"teacher.path: there is no file {path}")
+    try:
+        if kind == "parquet":
+            return pandas.read_parquet(path)
+        if kind == "jsonl":
+            return pandas.read_json(path, lines=True, dtype={"id": str})
+        return pandas.read_csv(path, sep="\t" if kind == "tsv" else ",", dtype={"id": str})
+    except (ValueError, UnicodeDecodeError, OSError) as error:
+        raise DataError(f"{path} could not be read as {kind}: {str(error).splitlines()[0]}") from error
+
+
+def _score_columns(path: Path, present: list[str], labels: Sequence[str], positive: str | None) -> list[str]:
+    if all(label in present for label in labels):
+        return list(labels)
+    if "score" in present and len(labels) == 2 and positive is not None:
+        return ["score"]
+    missing = [label for label in labels if label not in present]
+    raise DataError(
+        f"{path}: no score column for {', '.join(missing[:5])}; there are {', '.join(present[:10])}; "
+        "give one column for each label, or `score` for two labels"
+    )
+
+
+def _numbers(path: Path, table: pandas.DataFrame, columns: list[str]) -> Scores:
+    try:
+        values = table[columns].to_numpy(dtype=np.float64)
+    except (ValueError, TypeError) as error:
+        raise DataError(f"{path}: a score in {', '.join(columns[:5])} is not a number: {error}") from error
+    bad = np.flatnonzero(~np.isfinite(values).all(1))
+    if len(bad):
+        row = int(bad[0])
+        raise DataError(
+            f"{path}:{row + 2}: score {values[row].tolist()} of id {table['id'].iloc[row]!r} is not finite "
+            f"({len(bad)} such rows); compute it again or leave the row out"
+        )
+    return values.astype(np.float32)
+
+
+def detect_scale(values: Scores) -> str:
+    """Logits, probabilities or margins, told from the numbers' range: values [N, C] or [N, 1]."""
+    inside = bool(((values >= 0) & (values <= 1)).all())
+    if values.shape[1] == 1:
+        return "probabilities" if inside else "margins"
+    return "probabilities" if inside and bool((abs(values.sum(1) - 1) < SUM_TOLERANCE).all()) else "logits"
+
+
+def to_logits(values: Scores, scale: str, positive_index: int | None) -> tuple[Scores, str]:
+    """Scores to logits float32 [N, C]; log-probabilities are logits, a margin is the positive logit minus the other."""
+    found = detect_scale(values) if scale == "detect" else scale
+    if values.shape[1] == 1:
+        column = values[:, 0]
+        if found == "probabilities":
+            clipped = np.clip(column, SMALLEST_PROBABILITY, 1 - SMALLEST_PROBABILITY)
+            column = np.log(clipped) - np.log1p(-clipped)
+        other = np.zeros_like(column)
+        pair = (column, other) if positive_index == 0 else (other, column)
+        return np.stack(pair, 1).astype(np.float32), found
+    if found == "probabilities":
+        return np.log(np.clip(values, SMALLEST_PROBABILITY, 1.0)).astype(np.float32), found
+    return values, found
+
+
+def rows_for(ids: Sequence[str], rows: dict[str, int], logits: Scores, split: str) -> Scores:
+    """Logits of a split's rows, in its order.
+
+    Raises:
+        DataError: an id has no scores.
+    """
+    missing = [row_id for row_id in ids if row_id not in rows]
+    if missing:
+        raise DataError(
+            f"teacher.path: no scores for {len(missing)} of {len(ids)} rows of {split}, first id {missing[0]!r}; "
+            "the column data.train.columns.id must name the ids that the score file uses"
+        )
+    return logits[[rows[row_id] for row_id in ids]]

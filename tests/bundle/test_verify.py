@@ -1,0 +1,83 @@
+"""`verify` finds damage, and a machine that computes something else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from compress.bundle import write as writer
+from compress.bundle.verify import TOLERANCE, verify_bundle
+from compress.bundle.write import write_bundle
+from compress.errors import IntegrityError
+from compress.runtime.predictor import Answer, Predictor, Request
+from tests.tiny import tiny_deployable, tiny_requests
+
+
+def make(tmp_path: Path, task: str = "classification", **changes: object) -> Path:
+    folder = tiny_deployable(tmp_path / "deployable", task, **changes)
+    golden = tiny_requests(task)
+    return write_bundle(folder, tmp_path / "tiny.kdc", name="tiny", golden=golden, metrics={}, provenance={})
+
+
+def shift_recorded(monkeypatch: pytest.MonkeyPatch, by: float) -> None:
+    """Record golden answers as a machine would that computes the first label's probability higher by `by`."""
+    honest = writer._golden_line
+
+    def shifted(request: Request, answer: Answer) -> str:
+        first, *_, last = answer.probabilities
+        moved = answer.probabilities | {
+            first: answer.probabilities[first] + by,
+            last: answer.probabilities[last] - by,
+        }
+        label = max(moved, key=lambda name: moved[name])
+        return honest(request, Answer(answer.id, label, moved[label], moved))
+
+    monkeypatch.setattr(writer, "_golden_line", shifted)
+
+
+@pytest.mark.parametrize("task", ["classification", "pairs"])
+def test_an_intact_bundle_passes_on_the_machine_that_made_it(tmp_path: Path, task: str) -> None:
+    report = verify_bundle(make(tmp_path, task))
+    assert report["ok"] is True
+    assert report["files"] == 4
+    assert report["golden"]["requests"] == 4
+    assert report["golden"]["label_mismatches"] == 0
+    assert report["golden"]["max_probability_difference"] < 1e-5
+
+
+def test_answers_beyond_the_tolerance_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shift_recorded(monkeypatch, 2 * TOLERANCE)
+    with pytest.raises(IntegrityError, match="golden request 1 of 4 is answered"):
+        verify_bundle(make(tmp_path))
+
+
+def test_answers_within_the_tolerance_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shift_recorded(monkeypatch, TOLERANCE / 2)
+    report = verify_bundle(make(tmp_path))
+    assert report["golden"]["max_probability_difference"] == pytest.approx(TOLERANCE / 2, abs=1e-5)
+
+
+def test_a_label_may_flip_only_at_the_threshold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tiny_deployable(tmp_path / "probe", "pairs")
+    score = Predictor.from_folder(folder).answer(tiny_requests("pairs"))[0].score
+    honest = writer._golden_line
+
+    def flipped(request: Request, answer: Answer) -> str:
+        label = {"0": "1", "1": "0"}[answer.label] if request.id == "0" else answer.label
+        return honest(request, Answer(answer.id, label, answer.score, answer.probabilities))
+
+    monkeypatch.setattr(writer, "_golden_line", flipped)
+    near = verify_bundle(make(tmp_path / "near", "pairs", threshold=score + TOLERANCE / 2))
+    assert near["golden"]["label_mismatches"] == 1
+    with pytest.raises(IntegrityError, match="golden request 1"):
+        verify_bundle(make(tmp_path / "far", "pairs", threshold=score + 2 * TOLERANCE))
+
+
+def test_a_changed_byte_is_refused(tmp_path: Path) -> None:
+    path = make(tmp_path)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(IntegrityError):
+        verify_bundle(path)
