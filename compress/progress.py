@@ -24,7 +24,7 @@ class Reporter:
     def say(self, message: str) -> None:
         """One line about what is being done."""
         if not self.quiet:
-            self.console.print(message, highlight=False, markup=False)
+            self.console.print(message, highlight=False, markup=False, soft_wrap=True)
 
     def detail(self, message: str) -> None:
         """One line that only `-v` shows."""
@@ -33,7 +33,7 @@ class Reporter:
 
     def warn(self, message: str) -> None:
         """One line that must be seen; `--quiet` does not hide it."""
-        self.console.print("warning: " + message, style="bold yellow", highlight=False, markup=False)
+        self.console.print("warning: " + message, style="bold yellow", highlight=False, markup=False, soft_wrap=True)
 
 
 reporter = Reporter()

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
@@ -124,6 +125,7 @@ def rate_at(step: int, total: int) -> float:
 class _Loop:
     """What one phase holds while it runs."""
 
+    accelerator: Accelerator
     optimizer: torch.optim.AdamW
     averaged: AveragedModel | None
     total: int
@@ -138,7 +140,8 @@ def _run_phase(job: Job, progress: Progress, found: Path | None) -> None:
     phase = job.phases[progress.stage]
     per_epoch = steps_per_epoch(len(job.encoded), job.batch_size)
     averaged = AveragedModel(job.module, multi_avg_fn=get_ema_multi_avg_fn(job.average)) if job.average else None
-    loop = _Loop(_optimizer(job, phase), averaged, per_epoch * phase.epochs, time.monotonic())
+    accelerator = Accelerator(cpu=job.device.type == "cpu")
+    loop = _Loop(accelerator, _optimizer(job, phase), averaged, per_epoch * phase.epochs, time.monotonic())
     if found is not None:
         mid_phase = progress.epoch > 0 or progress.step_in_epoch > 0
         checkpoint.restore(
@@ -181,8 +184,10 @@ def _step(job: Job, phase: Phase, progress: Progress, loop: _Loop, rows: Ints) -
     logits, hidden = result if phase.hidden else (result, None)
     loss, parts = phase.objective(logits.float(), None if hidden is None else hidden.float(), rows)
     check_finite(loss.detach(), f"{job.name}, stage {phase.name}, step {progress.step}")
-    loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-    nn.utils.clip_grad_norm_([p for g in loop.optimizer.param_groups for p in g["params"]], GRADIENT_NORM)
+    loop.accelerator.backward(loss)
+    loop.accelerator.clip_grad_norm_(
+        [p for group in loop.optimizer.param_groups for p in group["params"]], GRADIENT_NORM
+    )
     loop.optimizer.step()
     loop.optimizer.zero_grad(set_to_none=True)
     if loop.averaged is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import logging
 import sys
 import tempfile
@@ -65,7 +66,7 @@ def export_module(
                 opset_version=opset,
                 input_names=list(inputs),
                 output_names=[OUTPUT],
-                dynamic_shapes=tuple(dict(enumerate(AXES)) for _ in inputs),
+                dynamic_shapes=_dynamic_shapes(module, len(inputs)),
                 verbose=False,
             )
     finally:
@@ -73,6 +74,13 @@ def export_module(
     if program is None:
         raise RuntimeError("torch.onnx.export returned no program")
     _finish(program.model_proto, path)
+
+
+def _dynamic_shapes(module: torch.nn.Module, count: int) -> tuple[Any, ...]:
+    """Free axes for each input, in the form of the forward's signature: named arguments, or one `*inputs`."""
+    shapes = tuple(dict(enumerate(AXES)) for _ in range(count))
+    first = next(iter(inspect.signature(module.forward).parameters.values()))
+    return (shapes,) if first.kind is inspect.Parameter.VAR_POSITIONAL else shapes
 
 
 def export_teacher(folder: Path, path: Path, *, opset: int = 18) -> tuple[str, ...]:

@@ -1,0 +1,261 @@
+"""Recipes: what loads, what is refused, and the sentence that says why."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from compress.errors import RecipeError
+from compress.recipe import FilesData, LoadedRecipe, MobileStudent, TransformerStudent
+from compress.recipe_file import load_recipe, parse_student, recipe_from_paths, resolve
+from compress.recipe_templates import write_starter
+
+RECIPES = sorted((Path(__file__).parents[1] / "recipes").glob("*.yaml"))
+MINIMAL: dict[str, Any] = {
+    "name": "shop",
+    "task": {"kind": "classification"},
+    "data": {"train": {"path": "train.csv", "columns": {"text": "title", "label": "category"}}},
+    "teacher": {"model": "teacher"},
+    "student": {"kind": "transformer"},
+}
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    """A minimal recipe file."""
+    path = tmp_path / "shop.yaml"
+    path.write_text(yaml.safe_dump(MINIMAL))
+    return path
+
+
+def refused(path: Path, *overrides: str) -> str:
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(path, overrides)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def refused_section(**sections: Any) -> str:
+    with pytest.raises(RecipeError) as caught:
+        resolve({**MINIMAL, **sections}, Path("r.yaml"))
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_shipped_recipe_loads_and_is_named_after_its_file(path: Path) -> None:
+    assert load_recipe(path).recipe.name == path.stem
+
+
+def test_there_are_the_recipes_that_the_readme_names() -> None:
+    wanted = {
+        *("quickstart", "smoke", "abt-buy", "amazon-google", "walmart-amazon", "mwpd-category"),
+        *("pricerunner-category", "qbqtc"),
+    }
+    assert wanted <= {path.stem for path in RECIPES}
+
+
+@pytest.mark.parametrize("task", ["classification", "pairs"])
+def test_starter_loads_and_is_not_overwritten(tmp_path: Path, task: str) -> None:
+    written = write_starter(tmp_path / "new", task)
+    assert load_recipe(written[0]).recipe.task.kind == task
+    with pytest.raises(RecipeError, match="not overwritten"):
+        write_starter(tmp_path / "new", task)
+
+
+def test_relative_paths_start_at_the_file(recipe: Path) -> None:
+    loaded = load_recipe(recipe, ["data.root=sub"])
+    assert loaded.folder == recipe.parent
+    assert loaded.data_root() == recipe.parent / "sub"
+
+
+def test_scalars_mean_what_they_look_like(recipe: Path) -> None:
+    stages = [{"name": "a", "losses": {"soft": 1}}]
+    text = recipe.read_text().replace("category", "no") + f"distill: {{stages: {stages}}}\n"
+    recipe.write_text(text)
+    loaded = load_recipe(recipe, ["distill.stages.0.learning_rate=5e-4", "student.layers=2"])
+    assert loaded.recipe.distill.stages[0].learning_rate == 5e-4
+    assert isinstance(loaded.recipe.data, FilesData)
+    assert loaded.recipe.data.train.columns is not None
+    assert loaded.recipe.data.train.columns.label == "no"
+
+
+# ---------------------------------------------------------------- --set
+
+
+def test_overrides_reach_lists_and_make_missing_mappings(recipe: Path) -> None:
+    loaded = load_recipe(
+        recipe,
+        ["export=[{to: onnx}]", "export.0.opset=18", "gates.p99_ms=5", "student.vocabulary.keep=8000"],
+    ).recipe
+    assert loaded.export[0].model_dump() == {"to": "onnx", "opset": 18}
+    assert loaded.gates.p99_ms == 5
+    assert loaded.student.vocabulary.keep == 8000
+
+
+def test_override_with_null_unsets(recipe: Path) -> None:
+    loaded = load_recipe(
+        recipe, ["gates=null", "data.train.columns.label=null", "export.0=null", "seed="][:2]
+    )
+    assert loaded.recipe.gates.p99_ms is None
+    assert isinstance(loaded.recipe.data, FilesData)
+    assert loaded.recipe.data.train.columns is not None
+    assert loaded.recipe.data.train.columns.label is None
+
+
+def test_override_changes_the_digest(recipe: Path) -> None:
+    assert load_recipe(recipe).recipe.digest != load_recipe(recipe, ["seed=8"]).recipe.digest
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("seed", "key.path=value"),
+        ("=3", "key.path=value"),
+        ("data..root=x", "key.path=value"),
+        ("export.0.to=onnx", "has no key|not an index|must be a"),
+        ("name.x=3", "name is 'shop', which has no key 'x'"),
+        ("data.train.path=[a, b", "--set data.train.path"),
+    ],
+)
+def test_impossible_override(recipe: Path, override: str, expected: str) -> None:
+    import re
+
+    assert re.search(expected, refused(recipe, override))
+
+
+def test_index_out_of_range(recipe: Path) -> None:
+    message = refused(recipe, "export=[{to: onnx}]", "export.1.to=onnx")
+    assert "export is a list of 1; '1' is not an index (0 to 0)" in message
+
+
+def test_data_root_on_the_command_line_may_be_meant_from_here(
+    recipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (recipe.parent / "here" / "data").mkdir(parents=True)
+    monkeypatch.chdir(recipe.parent / "here")
+    assert load_recipe(recipe, ["data.root=data"]).data_root() == recipe.parent / "here" / "data"
+
+
+# ---------------------------------------------------------------- files that are no recipes
+
+
+def test_missing_file(tmp_path: Path) -> None:
+    assert "no such recipe file" in refused(tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("name: a\nseed: [1", ":2"),
+        ("name: a\nseed: 1\nname: b\n", ":3: the key 'name' stands twice"),
+        ("- name\n", "is a list"),
+        ("", "is empty"),
+        ("name: !!python/object:os.system x\n", ":1"),
+    ],
+)
+def test_not_a_recipe(tmp_path: Path, text: str, expected: str) -> None:
+    path = tmp_path / "bad.yaml"
+    path.write_text(text)
+    assert expected in refused(path)
+
+
+def test_not_utf8(tmp_path: Path) -> None:
+    path = tmp_path / "bad.yaml"
+    path.write_bytes(b"name: caf\xe9\n")
+    assert "not UTF-8" in refused(path)
+
+
+# ---------------------------------------------------------------- one sentence about what is wrong
+
+
+def test_unknown_key_names_the_nearest_and_all() -> None:
+    message = refused_section(data={"train": {"path": "a", "columns": {"txt": 1}}})
+    assert message == (
+        "r.yaml: data.train.columns.txt: unknown key (did you mean text?); "
+        "allowed: group, id, label, text, text_pair, weight"
+    )
+
+
+@pytest.mark.parametrize(
+    ("sections", "expected"),
+    [
+        ({"gatess": 1, "seed": "x"}, "gatess: unknown key (did you mean gates?)"),
+        ({"gatess": 1, "seed": "x"}, "(and 1 more)"),
+        ({"data": {**MINIMAL["data"], "unlabeled": [{"pth": 1}]}}, "data.unlabeled.0.pth: unknown key"),
+        ({"data": {**MINIMAL["data"], "unlabeled": {"pth": 1}}}, "data.unlabeled.pth: unknown key"),
+        ({"data": {**MINIMAL["data"], "validation": {"fraction": 2}}}, "must be less than 1, not 2"),
+        ({"data": {"kind": "simulatd"}}, "data.kind: must be one of files, simulated-shop, not 'simulatd'"),
+        ({"task": {}}, "task.kind: is missing (The kind of task); allowed: classification, pairs"),
+        ({"task": "pairs"}, "task: must be a mapping of keys, not 'pairs'"),
+        (
+            {"task": {"kind": "pairs", "positive": 1}},
+            "task.positive: must be a string, not 1; put it in quotes",
+        ),
+        ({"export": [{"to": "onx"}]}, "export.0.to: must be one of onnx, tensorrt, tensorrt-rtx, not 'onx'"),
+        ({"export": [{"too": "onnx"}]}, "export.0.to: is missing"),
+        ({"student": {"kind": "mobile", "kernel": 4}}, "student: kernel must be odd, not 4"),
+        ({"student": {"kind": "transformer", "layers": "three"}}, "student.layers: must be a whole number"),
+        (
+            {"student": {"kind": "transformer", "layers": True}},
+            "student.layers: must be text or a number, not true",
+        ),
+        ({"gates": {"p99_ms": float("nan")}}, "gates.p99_ms: must be a finite number, not nan"),
+        (
+            {"gates": {"quality": {"metric": "f2", "retain": 1}}},
+            "gates.quality.metric: must be one of accuracy",
+        ),
+        ({"name": "a b"}, "name: must match pattern"),
+        ({"name": None}, "name: is missing"),
+        ({"teacher": {"kind": "scores", "path": "x"}}, "needs a teacher model"),
+        ({"distill": {"stages": []}}, "distill.stages: must have at least 1 item"),
+    ],
+)
+def test_sentence(sections: dict[str, Any], expected: str) -> None:
+    assert expected in refused_section(**sections)
+
+
+def test_section_with_all_lines_commented_out_is_its_default() -> None:
+    loaded = resolve({**MINIMAL, "gates": None, "quantize": None}, Path("r.yaml"))
+    assert loaded.recipe.gates.size_mb is None
+
+
+# ---------------------------------------------------------------- without a file
+
+
+def test_student_from_a_short_form() -> None:
+    assert parse_student("transformer:layers=3") == {"kind": "transformer", "layers": 3}
+    assert parse_student("mobile:width=96,vocabulary.keep=8000") == {
+        "kind": "mobile",
+        "width": 96,
+        "vocabulary": {"keep": 8000},
+    }
+    assert parse_student("mobile") == {"kind": "mobile"}
+
+
+def from_paths(student: str) -> LoadedRecipe:
+    return recipe_from_paths(
+        teacher="t",
+        train="train.csv",
+        student=student,
+        task="pairs",
+        columns={"text": "query", "text_pair": "title", "label": "2"},
+    )
+
+
+def test_recipe_from_options() -> None:
+    loaded = from_paths("mobile:width=64")
+    assert isinstance(loaded.recipe.student, MobileStudent)
+    assert isinstance(loaded.recipe.data, FilesData)
+    assert loaded.recipe.data.train.columns is not None
+    assert loaded.recipe.data.train.columns.label == 2
+    assert loaded.folder == Path()
+    assert isinstance(from_paths("transformer:layers=2").recipe.student, TransformerStudent)
+
+
+def test_wrong_student_in_options() -> None:
+    with pytest.raises(RecipeError, match=r"student.kind: must be one of transformer, mobile, not 'static'"):
+        from_paths("static")
