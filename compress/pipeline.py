@@ -28,7 +28,7 @@ from compress.data.load import fingerprint, load_splits
 from compress.errors import GateError
 from compress.extras import require, version
 from compress.progress import reporter
-from compress.recipe import LoadedRecipe, Recipe, TensorRTExport, digest
+from compress.recipe import LoadedRecipe, Recipe, TensorRTExport, TransformerStudent, digest
 from compress.steps.context import Metrics, Run
 from compress.summary import gates, summarise, teacher_note
 
@@ -184,7 +184,11 @@ STAGES = (
     StageRule(
         "bundle",
         _shipping("bundle"),
-        lambda run: {"name": run.recipe.name, "recipe": run.recipe.digest, "parents": _hashes(run, "quantized")},
+        lambda run: {
+            "name": run.recipe.name,
+            "recipe": run.recipe.digest,
+            "parents": _hashes(run, "quantized"),
+        },
     ),
 )
 LAST = {
@@ -199,7 +203,8 @@ LAST = {
 
 
 def _depth(recipe: Recipe) -> int:
-    return getattr(recipe.student, "layers", None) or getattr(recipe.student, "blocks", 0)
+    student = recipe.student
+    return student.layers if isinstance(student, TransformerStudent) else student.blocks
 
 
 def run(loaded: LoadedRecipe, *, runs: Path, until: str | None = None) -> dict[str, Any]:
@@ -224,7 +229,9 @@ def run(loaded: LoadedRecipe, *, runs: Path, until: str | None = None) -> dict[s
         _write_report(folder, summary)
     failed = [gate for gate in gates(current, summary) if not gate["passed"]]
     if failed:
-        error = GateError("; ".join(f"gate {g['gate']}: {g['value']:.4g}, limit {g['limit']:.4g}" for g in failed))
+        error = GateError(
+            "; ".join(f"gate {g['gate']}: {g['value']:.4g}, limit {g['limit']:.4g}" for g in failed)
+        )
         error.summary = summary
         raise error
     return summary
@@ -286,7 +293,7 @@ def _existing(current: Run, name: str, key: str) -> Artifact | None:
 
 
 def _adopt(current: Run, name: str, key: str, runs: Path) -> Artifact | None:
-    """Take over the same artifact from another run, by hard links: a changed recipe does not teach its teacher again."""
+    """Take over the same artifact from another run, by hard links: its teacher is not taught again."""
     for manifest in sorted(runs.glob(f"*/{name}/{MANIFEST}")):
         other = manifest.parent
         found = read_artifact(other)
@@ -356,7 +363,9 @@ def _lock(folder: Path) -> Iterator[None]:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             stream.seek(0)
-            reporter.warn(f"{folder} is in use by process {stream.read().strip() or 'unknown'}; waiting until it ends")
+            reporter.warn(
+                f"{folder} is in use by process {stream.read().strip() or 'unknown'}; waiting until it ends"
+            )
             fcntl.flock(stream, fcntl.LOCK_EX)
         stream.seek(0)
         stream.truncate()

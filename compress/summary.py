@@ -28,8 +28,12 @@ def summarise(run: Run, stages: list[dict[str, Any]]) -> dict[str, Any]:
         "metric": metric,
         "stages": stages,
         "models": models,
-        "retention": _ratio(_quality(models, "shipped", gate_metric), _quality(models, "teacher", gate_metric)),
-        "distillation_gain": _difference(_quality(models, "student", metric), _quality(models, "control", metric)),
+        "retention": _ratio(
+            _quality(models, "shipped", gate_metric), _quality(models, "teacher", gate_metric)
+        ),
+        "distillation_gain": _difference(
+            _quality(models, "student", metric), _quality(models, "control", metric)
+        ),
         "latency": latency,
         "speedup": speedup(latency),
         "history": _history(run),
@@ -57,7 +61,8 @@ def _models(run: Run) -> dict[str, Any]:
             continue
         metrics = run.artifacts[stage].metrics
         models[model] = {
-            key: metrics.get(key) for key in ("parameters", "size_bytes", "quality", "validation", "threshold", "method")
+            key: metrics.get(key)
+            for key in ("parameters", "size_bytes", "quality", "validation", "threshold", "method")
             if key in metrics
         }
         for key in ("parameters_without_embeddings", "vocabulary", "layer_map", "best_at", "steps", "reason"):
@@ -84,7 +89,11 @@ def _difference(left: float | None, right: float | None) -> float | None:
 
 def single_stream(latency: list[dict[str, Any]], artifact: str) -> dict[str, Any] | None:
     """The first finished single-stream row of an artifact."""
-    rows = (r for r in latency if r["artifact"] == artifact and r["scenario"] == "single-stream" and r["status"] == "ok")
+    rows = (
+        r
+        for r in latency
+        if r["artifact"] == artifact and r["scenario"] == "single-stream" and r["status"] == "ok"
+    )
     return next(rows, None)
 
 
@@ -95,7 +104,7 @@ def speedup(latency: list[dict[str, Any]]) -> float | None:
 
 
 def _history(run: Run) -> dict[str, Any]:
-    found = {}
+    found: dict[str, Any] = {}
     for name in ("teacher", "student", "control"):
         path = run.at(name) / "history.json"
         if name in run.artifacts and path.is_file():
@@ -109,7 +118,10 @@ def _parity(run: Run) -> dict[str, Any]:
         found["onnx"] = run.artifacts["onnx"].metrics.get("student", {}).get("parity")
     if "quantized" in run.artifacts:
         metrics = run.artifacts["quantized"].metrics
-        found["quantized"] = metrics["parity"] | {"quality_loss": metrics["quality_loss"], "method": metrics["method"]}
+        found["quantized"] = metrics["parity"] | {
+            "quality_loss": metrics["quality_loss"],
+            "method": metrics["method"],
+        }
     return found
 
 
@@ -123,8 +135,8 @@ def teacher_note(run: Run) -> str | None:
     if ours > cheap:
         return None
     return (
-        f"the teacher's {metric} on test is {ours:.4f}, the baseline's ({fitted['description']}) {cheap:.4f}: "
-        "a teacher that a cheap model beats is not worth distilling; train it longer, or ship the baseline"
+        f"the teacher's {metric} on test is {ours:.4f}, the baseline's ({fitted['description']}) "
+        f"{cheap:.4f}: a teacher that a cheap model beats is not worth distilling; train it longer, or ship the baseline"
     )
 
 
@@ -133,7 +145,9 @@ def gates(run: Run, summary: dict[str, Any]) -> list[dict[str, Any]]:
     limits, found = run.recipe.gates, []
     if "quantized" in run.artifacts:
         loss, limit = run.artifacts["quantized"].metrics["quality_loss"], run.recipe.quantize.max_quality_loss
-        found.append({"gate": "quantize.max_quality_loss", "limit": limit, "value": loss, "passed": loss <= limit})
+        found.append(
+            {"gate": "quantize.max_quality_loss", "limit": limit, "value": loss, "passed": loss <= limit}
+        )
     if limits.quality is not None and summary["retention"] is not None:
         found.append(_at_least("quality", limits.quality.retain, summary["retention"]))
     if limits.speedup is not None and summary["speedup"] is not None:

@@ -1,4 +1,4 @@
-"""A Hugging Face sequence classifier seen as logits and pooled hidden states; teacher and student share it."""
+"""A Hugging Face sequence classifier as logits and pooled hidden states; teacher and student share it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 
 def masked_mean(states: Tensor, mask: Tensor) -> Tensor:
-    """Mean over tokens where mask is 1: states [B, T, H], mask [B, T] -> [B, H]; zeros for rows without a token."""
+    """Mean over tokens where mask is 1: [B, T, H], [B, T] -> [B, H]; zeros for rows without a token."""
     weights = mask.unsqueeze(-1).to(states.dtype)
     return (states * weights).sum(1) / weights.sum(1).clamp_min(1.0)
 

@@ -65,12 +65,13 @@ def own_peak_mb() -> float:
 
 def main(folder: str, threads: str, batch: str) -> None:
     """Answer the requests on stdin with the model in `folder`, then print this process's peak."""
-    from compress.runtime.predictor import Predictor, Request
+    from compress.bench.bare import open_model
+    from compress.runtime.predictor import Request
 
     requests = [Request(**fields) for fields in json.load(sys.stdin)]
-    predictor = Predictor.from_folder(Path(folder), threads=int(threads))
+    model = open_model(Path(folder), int(threads))
     for start in range(0, len(requests), int(batch)):
-        predictor.answer(requests[start : start + int(batch)])
+        model.answer(requests[start : start + int(batch)], int(batch))
     sys.stdout.write(f"{own_peak_mb():.3f}\n")
 
 

@@ -30,7 +30,7 @@ def verify_bundle(path: Path) -> dict[str, Any]:
         EnvironmentProblem: it was made for a newer kdc.
     """
     bundle = open_bundle(path)
-    requests, recorded = _read_golden(bundle)
+    requests, recorded = read_golden(bundle)
     answers = bundle.predictor().answer(requests, batch_size=1)
     return {
         "bundle": str(path),
@@ -62,7 +62,12 @@ def _compare(bundle: Bundle, answers: Sequence[Answer], recorded: Sequence[Answe
     }
 
 
-def _read_golden(bundle: Bundle) -> tuple[list[Request], list[Answer]]:
+def read_golden(bundle: Bundle) -> tuple[list[Request], list[Answer]]:
+    """The golden requests of a bundle, and the answers that its maker recorded.
+
+    Raises:
+        IntegrityError: they cannot be read.
+    """
     try:
         lines = [json.loads(line) for line in bundle.members[GOLDEN].decode().split("\n") if line]
         return [Request(**line["request"]) for line in lines], [Answer(**line["answer"]) for line in lines]

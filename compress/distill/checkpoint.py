@@ -1,7 +1,7 @@
 """Checkpoints from which training goes on bit for bit: weights, optimizer, random state, place in the data.
 
-Tensors are safetensors, the rest is JSON; nothing is pickled. A checkpoint is a folder published by rename; the older
-one is deleted only after the newer stands.
+Tensors are safetensors, the rest is JSON; nothing is pickled. A checkpoint is a folder, published by rename
+under a name of its own; the older ones are deleted only after the newer stands.
 """
 
 from __future__ import annotations
@@ -54,7 +54,8 @@ def save(
             tensors |= {f"optimizer.{number}.{key}": torch.as_tensor(value) for key, value in state.items()}
     # Storage that two names share would be refused by safetensors.
     tensors = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
-    target = folder / f"{PREFIX}{progress.stage:02d}-{progress.step:09d}"
+    # The end of an epoch is another state of the same step: it must not replace what a kill may still need.
+    target = folder / f"{PREFIX}{progress.stage:02d}-{progress.step:09d}-{progress.epoch:06d}"
     with publishing(target) as temporary:
         temporary.mkdir()
         save_file(tensors, temporary / "tensors.safetensors")
@@ -81,7 +82,9 @@ def restore(checkpoint: Path, modules: dict[str, nn.Module], optimizer: torch.op
     tensors = load_file(checkpoint / "tensors.safetensors")
     for name, module in modules.items():
         prefix = f"module.{name}."
-        module.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
+        module.load_state_dict(
+            {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+        )
     if optimizer is not None:
         states: dict[int, dict[str, Tensor]] = {}
         for name, tensor in tensors.items():

@@ -34,7 +34,7 @@ class Judge:
         self.metric: Metric = primary_metric(task, splits.labels)
 
     def threshold(self, logits: Floats) -> float | None:
-        """The threshold that is best on validation, for validation logits [N, C]; None where there is no positive label."""
+        """The threshold that is best on validation, for its logits [N, C]; None without a positive label."""
         labels = self.splits.validation.labels
         if self.positive is None or labels is None:
             return None
@@ -52,7 +52,9 @@ class Judge:
         """Measures from validation and test logits."""
         threshold = self.threshold(validation)
         return Verdict(
-            self.measure(validation, "validation", threshold), self.measure(test, "test", threshold), threshold
+            self.measure(validation, "validation", threshold),
+            self.measure(test, "test", threshold),
+            threshold,
         )
 
     def validate(self, module: TextModel, encoded: Encoded, device: torch.device, bf16: bool) -> float:

@@ -1,8 +1,8 @@
 """The objectives, one convention: KL(teacher || student)·T², mean over the rows, zero when the two agree.
 
-Hinton et al. 2015 (https://arxiv.org/abs/1503.02531) for soft targets; FitNets (https://arxiv.org/abs/1412.6550) for
-hidden states. L = −Σ y_t log y_s differs from the KL only by the teacher's entropy, which no gradient sees; leaving it
-out would make a perfect student's loss look bad.
+Hinton et al. 2015 (https://arxiv.org/abs/1503.02531) for soft targets; FitNets (https://arxiv.org/abs/1412.6550)
+for hidden states. L = −Σ y_t log y_s differs from the KL only by the teacher's entropy, which no gradient
+sees; leaving it out would make a perfect student's loss look bad.
 """
 
 from __future__ import annotations
@@ -22,12 +22,14 @@ def soft_targets(student: Tensor, teacher: Tensor, temperature: float) -> Tensor
 
 
 def hidden_states(projected: Tensor, teacher: Tensor) -> Tensor:
-    """½·Σ‖φ_t − φ_s‖², mean over rows and layers: [B, L, H] each, the student's already projected -> scalar."""
+    """½·Σ‖φ_t − φ_s‖², mean over rows and layers: [B, L, H] each, the student's projected -> scalar."""
     return 0.5 * (projected - teacher).pow(2).sum(-1).mean()
 
 
-def hard_labels(student: Tensor, labels: Tensor, weights: Tensor | None = None, smoothing: float = 0.0) -> Tensor:
-    """Cross-entropy with labels int64 [B], mean over the rows that have one (label >= 0), rows weighted by weights [B].
+def hard_labels(
+    student: Tensor, labels: Tensor, weights: Tensor | None = None, smoothing: float = 0.0
+) -> Tensor:
+    """Cross-entropy with labels int64 [B], mean over rows that have one (label >= 0), by weights [B].
 
     Zero when no row has a label.
     """

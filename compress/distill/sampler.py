@@ -12,8 +12,8 @@ POOL_BATCHES = 50
 def epoch_batches(lengths: Ints, batch_size: int, *, seed: int, epoch: int) -> list[Ints]:
     """Rows of each step of an epoch, every row once.
 
-    Rows are shuffled, sorted by length within pools of POOL_BATCHES batches, cut, and the batches shuffled again; the
-    order depends on seed and epoch alone, so a resumed run sees the same batches.
+    Rows are shuffled, sorted by length within pools of POOL_BATCHES batches, cut, and the batches shuffled
+    again; the order depends on seed and epoch alone, so a resumed run sees the same batches.
     """
     generator = np.random.default_rng([seed, epoch])
     order = generator.permutation(len(lengths))
@@ -23,7 +23,7 @@ def epoch_batches(lengths: Ints, batch_size: int, *, seed: int, epoch: int) -> l
         rows = order[start : start + pool]
         rows = rows[np.argsort(lengths[rows], kind="stable")]
         batches += [rows[i : i + batch_size] for i in range(0, len(rows), batch_size)]
-    generator.shuffle(batches)  # type: ignore[arg-type]  # a list of arrays is shuffled in place
+    generator.shuffle(batches)
     return batches
 
 

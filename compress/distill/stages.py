@@ -1,9 +1,9 @@
-"""The schedule: first the teacher's output distribution, then also its hidden states; and the control without either."""
+"""The schedule: first the teacher's output distribution, then its hidden states too; the control without."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -93,7 +93,7 @@ def distil(built: Built, outputs: TeacherOutputs, schooling: Schooling, work: Pa
 def control(built: Built, schooling: Schooling, work: Path) -> Progress:
     """Train the same student from the same start on hard labels alone, for as many steps.
 
-    Without a transfer set of its own it sees the labelled rows more often instead.
+    Without a transfer set of its own it sees the labelled rows more often instead; its patience grows alike.
     """
     splits, batch = schooling.judge.splits, schooling.section.batch_size
     ratio = steps_per_epoch(len(splits.transfer), batch) / steps_per_epoch(len(splits.train), batch)
@@ -107,7 +107,8 @@ def control(built: Built, schooling: Schooling, work: Path) -> Progress:
         for stage in schooling.section.stages
     ]
     encoded = encode_examples(encoder_of(built), splits.train)
-    return train(_job("control", built, encoded, phases, schooling, work, nn.Module()))
+    job = _job("control", built, encoded, phases, schooling, work, nn.Module())
+    return train(replace(job, patience=math.ceil(job.patience * ratio)))
 
 
 def _job(

@@ -1,7 +1,7 @@
 """The one training loop: teacher, student and control go through it.
 
-Length buckets, dynamic padding, bfloat16 autocast, fused AdamW with warm-up and linear decay, early stopping on
-validation, best weights kept, checkpoints that continue bit for bit after a kill.
+Length buckets, dynamic padding, bfloat16 autocast, fused AdamW with warm-up and linear decay, early stopping
+on validation, best weights kept, checkpoints that continue bit for bit after a kill.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from accelerate import Accelerator
@@ -22,8 +22,8 @@ from compress.batch import Encoded, Ints
 from compress.distill import checkpoint
 from compress.distill.checkpoint import Progress
 from compress.distill.losses import check_finite
-from compress.predict import model_inputs
 from compress.distill.sampler import epoch_batches, steps_per_epoch
+from compress.predict import model_inputs
 from compress.progress import Bar, bar, reporter
 from compress.text_model import TextModel
 
@@ -54,7 +54,10 @@ class Phase:
 
 @dataclass
 class Job:
-    """All that the loop needs. `validate` gives the metric (higher is better) of the module in evaluation mode."""
+    """All that the loop needs.
+
+    `validate` gives the metric (0 or more, higher is better) of the module in evaluation mode.
+    """
 
     name: str
     module: TextModel
@@ -74,7 +77,7 @@ class Job:
 
 
 def train(job: Job) -> Progress:
-    """Run all phases, continuing from the newest checkpoint in `job.work`; the module ends with the best weights."""
+    """Run all phases, from the newest checkpoint in `job.work` on; the module ends with the best weights."""
     job.module.to(job.device)
     job.extra.to(job.device)
     torch.manual_seed(job.seed)
@@ -139,7 +142,11 @@ class _Loop:
 def _run_phase(job: Job, progress: Progress, found: Path | None) -> None:
     phase = job.phases[progress.stage]
     per_epoch = steps_per_epoch(len(job.encoded), job.batch_size)
-    averaged = AveragedModel(job.module, multi_avg_fn=get_ema_multi_avg_fn(job.average)) if job.average else None
+    averaged = (
+        AveragedModel(job.module, multi_avg_fn=get_ema_multi_avg_fn(job.average))  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        if job.average
+        else None
+    )
     accelerator = Accelerator(cpu=job.device.type == "cpu")
     loop = _Loop(accelerator, _optimizer(job, phase), averaged, per_epoch * phase.epochs, time.monotonic())
     if found is not None:
@@ -199,7 +206,7 @@ def _step(job: Job, phase: Phase, progress: Progress, loop: _Loop, rows: Ints) -
 def _close_epoch(job: Job, phase: Phase, progress: Progress, loop: _Loop) -> None:
     from safetensors.torch import save_file
 
-    judged = job.module if loop.averaged is None else loop.averaged.module
+    judged = job.module if loop.averaged is None else cast(TextModel, loop.averaged.module)
     judged.eval()
     metric = job.validate(judged)
     means = {name: value / max(progress.step_in_epoch, 1) for name, value in progress.sums.items()}
@@ -213,7 +220,9 @@ def _close_epoch(job: Job, phase: Phase, progress: Progress, loop: _Loop) -> Non
     if metric > progress.best:
         progress.best, progress.best_at = metric, f"{phase.name}, epoch {progress.epoch}"
         with publishing(job.work / BEST) as temporary:
-            save_file({k: v.detach().cpu().clone().contiguous() for k, v in judged.state_dict().items()}, temporary)
+            save_file(
+                {k: v.detach().cpu().clone().contiguous() for k, v in judged.state_dict().items()}, temporary
+            )
     progress.waiting = 0 if metric > progress.stage_best else progress.waiting + 1
     progress.stage_best = max(progress.stage_best, metric)
     reporter.detail(f"  {job.name}: {phase.name} epoch {progress.epoch}: validation {metric:.4f}")

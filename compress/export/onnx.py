@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import inspect
-import logging
-import sys
 import tempfile
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compress import artifacts
 from compress.errors import RecipeError
+from compress.export.quiet import quiet
 from compress.extras import require
 
 if TYPE_CHECKING:
@@ -58,7 +55,7 @@ def export_module(
     training = module.training
     module.eval()
     try:
-        with _quiet(), torch.no_grad():
+        with quiet(), torch.no_grad():
             program = torch.onnx.export(
                 module,
                 tuple(examples[name] for name in inputs),
@@ -73,7 +70,9 @@ def export_module(
         module.train(training)
     if program is None:
         raise RuntimeError("torch.onnx.export returned no program")
-    _finish(program.model_proto, path)
+    model = program.model_proto
+    _keep_normalisation_apart(model.graph)
+    _finish(model, path)
 
 
 def _dynamic_shapes(module: torch.nn.Module, count: int) -> tuple[Any, ...]:
@@ -104,7 +103,7 @@ def export_teacher(folder: Path, path: Path, *, opset: int = 18) -> tuple[str, .
     model = _load_teacher(folder)
     from optimum.exporters.onnx import onnx_export_from_model
 
-    with tempfile.TemporaryDirectory(prefix="kdc-export-") as temporary, _quiet():
+    with tempfile.TemporaryDirectory(prefix="kdc-export-") as temporary, quiet():
         try:
             onnx_export_from_model(
                 model,
@@ -135,7 +134,7 @@ def _load_teacher(folder: Path) -> Any:
     import torch
     from transformers import AutoModelForSequenceClassification
 
-    with _quiet():
+    with quiet():
         model = AutoModelForSequenceClassification.from_pretrained(
             folder,
             dtype=torch.float32,
@@ -200,6 +199,21 @@ def write_onnx(model: Any, path: Path) -> None:
         temporary.write_bytes(model.SerializeToString(deterministic=True))
 
 
+def _keep_normalisation_apart(graph: Any) -> None:
+    """Write residual and bias additions as Sum, which is the same but not what onnxruntime fuses.
+
+    It would turn Add + LayerNormalization into SkipLayerNormalization and Add + Gelu into BiasGelu, whose CPU
+    kernels are several times slower than the two operators (onnxruntime 1.32; 3-layer MiniLM cut, batch 32:
+    10.7 of 39 ms of an int8 model went into 6 SkipLayerNormalizations, 1.8 ms without the fusion).
+    """
+    before = {
+        name for node in graph.node if node.op_type in ("LayerNormalization", "Gelu") for name in node.input
+    }
+    for node in graph.node:
+        if node.op_type == "Add" and node.output[0] in before:
+            node.op_type = "Sum"
+
+
 def _strip(model: Any) -> None:
     """Remove stack traces, source paths and module names of this machine, which stand in no other export."""
     graph = model.graph
@@ -219,16 +233,3 @@ def _strip(model: Any) -> None:
     for node in graph.node:
         for attribute in node.attribute:
             attribute.doc_string = ""
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the exporters' chatter off stdout, where results belong, and their known warnings off stderr."""
-    level = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(sys.stderr):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(level)

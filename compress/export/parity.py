@@ -43,7 +43,7 @@ def agreement(reference: Floats, other: Floats) -> dict[str, Any]:
         bad = np.flatnonzero(~np.isfinite(logits).all(axis=-1))
         if len(bad):
             raise KdcError(
-                f"the {name} model gives a logit that is not finite for {len(bad)} of {len(logits)} requests, "
+                f"the {name} model has no finite logits for {len(bad)} of {len(logits)} requests, "
                 f"first for request {int(bad[0])}; look at its weights, or export in fp32 if it was not"
             )
     return {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Protocol, TypeVar
 
 from compress.batch import Ints
@@ -24,27 +25,27 @@ class Encoder(Protocol[Request_contra]):
 def feeds(
     encoder: Encoder[Request_contra], requests: Sequence[Request_contra], batch_size: int = BATCH_SIZE
 ) -> Iterator[dict[str, Ints]]:
-    """The model's inputs, batch by batch, in the order of the requests.
-
-    Raises:
-        DataError: there are no requests.
-    """
-    if not requests:
-        raise DataError("static quantization needs rows to calibrate with, got 0: give it a calibration file")
+    """The model's inputs, batch by batch, in the order of the requests."""
     for start in range(0, len(requests), batch_size):
         yield dict(encoder.encode(requests[start : start + batch_size]))
 
 
 class Reader:
-    """Feeds in the form that onnxruntime's calibrators read (its CalibrationDataReader): None ends them."""
+    """Feeds in the form that onnxruntime's calibrators read (its CalibrationDataReader): None ends them.
+
+    Raises:
+        DataError: there are no feeds.
+    """
 
     def __init__(self, batches: Iterable[Feed]) -> None:
-        self._batches = iter(batches)
-        self.read = 0
-        """Batches handed out so far."""
+        rest = iter(batches)
+        first = next(rest, None)
+        if first is None:
+            raise DataError(
+                "static quantization needs rows to calibrate with, got 0: give it a calibration file"
+            )
+        self._batches = chain([first], rest)
 
     def get_next(self) -> Feed | None:
         """The next batch, or None."""
-        batch = next(self._batches, None)
-        self.read += batch is not None
-        return batch
+        return next(self._batches, None)

@@ -81,7 +81,7 @@ class Predictor:
             parallel=threads > 1,
         )
         self._positive = None if spec.positive is None else _index(spec)
-        self._session = _open_session(model, threads)
+        self._session = open_session(model, threads)
         wanted = [item.name for item in self._session.get_inputs()]
         if sorted(wanted) != sorted(spec.inputs):
             raise IntegrityError(
@@ -212,7 +212,12 @@ def _index(spec: ModelSpec) -> int:
     return spec.labels.index(spec.positive)
 
 
-def _open_session(model: bytes | Path, threads: int) -> onnxruntime.InferenceSession:
+def open_session(model: bytes | Path, threads: int) -> onnxruntime.InferenceSession:
+    """An ONNX model, a file or its bytes, loaded by onnxruntime on the CPU.
+
+    Raises:
+        IntegrityError: it cannot be loaded.
+    """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

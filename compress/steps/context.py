@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -100,8 +101,10 @@ class Run:
 
 def requests_of(rows: Examples) -> list[Request]:
     """Rows as the device receives them."""
-    pairs = rows.pairs or [None] * len(rows)
-    return [Request(text, pair, row_id) for text, pair, row_id in zip(rows.texts, pairs, rows.ids, strict=True)]
+    pairs: Sequence[str | None] = rows.pairs or [None] * len(rows)
+    return [
+        Request(text, pair, row_id) for text, pair, row_id in zip(rows.texts, pairs, rows.ids, strict=True)
+    ]
 
 
 def read_spec(folder: Path) -> ModelSpec:

@@ -46,7 +46,13 @@ def teacher(run: Run, out: Path, work: Path) -> Metrics:
     history: list[dict[str, Any]] = []
     if section.train is not None:
         progress = teach(
-            loaded, section.train, run.judge, work=work, device=run.device, bf16=run.bf16, seed=run.recipe.seed
+            loaded,
+            section.train,
+            run.judge,
+            work=work,
+            device=run.device,
+            bf16=run.bf16,
+            seed=run.recipe.seed,
         )
         history = progress.history
     verdict = run.judge.full(loaded.module, loaded.encoder, run.device)
@@ -133,11 +139,17 @@ def _build(run: Run) -> Built:
 
 def _finish(run: Run, built: Built, progress: Progress, out: Path) -> Metrics:
     verdict = run.judge.full(built.module, encoder_of(built), run.device)
-    save_student(built.module, with_threshold(built.spec, verdict.threshold), built.tokens.tokenizer_json, out)
+    save_student(
+        built.module, with_threshold(built.spec, verdict.threshold), built.tokens.tokenizer_json, out
+    )
     _write_history(out, progress.history)
     texts = {
         name: [*rows.texts, *(rows.pairs or [])]
-        for name, rows in (("train", run.splits.train), ("validation", run.splits.validation), ("test", run.splits.test))
+        for name, rows in (
+            ("train", run.splits.train),
+            ("validation", run.splits.validation),
+            ("test", run.splits.test),
+        )
     }
     size = sum(path.stat().st_size for path in out.glob("*.safetensors"))
     found = describe(built, texts) | {"size_bytes": size, "best_at": progress.best_at, "steps": progress.step}

@@ -42,7 +42,9 @@ def onnx(run: Run, out: Path, work: Path) -> Metrics:
     found: Metrics = {}
     for name in ("student", "control"):
         if (run.at(name) / SPEC).is_file():
-            found[name] = export_student(run.at(name), out / name, opset_of(run), requests_of(run.splits.test)[:256])
+            found[name] = export_student(
+                run.at(name), out / name, opset_of(run), requests_of(run.splits.test)[:256]
+            )
     if run.has_teacher_model:
         folder = out / "teacher"
         folder.mkdir(parents=True)
@@ -86,8 +88,8 @@ def export_student(student: Path, out: Path, opset: int, requests: Sequence[Requ
     parity = agreement(said, predictor.logits(requests))
     if parity["max_logit_difference"] > TOLERANCE * max(1.0, float(np.abs(said).max())):
         raise GateError(
-            f"the exported {out / ONNX} differs from torch by {parity['max_logit_difference']:.2g} in a logit "
-            f"(at most {TOLERANCE:g} of the largest is accepted); try another export.opset than {opset}"
+            f"the exported {out / ONNX} differs from torch by {parity['max_logit_difference']:.2g} in a "
+            f"logit (at most {TOLERANCE:g} of the largest is accepted); try another export.opset than {opset}"
         )
     return {"size_bytes": (out / ONNX).stat().st_size, "parity": parity}
 
@@ -95,6 +97,12 @@ def export_student(student: Path, out: Path, opset: int, requests: Sequence[Requ
 def _positional(module: Any) -> Any:
     """The module with one named argument an input, as the exporter wants it."""
     from torch import Tensor, nn
+
+    from compress.students.first_token import FirstTokenBert, reads_first_token_only
+    from compress.text_model import TransformerClassifier
+
+    if isinstance(module, TransformerClassifier) and reads_first_token_only(module.model):
+        return FirstTokenBert(module.model).eval()
 
     class One(nn.Module):
         def __init__(self) -> None:
@@ -108,7 +116,7 @@ def _positional(module: Any) -> Any:
         def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor) -> Any:  # type: ignore[override]  # one more input
             return self.inner(input_ids, attention_mask, token_type_ids)
 
-    return Two() if "token_type_ids" in module.input_names else One()
+    return (Two() if "token_type_ids" in module.input_names else One()).eval()
 
 
 def quantize_method(section_method: str | None, student: Student) -> str:
@@ -171,8 +179,6 @@ def read_logits(folder: Path, run: Run, split: str) -> Floats:
     return np.concatenate(pieces)
 
 
-
-
 def engines(run: Run, out: Path, work: Path) -> Metrics:
     """Build the TensorRT engines that the recipe names."""
     from compress.export.tensorrt import build_engine, to_fp16
@@ -191,7 +197,9 @@ def engines(run: Run, out: Path, work: Path) -> Metrics:
         elif section.precision == "int8":
             given = work / "int8.onnx"
             train = requests_of(run.splits.train)[: run.recipe.quantize.calibration]
-            quantize_static_int8(source / ONNX, given, feeds(Predictor.from_folder(source), train), symmetric=True)
+            quantize_static_int8(
+                source / ONNX, given, feeds(Predictor.from_folder(source), train), symmetric=True
+            )
         found[name] = build_engine(
             given,
             out / f"{name}.engine",
@@ -242,7 +250,9 @@ def bundle(run: Run, out: Path, work: Path) -> Metrics:
         metrics=measured,
         provenance={
             "recipe_digest": run.recipe.digest,
-            "parents": {stage: artifact.sha256 for stage, artifact in run.artifacts.items() if stage in PARENTS},
+            "parents": {
+                stage: artifact.sha256 for stage, artifact in run.artifacts.items() if stage in PARENTS
+            },
             "versions": run.artifacts["quantized"].versions,
         },
         notes=[*run.splits.notes],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,21 +57,28 @@ def layer_map_of(section: Student, teacher_layers: int | None) -> tuple[int, ...
     if section.layer_map is None:
         if isinstance(section, TransformerStudent) and section.init == "teacher" and count > teacher_layers:
             raise RecipeError(
-                f"student.layers is {count}, but the teacher has only {teacher_layers} to cut from; set fewer, or init: random"
+                f"student.layers is {count}, but the teacher has only {teacher_layers} to cut from; "
+                "set fewer, or init: random"
             )
         return spread(count, teacher_layers)
     too_high = [layer for layer in section.layer_map if layer > teacher_layers]
     if too_high:
-        raise RecipeError(f"student.layer_map names layer {too_high[0]}, but the teacher has {teacher_layers} layers")
+        raise RecipeError(
+            f"student.layer_map names layer {too_high[0]}, but the teacher has {teacher_layers} layers"
+        )
     return tuple(section.layer_map)
 
 
-def student_tokens(section: Student, teacher_json: str | None, pad_id: int, texts: Sequence[str]) -> StudentTokens:
+def student_tokens(
+    section: Student, teacher_json: str | None, pad_id: int, texts: Sequence[str]
+) -> StudentTokens:
     """The student's tokenizer, with a report of what it covers of the texts."""
     if section.vocabulary.train is not None:
         return train(texts, section.vocabulary.train, teacher_json)
     if teacher_json is None:
-        raise RecipeError("student.vocabulary: there is no teacher model to take tokens from; set vocabulary.train")
+        raise RecipeError(
+            "student.vocabulary: there is no teacher model to take tokens from; set vocabulary.train"
+        )
     if section.vocabulary.keep is not None:
         return prune(teacher_json, pad_id, texts, section.vocabulary.keep)
     return whole(teacher_json, pad_id)
@@ -135,6 +142,8 @@ def _start_embeddings(
         return
     source = teacher.model.get_input_embeddings().weight.data
     known = tokens.teacher_ids >= 0
+    if known.sum() <= embedding.embedding_dim:  # too few to span the width
+        return
     rows = source[torch.from_numpy(tokens.teacher_ids[known])]
     rows = rows - rows.mean(0)
     if embedding.embedding_dim < rows.shape[1]:
@@ -142,10 +151,12 @@ def _start_embeddings(
         rows = rows @ basis[: embedding.embedding_dim].T
     reduced = rows[:, : embedding.embedding_dim]
     weight = embedding.weight.data
-    weight[torch.from_numpy(known.nonzero()[0]), : reduced.shape[1]] = reduced * (EMBEDDING_STD / reduced.std())
+    weight[torch.from_numpy(known.nonzero()[0]), : reduced.shape[1]] = reduced * (
+        EMBEDDING_STD / reduced.std()
+    )
 
 
-def describe(built: Built, texts: dict[str, Sequence[str]]) -> dict[str, Any]:
+def describe(built: Built, texts: Mapping[str, Sequence[str]]) -> dict[str, Any]:
     """Sizes, and what the vocabulary covers in each split."""
     embedding = sum(m.weight.numel() for m in built.module.modules() if isinstance(m, nn.Embedding))
     total = parameter_count(built.module)
@@ -181,10 +192,14 @@ def load_student(folder: Path) -> tuple[TextModel, ModelSpec, str]:
 
     spec_path = folder / SPEC
     if not spec_path.is_file():
-        raise IntegrityError(f"{folder} is not a student folder: it has no {SPEC}; give the `student` folder of a run")
+        raise IntegrityError(
+            f"{folder} is not a student folder: it has no {SPEC}; give the `student` folder of a run"
+        )
     spec = ModelSpec.model_validate_json(spec_path.read_bytes())
     if spec.student is None:
-        raise IntegrityError(f"{spec_path} does not say how the student was built; give the `student` folder of a run")
+        raise IntegrityError(
+            f"{spec_path} does not say how the student was built; give the `student` folder of a run"
+        )
     section: Student = TypeAdapter(Student).validate_python(spec.student["section"])
     module: TextModel
     if isinstance(section, TransformerStudent):

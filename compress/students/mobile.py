@@ -1,9 +1,9 @@
 """MobileNet-style text encoder: inverted residual 1-D convolutions over token embeddings.
 
-Blocks after MobileNetV2 (https://arxiv.org/abs/1801.04381) in one dimension: 1x1 expansion, depthwise convolution over
-neighbouring tokens, 1x1 linear projection, residual. For two texts the encoder carries pair features: an embedding of
-"this token also stands in the other text", each text pooled apart, and u, v, |u-v|, u·v compared; without them a
-convolution cannot tell whether two texts agree.
+Blocks after MobileNetV2 (https://arxiv.org/abs/1801.04381) in one dimension: 1x1 expansion, depthwise
+convolution over neighbouring tokens, 1x1 linear projection, residual. For two texts the encoder carries pair
+features: an embedding of "this token also stands in the other text", each text pooled apart, and u, v, |u-v|,
+u·v compared; without them a convolution cannot tell whether two texts agree.
 """
 
 from __future__ import annotations
@@ -19,10 +19,12 @@ from compress.text_model import TextModel, masked_mean
 
 HEAD_WIDTH = 256
 MOST_NEGATIVE = -1e4
+EXPANSION = 3
+"""Layers of a block up to the end of its 1x1 expansion."""
 
 
 class InvertedResidual(nn.Module):
-    """x + project(depthwise(expand(x))), each convolution with batch normalisation: [B, C, T] -> [B, C, T]."""
+    """x + project(depthwise(expand(x))), each with batch normalisation; [B, C, T] -> [B, C, T]."""
 
     def __init__(self, width: int, expansion: int, kernel: int) -> None:
         super().__init__()
@@ -39,14 +41,16 @@ class InvertedResidual(nn.Module):
         )
 
     def forward(self, states: Tensor, mask: Tensor) -> Tensor:
-        # Padding stays zero, so that a row's answer does not depend on the rows beside it.
-        changed: Tensor = (states + self.body(states)) * mask
+        # Padding is zero wherever tokens meet their neighbours, so that a row's answer does not depend on
+        # the rows beside it; the bias of the normalisation would put something there.
+        expanded = self.body[:EXPANSION](states) * mask
+        changed: Tensor = (states + self.body[EXPANSION:](expanded)) * mask
         return changed
 
 
 def overlap(ids: Tensor, segments: Tensor, mask: Tensor, special: Tensor) -> Tensor:
-    """1 where a token (not a special one) also stands in the row's other text: [B, T] each -> float [B, T]."""
-    ordinary = mask * (ids.unsqueeze(-1) != special).to(mask.dtype).amin(-1)
+    """1 where a token (not a special one) also stands in the row's other text: [B, T] each -> [B, T]."""
+    ordinary = mask * (1 - (ids.unsqueeze(-1) == special).to(mask.dtype).sum(-1))
     same = (ids.unsqueeze(2) == ids.unsqueeze(1)).to(mask.dtype)
     across = (segments.unsqueeze(2) != segments.unsqueeze(1)).to(mask.dtype)
     return (same * across * ordinary.unsqueeze(1)).amax(2) * ordinary
@@ -62,7 +66,13 @@ class MobileEncoder(TextModel):
     """The `mobile` student; inputs input_ids, attention_mask and, for pairs, token_type_ids, int64 [B, T]."""
 
     def __init__(
-        self, section: MobileStudent, *, vocabulary: int, classes: int, pairs: bool, special_ids: Sequence[int]
+        self,
+        section: MobileStudent,
+        *,
+        vocabulary: int,
+        classes: int,
+        pairs: bool,
+        special_ids: Sequence[int],
     ) -> None:
         super().__init__()
         width = section.width
@@ -80,7 +90,10 @@ class MobileEncoder(TextModel):
             self.shared = nn.Embedding(2, width)
             features = 4 * 3 * width + 2
         self.head = nn.Sequential(
-            nn.Linear(features, HEAD_WIDTH), nn.ReLU(), nn.Dropout(section.dropout), nn.Linear(HEAD_WIDTH, classes)
+            nn.Linear(features, HEAD_WIDTH),
+            nn.ReLU(),
+            nn.Dropout(section.dropout),
+            nn.Linear(HEAD_WIDTH, classes),
         )
 
     def forward(self, *inputs: Tensor, hidden: Sequence[int] = ()) -> Any:
@@ -118,7 +131,9 @@ class MobileEncoder(TextModel):
             own = mask * (segments == side).to(mask.dtype)
             only_here = own * (1 - both)
             sides.append(
-                torch.cat([masked_mean(states, own), masked_max(states, own), masked_mean(states, only_here)], -1)
+                torch.cat(
+                    [masked_mean(states, own), masked_max(states, own), masked_mean(states, only_here)], -1
+                )
             )
             shares.append((own * both).sum(1, keepdim=True) / own.sum(1, keepdim=True).clamp_min(1.0))
         u, v = sides

@@ -1,7 +1,7 @@
 """The `transformer` student: layers cut from the teacher, or a small BERT built anew.
 
-Starting from the teacher's own layers follows DistilBERT (https://arxiv.org/abs/1910.01108) and TinyBERT's uniform layer
-map (https://arxiv.org/abs/1909.10351).
+Starting from the teacher's own layers follows DistilBERT (https://arxiv.org/abs/1910.01108) and TinyBERT's
+uniform layer map (https://arxiv.org/abs/1909.10351).
 """
 
 from __future__ import annotations
@@ -31,11 +31,16 @@ def cut_from_teacher(
         RecipeError: a size that differs from the teacher's, or an architecture whose layers are not found.
     """
     config = teacher.model.config
-    for key, name in (("hidden", "hidden_size"), ("heads", "num_attention_heads"), ("intermediate", "intermediate_size")):
+    for key, name in (
+        ("hidden", "hidden_size"),
+        ("heads", "num_attention_heads"),
+        ("intermediate", "intermediate_size"),
+    ):
         wanted, has = getattr(section, key), getattr(config, name, None)
         if wanted is not None and wanted != has:
             raise RecipeError(
-                f"student.{key} is {wanted}, but layers cut from the teacher have {has}; leave it out or set student.init: random"
+                f"student.{key} is {wanted}, but layers cut from the teacher have {has}; "
+                "leave it out or set student.init: random"
             )
     model = copy.deepcopy(teacher.model)
     owner, attribute = find_layers(model.base_model, teacher.layers)
@@ -57,12 +62,12 @@ def find_layers(body: nn.Module, count: int) -> tuple[nn.Module, str]:
             if isinstance(child, nn.ModuleList) and len(child) == count:
                 return module, name
     raise RecipeError(
-        f"student.init: the {count} layers of {type(body).__name__} were not found; set student.init: random"
+        f"student.init: the {count} layers of {type(body).__name__} were not found; set it to random"
     )
 
 
 def take_embeddings(model: Any, tokens: StudentTokens) -> None:
-    """Replace the token embeddings by the rows of the student's tokens; new tokens start at the mean of all."""
+    """Replace the token embeddings by those of the student's tokens; new tokens start at the mean of all."""
     old = model.get_input_embeddings().weight.data
     known = torch.from_numpy(tokens.teacher_ids >= 0)
     rows = old.mean(0, keepdim=True).repeat(tokens.size, 1)
@@ -75,7 +80,12 @@ def take_embeddings(model: Any, tokens: StudentTokens) -> None:
 
 
 def build_anew(
-    section: TransformerStudent, tokens: StudentTokens, *, labels: Sequence[str], max_length: int, default_width: int
+    section: TransformerStudent,
+    tokens: StudentTokens,
+    *,
+    labels: Sequence[str],
+    max_length: int,
+    default_width: int,
 ) -> TransformerClassifier:
     """A BERT of the recipe's sizes with random weights."""
     from transformers import BertConfig, BertForSequenceClassification

@@ -1,16 +1,19 @@
 """The student's tokens: the teacher's vocabulary cut to what the data use, or a new one trained on the data.
 
-A cut keeps special tokens, every single character (with and without the continuation prefix) and the most frequent
-tokens, so that a dropped token is spelled by kept pieces and nothing becomes unknown that was known before. The report
-says what share of the data's tokens keep their split.
+A cut keeps special tokens, every single character (with and without the continuation prefix) or byte, and the
+most frequent tokens, so that a dropped token is spelled by kept pieces and nothing becomes unknown that was
+known before. The report says what share of the data's tokens keep their split.
 """
 
 from __future__ import annotations
 
 import json
+import math
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -18,7 +21,8 @@ import numpy as np
 from compress.batch import Ints
 from compress.errors import RecipeError
 
-CONTINUATION = "##"
+BYTE = re.compile("<0x[0-9A-F]{2}>")
+"""A byte's token, by which models with byte fallback spell characters that they do not know."""
 SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 
@@ -56,9 +60,11 @@ def whole(tokenizer_json: str, pad_id: int) -> StudentTokens:
     from tokenizers import Tokenizer
 
     tokenizer = Tokenizer.from_str(tokenizer_json)
-    size = tokenizer.get_vocab_size(with_added_tokens=True)
+    size = max(tokenizer.get_vocab(with_added_tokens=True).values()) + 1
     report = {"tokens": size, "teacher_tokens": size, "coverage": 1.0}
-    return StudentTokens(tokenizer_json, np.arange(size), pad_id, _special_ids(json.loads(tokenizer_json)), report)
+    return StudentTokens(
+        tokenizer_json, np.arange(size), pad_id, _special_ids(json.loads(tokenizer_json)), report
+    )
 
 
 def _special_ids(parsed: dict[str, Any]) -> tuple[int, ...]:
@@ -74,21 +80,26 @@ def prune(tokenizer_json: str, pad_id: int, texts: Sequence[str], keep: int) -> 
     from tokenizers import Tokenizer
 
     parsed = json.loads(tokenizer_json)
+    model, pieces = parsed["model"], _pieces(parsed["model"])
+    if model["type"] == "BPE" and model.get("continuing_subword_prefix"):
+        raise RecipeError(
+            "student.vocabulary.keep: a BPE tokenizer with a continuation prefix cannot be cut; "
+            "use vocabulary.train"
+        )
     counts = _count(Tokenizer.from_str(tokenizer_json), texts)
-    kind = parsed["model"]["type"]
-    pieces = _pieces(parsed["model"])
-    must = {pad_id, *(int(token["id"]) for token in parsed["added_tokens"])}
-    must |= {i for token, i in pieces.items() if _is_basic(token)}
+    must = {pad_id} | _indispensable(parsed, pieces)
     if len(must) >= keep:
         raise RecipeError(
-            f"student.vocabulary.keep is {keep}, but the teacher's special tokens and single characters alone are "
-            f"{len(must)}; set it above that"
+            f"student.vocabulary.keep is {keep}, but the teacher's special tokens and single characters "
+            f"alone are {len(must)}; set it above that"
         )
     chosen = set(must)
-    parents = _merge_parents(parsed["model"], pieces) if kind == "BPE" else {}
-    # Tokens that the data never use follow in the teacher's own order, which is by frequency in most vocabularies.
-    for token_id in sorted(pieces.values(), key=lambda item: (-counts.get(item, 0), item)):
-        needed = _closure(token_id, parents) - chosen
+    ranks = {pair: rank for rank, pair in reversed(list(enumerate(_merges(model))))}
+    suffix = model.get("end_of_word_suffix") or ""
+    # What the data never use follows in the teacher's own order, by frequency in most vocabularies.
+    for token, token_id in sorted(pieces.items(), key=lambda item: (-counts.get(item[1], 0), item[1])):
+        parts = _built_from(token, ranks, suffix) if ranks else {token}
+        needed = {token_id, *(pieces[part] for part in parts if part in pieces)} - chosen
         if len(chosen) + len(needed) > keep:
             break
         chosen |= needed
@@ -101,7 +112,9 @@ def prune(tokenizer_json: str, pad_id: int, texts: Sequence[str], keep: int) -> 
         "teacher_tokens": len(pieces),
         "coverage": sum(n for token, n in counts.items() if token in remap) / max(total, 1),
     }
-    return StudentTokens(json.dumps(parsed, ensure_ascii=False), np.array(kept), remap[pad_id], _special_ids(parsed), report)
+    return StudentTokens(
+        json.dumps(parsed, ensure_ascii=False), np.array(kept), remap[pad_id], _special_ids(parsed), report
+    )
 
 
 def _pieces(model: dict[str, Any]) -> dict[str, int]:
@@ -109,49 +122,93 @@ def _pieces(model: dict[str, Any]) -> dict[str, int]:
         return {str(token): int(i) for token, i in model["vocab"].items()}
     if model["type"] == "Unigram":
         return {str(entry[0]): i for i, entry in enumerate(model["vocab"])}
-    raise RecipeError(f"student.vocabulary.keep: a tokenizer of type {model['type']} cannot be cut; use vocabulary.train")
+    raise RecipeError(
+        f"student.vocabulary.keep: a tokenizer of type {model['type']} cannot be cut; use vocabulary.train"
+    )
 
 
-def _is_basic(token: str) -> bool:
-    return len(token.removeprefix(CONTINUATION).removeprefix("▁").removeprefix("Ġ")) <= 1 or token in SPECIALS
+def _indispensable(parsed: dict[str, Any], pieces: dict[str, int]) -> set[int]:
+    """Tokens that every cut keeps: special ones, single characters and bytes, and what these cannot spell."""
+    model = parsed["model"]
+    found = {int(token["id"]) for token in parsed["added_tokens"]}
+    found |= _processor_ids(parsed.get("post_processor") or {})
+    specials = {*SPECIALS, _unknown_token(model)}
+    found |= {i for token, i in pieces.items() if token in specials or _is_basic(token, model)}
+    if model["type"] == "WordPiece":
+        prefix = str(model["continuing_subword_prefix"])
+        found |= {i for token, i in pieces.items() if not _is_spelled(token, pieces, prefix)}
+    return found
 
 
-def _merge_parents(model: dict[str, Any], pieces: dict[str, int]) -> dict[int, tuple[int, int]]:
-    parents: dict[int, tuple[int, int]] = {}
-    for merge in model["merges"]:
-        left, right = merge.split(" ") if isinstance(merge, str) else merge
-        parents.setdefault(pieces[left + right], (pieces[left], pieces[right]))
-    return parents
+def _unknown_token(model: dict[str, Any]) -> str | None:
+    if model["type"] != "Unigram":
+        return model.get("unk_token")
+    return None if model["unk_id"] is None else str(model["vocab"][model["unk_id"]][0])
 
 
-def _closure(token: int, parents: dict[int, tuple[int, int]]) -> set[int]:
-    """A BPE token and all that it is merged from; without them it could not be built."""
-    needed, todo = set(), [token]
-    while todo:
-        current = todo.pop()
-        if current not in needed:
-            needed.add(current)
-            todo.extend(parents.get(current, ()))
-    return needed
+def _is_basic(token: str, model: dict[str, Any]) -> bool:
+    """A character, with or without the mark of a word's start, inside or end; or a byte."""
+    bare = token.removeprefix(model.get("continuing_subword_prefix") or "")
+    bare = bare.removesuffix(model.get("end_of_word_suffix") or "")
+    return len(bare.removeprefix("▁").removeprefix("Ġ")) <= 1 or BYTE.fullmatch(token) is not None
+
+
+def _is_spelled(token: str, pieces: dict[str, int], prefix: str) -> bool:
+    """Whether a WordPiece token can be put together from single characters."""
+    inside = token.startswith(prefix)
+    first, *rest = list(token.removeprefix(prefix) or prefix)
+    return (prefix + first if inside else first) in pieces and all(prefix + c in pieces for c in rest)
+
+
+def _merges(model: dict[str, Any]) -> list[tuple[str, str]]:
+    """The merges of a BPE model in order; none of other models."""
+    merges = model.get("merges") or []
+    split = (merge.split(" ") if isinstance(merge, str) else merge for merge in merges)
+    return [(left, right) for left, right in split]
+
+
+def _built_from(token: str, ranks: dict[tuple[str, str], int], suffix: str) -> set[str]:
+    """All pieces that BPE passes through from a token's characters to the token, both included.
+
+    With all of them kept, the merges that make the token still win in the same order.
+    """
+    body = token.removesuffix(suffix)
+    parts = [*body[:-1], body[-1:] + token[len(body) :]]
+    seen = {token, *parts}
+    while len(parts) > 1:
+        rank, at = min((ranks.get(pair, math.inf), i) for i, pair in enumerate(pairwise(parts)))
+        if rank == math.inf:
+            break
+        parts[at : at + 2] = [parts[at] + parts[at + 1]]
+        seen.add(parts[at])
+    return seen
 
 
 def _rewrite(parsed: dict[str, Any], remap: dict[int, int]) -> None:
     """Give every kept token its new number, wherever a tokenizer.json names one."""
     model = parsed["model"]
     if model["type"] == "Unigram":
-        model["vocab"] = [model["vocab"][old] for old in sorted(remap)]
+        # Added tokens may stand behind the model's own.
+        model["vocab"] = [model["vocab"][old] for old in sorted(remap) if old < len(model["vocab"])]
         model["unk_id"] = remap.get(model["unk_id"])
     else:
         model["vocab"] = {token: remap[i] for token, i in model["vocab"].items() if i in remap}
     if model["type"] == "BPE":
         vocab = model["vocab"]
-        split = [merge.split(" ") if isinstance(merge, str) else merge for merge in model["merges"]]
-        model["merges"] = [[a, b] for a, b in split if a in vocab and b in vocab and a + b in vocab]
+        model["merges"] = [[a, b] for a, b in _merges(model) if a in vocab and b in vocab and a + b in vocab]
     for token in parsed["added_tokens"]:
         token["id"] = remap[token["id"]]
     parsed["padding"] = parsed["truncation"] = None
     if parsed.get("post_processor"):
         _rewrite_processor(parsed["post_processor"], remap)
+
+
+def _processor_ids(processor: dict[str, Any]) -> set[int]:
+    """Tokens that a post-processor puts around the text."""
+    found = {int(processor[key][1]) for key in ("sep", "cls") if key in processor}
+    for special in (processor.get("special_tokens") or {}).values():
+        found |= {int(token) for token in special["ids"]}
+    return found.union(*(_processor_ids(inner) for inner in processor.get("processors", [])))
 
 
 def _rewrite_processor(processor: dict[str, Any], remap: dict[int, int]) -> None:
@@ -168,7 +225,7 @@ def train(texts: Sequence[str], size: int, teacher_json: str | None) -> StudentT
     """Train a WordPiece vocabulary (lower-cased, Chinese characters apart) on the texts."""
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 
-    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))  # noqa: S106  # a token, not a password
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     trainer = trainers.WordPieceTrainer(vocab_size=size, special_tokens=list(SPECIALS), show_progress=False)
@@ -180,15 +237,17 @@ def train(texts: Sequence[str], size: int, teacher_json: str | None) -> StudentT
     teacher_ids = np.array([known.get(token, -1) for token, _ in vocabulary])
     text = str(tokenizer.to_str())
     report = {"tokens": len(vocabulary), "teacher_tokens": len(known), "coverage": 1.0, "trained": True}
-    return StudentTokens(text, teacher_ids, tokenizer.token_to_id("[PAD]"), _special_ids(json.loads(text)), report)
+    return StudentTokens(
+        text, teacher_ids, tokenizer.token_to_id("[PAD]"), _special_ids(json.loads(text)), report
+    )
 
 
-def unknown_rate(tokenizer_json: str, texts: Sequence[str], unknown: str = "[UNK]") -> dict[str, float]:
+def unknown_rate(tokenizer_json: str, texts: Sequence[str]) -> dict[str, float]:
     """Share of unknown tokens and mean tokens of a text."""
     from tokenizers import Tokenizer
 
     tokenizer = Tokenizer.from_str(tokenizer_json)
-    unk = tokenizer.token_to_id(unknown)
+    unknown = tokenizer.token_to_id(_unknown_token(json.loads(tokenizer_json)["model"]) or "")
     counts = _count(tokenizer, texts)
     total = sum(counts.values())
-    return {"unknown": counts.get(unk, 0) / max(total, 1), "mean_tokens": total / max(len(texts), 1)}
+    return {"unknown": counts.get(unknown, 0) / max(total, 1), "mean_tokens": total / max(len(texts), 1)}

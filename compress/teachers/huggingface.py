@@ -24,7 +24,8 @@ PAIR_SEPARATOR = "\n"
 class Teacher:
     """A loaded teacher.
 
-    Its head is put in the order of the task's labels when it is loaded, so logits [B, C] mean what `spec.labels` says.
+    Its head is put in the order of the task's labels when it is loaded, so logits [B, C] mean what
+    `spec.labels` says.
     """
 
     module: TransformerClassifier
@@ -48,7 +49,13 @@ class Teacher:
 
 
 def load_teacher(
-    section: HuggingFaceTeacher, folder: Path, *, task: str, labels: Sequence[str], positive: str | None, trained: bool
+    section: HuggingFaceTeacher,
+    folder: Path,
+    *,
+    task: str,
+    labels: Sequence[str],
+    positive: str | None,
+    trained: bool,
 ) -> Teacher:
     """Load a teacher by name; `trained` teachers must bring a complete head that fits the labels.
 
@@ -79,14 +86,18 @@ def load_teacher(
     except OSError as error:
         text = str(error).splitlines()[0]
         if local is None:
-            raise EnvironmentProblem(f"teacher.model: {section.model!r} could not be fetched from the hub: {text}") from error
+            raise EnvironmentProblem(
+                f"teacher.model: {section.model!r} could not be fetched from the hub: {text}"
+            ) from error
         raise DataError(f"teacher.model: {local} could not be loaded: {text}") from error
     except ValueError as error:
-        raise DataError(f"teacher.model: {source} could not be loaded: {str(error).splitlines()[0]}") from error
+        raise DataError(
+            f"teacher.model: {source} could not be loaded: {str(error).splitlines()[0]}"
+        ) from error
     if trained and info["missing_keys"]:
         raise DataError(
-            f"teacher.model: {source} lacks trained weights for {', '.join(sorted(info['missing_keys'])[:4])}; "
-            "add teacher.train to fine-tune it first"
+            f"teacher.model: {source} lacks trained weights for "
+            f"{', '.join(sorted(info['missing_keys'])[:4])}; add teacher.train to fine-tune it first"
         )
     return _assemble(section, model, tokenizer, task=task, labels=labels, positive=positive, trained=trained)
 
@@ -112,7 +123,9 @@ def _assemble(
         order_head(model, columns, positive_index, section.model)
     model.config.id2label = dict(enumerate(labels))
     model.config.label2id = {label: i for i, label in enumerate(labels)}
-    names = tuple(n for n in ("input_ids", "attention_mask", "token_type_ids") if n in tokenizer.model_input_names)
+    names = tuple(
+        n for n in ("input_ids", "attention_mask", "token_type_ids") if n in tokenizer.model_input_names
+    )
     separator = "" if task != "pairs" or _has_pair_template(tokenizer) else PAIR_SEPARATOR
     spec = ModelSpec(
         task=task,
@@ -127,7 +140,9 @@ def _assemble(
 
 
 def _has_pair_template(tokenizer: Any) -> bool:
-    return int(tokenizer.num_special_tokens_to_add(pair=True)) > int(tokenizer.num_special_tokens_to_add(pair=False))
+    return int(tokenizer.num_special_tokens_to_add(pair=True)) > int(
+        tokenizer.num_special_tokens_to_add(pair=False)
+    )
 
 
 def match_labels(id2label: dict[Any, Any], labels: Sequence[str], where: str) -> tuple[int, ...]:
@@ -167,9 +182,13 @@ def order_head(model: Any, columns: Sequence[int], positive_index: int, where: s
     """
     outputs = len(columns) or 1
     body = set(model.base_model.modules())
-    linear = [m for m in model.modules() if isinstance(m, nn.Linear) and m not in body and m.out_features == outputs]
+    linear = [
+        m for m in model.modules() if isinstance(m, nn.Linear) and m not in body and m.out_features == outputs
+    ]
     if not linear:
-        raise DataError(f"teacher.model: the classification head of {where} has no linear layer of {outputs} outputs")
+        raise DataError(
+            f"teacher.model: the classification head of {where} has no linear layer of {outputs} outputs"
+        )
     if list(columns) == list(range(outputs)):
         return
     last = linear[-1]

@@ -33,14 +33,18 @@ def resolve(model: str, folder: Path) -> Path | None:
     if path.is_dir():
         return path
     if model.startswith((".", "/", "~")) or model.count("/") != 1:
-        raise DataError(f"teacher.model: there is no directory {path}; give a directory, a hub id or package:NAME")
+        raise DataError(
+            f"teacher.model: there is no directory {path}; give a directory, a hub id or package:NAME"
+        )
     return None
 
 
 def _inside_package(name: str) -> Path:
     spec = importlib.util.find_spec(name.replace("-", "_"))
     if spec is None or not spec.submodule_search_locations:
-        raise EnvironmentProblem(f"teacher.model: the Python package {name!r} is not installed: pip install {name}")
+        raise EnvironmentProblem(
+            f"teacher.model: the Python package {name!r} is not installed: pip install {name}"
+        )
     root = Path(spec.submodule_search_locations[0])
     for candidate in (root, root / "model"):
         if (candidate / "config.json").is_file():
@@ -56,7 +60,9 @@ def read_config(folder: Path) -> dict[str, Any]:
     """
     path = folder / "config.json"
     if not path.is_file():
-        raise DataError(f"teacher.model: {folder} has no config.json; give a directory that save_pretrained wrote")
+        raise DataError(
+            f"teacher.model: {folder} has no config.json; give a directory that save_pretrained wrote"
+        )
     try:
         config: dict[str, Any] = json.loads(path.read_bytes())
     except ValueError as error:
@@ -76,8 +82,8 @@ def weight_files(folder: Path) -> list[Path]:
     pickles = sorted(path.name for pattern in PICKLES for path in folder.glob(pattern))
     if pickles:
         raise DataError(
-            f"teacher.model: {folder} has only pickled weights ({', '.join(pickles)}), which can run code when opened; "
-            "save the model again with save_pretrained(safe_serialization=True)"
+            f"teacher.model: {folder} has only pickled weights ({', '.join(pickles)}), which can run code "
+            "when opened; save the model again with save_pretrained(safe_serialization=True)"
         )
     raise DataError(f"teacher.model: {folder} has no weights (*.safetensors)")
 
@@ -92,7 +98,9 @@ def safetensors_parameters(path: Path) -> int:
         start = stream.read(8)
         length = struct.unpack("<Q", start)[0] if len(start) == 8 else 1 << 62
         if length > path.stat().st_size - 8:
-            raise DataError(f"teacher.model: {path} is cut short or damaged: its header claims {length:,} bytes")
+            raise DataError(
+                f"teacher.model: {path} is cut short or damaged: its header claims {length:,} bytes"
+            )
         try:
             header = json.loads(stream.read(length))
         except ValueError as error:
@@ -107,7 +115,9 @@ def safetensors_parameters(path: Path) -> int:
         total += count
         end = max(end, int(entry["data_offsets"][1]))
     if path.stat().st_size < 8 + length + end:
-        raise DataError(f"teacher.model: {path} is cut short: {path.stat().st_size:,} bytes, {8 + length + end:,} expected")
+        raise DataError(
+            f"teacher.model: {path} is cut short: {path.stat().st_size:,} bytes of {8 + length + end:,}"
+        )
     return total
 
 
@@ -117,6 +127,21 @@ def positions(config: dict[str, Any]) -> int | None:
         if key in config:
             return int(config[key]) - POSITION_OFFSETS.get(str(config.get("model_type")), 0)
     return None
+
+
+def check_positions(config: dict[str, Any], teacher: HuggingFaceTeacher) -> int | None:
+    """The model's positions.
+
+    Raises:
+        RecipeError: teacher.max_length is beyond them.
+    """
+    limit = positions(config)
+    if limit is not None and teacher.max_length > limit:
+        raise RecipeError(
+            f"teacher.max_length is {teacher.max_length}, but {teacher.model} has {limit} positions; "
+            f"set it to {limit} or less"
+        )
+    return limit
 
 
 def head_labels(config: dict[str, Any]) -> list[str]:
@@ -146,11 +171,7 @@ def check_teacher(loaded: LoadedRecipe) -> dict[str, Any]:
         return {"kind": "hub", "parameters": None, "positions": None, "labels": None, "hidden": None}
     config = read_config(folder)
     parameters = sum(safetensors_parameters(path) for path in weight_files(folder))
-    limit = positions(config)
-    if limit is not None and teacher.max_length > limit:
-        raise RecipeError(
-            f"teacher.max_length is {teacher.max_length}, but {folder.name} has {limit} positions; set it to {limit} or less"
-        )
+    limit = check_positions(config, teacher)
     hidden = config.get("hidden_size", config.get("n_embd", config.get("dim")))
     return {
         "kind": str(config.get("model_type")),
@@ -166,5 +187,11 @@ def fingerprint(teacher: HuggingFaceTeacher, folder: Path | None) -> str:
     """Hash of a teacher's files (weights, configuration, tokenizer); the id itself for one on a hub."""
     if folder is None:
         return teacher.model
-    names = [path for path in sorted(folder.iterdir()) if path.suffix in (".safetensors", ".json", ".txt", ".model")]
-    return digest_files({path.name: FileEntry(sha256=sha256_file(path), size=path.stat().st_size) for path in names})
+    names = [
+        path
+        for path in sorted(folder.iterdir())
+        if path.suffix in (".safetensors", ".json", ".txt", ".model")
+    ]
+    return digest_files(
+        {path.name: FileEntry(sha256=sha256_file(path), size=path.stat().st_size) for path in names}
+    )

@@ -1,8 +1,8 @@
-"""What the teacher says, on disk: computed once, shard by shard, resumable after a kill, memory-mapped when read.
+"""What the teacher says, on disk: computed once, shard by shard, resumable after a kill, memory-mapped later.
 
-A shard holds rows of like length, so that little is padding. When all are there they are put into two arrays in the
-order of the rows: `logits.npy` float16 [N, C] and `hidden.npy` float16 [N, L, H] (token means of the mapped layers).
-Temperature is never applied here.
+A shard holds rows of like length, so that little is padding. When all are there they are put into two arrays
+in the order of the rows: `logits.npy` float16 [N, C] and `hidden.npy` float16 [N, L, H] (token means of the
+mapped layers). Temperature is never applied here.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import torch
 from compress.artifacts import free_bytes, publishing
 from compress.batch import Encoded, Floats, Ints, TeacherOutputs
 from compress.errors import EnvironmentProblem
-from compress.progress import bar
 from compress.predict import forward_batches, model_inputs
+from compress.progress import bar
 from compress.teachers.huggingface import Teacher
 
 Halves = npt.NDArray[np.float16]
@@ -32,7 +32,14 @@ def estimate_bytes(rows: int, classes: int, layers: int, width: int) -> int:
 
 
 def compute_outputs(
-    teacher: Teacher, encoded: Encoded, *, layers: Sequence[int], work: Path, out: Path, device: torch.device, bf16: bool
+    teacher: Teacher,
+    encoded: Encoded,
+    *,
+    layers: Sequence[int],
+    work: Path,
+    out: Path,
+    device: torch.device,
+    bf16: bool,
 ) -> None:
     """Ask the teacher about every row and write the arrays into `out`; finished shards in `work` are kept.
 
@@ -87,7 +94,9 @@ def _assemble(shards: list[Ints], work: Path, out: Path, classes: int, layers: i
     logits = np.lib.format.open_memmap(out / LOGITS, mode="w+", dtype=np.float16, shape=(rows, classes))
     hidden = None
     if layers:
-        hidden = np.lib.format.open_memmap(out / HIDDEN, mode="w+", dtype=np.float16, shape=(rows, layers, width))
+        hidden = np.lib.format.open_memmap(
+            out / HIDDEN, mode="w+", dtype=np.float16, shape=(rows, layers, width)
+        )
     for number, shard in enumerate(shards):
         with np.load(work / f"shard-{number:05d}.npz", allow_pickle=False) as part:
             logits[shard] = part["logits"]
@@ -109,5 +118,7 @@ def read_outputs(folder: Path, layers: Sequence[int]) -> TeacherOutputs:
     hidden_path = folder / HIDDEN
     hidden = np.load(hidden_path, mmap_mode="r", allow_pickle=False) if hidden_path.is_file() else None
     return TeacherOutputs(
-        logits=np.load(folder / LOGITS, mmap_mode="r", allow_pickle=False), hidden=hidden, layers=tuple(layers)
+        logits=np.load(folder / LOGITS, mmap_mode="r", allow_pickle=False),
+        hidden=hidden,
+        layers=tuple(layers),
     )

@@ -41,7 +41,9 @@ def read_scores(
         raise DataError(f"{path}: {len(ids) - len(rows)} ids stand there more than once; one row for each id")
     columns = _score_columns(path, [str(name) for name in table.columns], labels, positive)
     values = _numbers(path, table, columns)
-    logits, scale = to_logits(values, section.scale, None if positive is None else list(labels).index(positive))
+    logits, scale = to_logits(
+        values, section.scale, None if positive is None else list(labels).index(positive)
+    )
     reporter.say(f"  teacher scores: {len(ids):,} rows in {path.name}, read as {scale}")
     return rows, logits, scale
 
@@ -49,9 +51,13 @@ def read_scores(
 def _read_table(section: ScoresTeacher, path: Path) -> pandas.DataFrame:
     import pandas
 
-    kind = section.format or {".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".parquet": "parquet"}.get(path.suffix)
+    kind = section.format or {".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".parquet": "parquet"}.get(
+        path.suffix
+    )
     if kind is None:
-        raise DataError(f"teacher.path: the format of {path.name} is not told by its ending; set teacher.format")
+        raise DataError(
+            f"teacher.path: the format of {path.name} is not told by its ending; set teacher.format"
+        )
     if not path.is_file():
         raise DataError(f"teacher.path: there is no file {path}")
     try:
@@ -100,7 +106,10 @@ def detect_scale(values: Scores) -> str:
 
 
 def to_logits(values: Scores, scale: str, positive_index: int | None) -> tuple[Scores, str]:
-    """Scores to logits float32 [N, C]; log-probabilities are logits, a margin is the positive logit minus the other."""
+    """Scores to logits float32 [N, C], and the scale they had.
+
+    Log-probabilities are logits; a margin is the positive logit minus the other.
+    """
     found = detect_scale(values) if scale == "detect" else scale
     if values.shape[1] == 1:
         column = values[:, 0]
@@ -124,7 +133,7 @@ def rows_for(ids: Sequence[str], rows: dict[str, int], logits: Scores, split: st
     missing = [row_id for row_id in ids if row_id not in rows]
     if missing:
         raise DataError(
-            f"teacher.path: no scores for {len(missing)} of {len(ids)} rows of {split}, first id {missing[0]!r}; "
-            "the column data.train.columns.id must name the ids that the score file uses"
+            f"teacher.path: no scores for {len(missing)} of {len(ids)} rows of {split}, first id "
+            f"{missing[0]!r}; the column data.train.columns.id must name the ids that the score file uses"
         )
     return logits[[rows[row_id] for row_id in ids]]

@@ -1,0 +1,49 @@
+"""What every benchmark's row says of its origin, and the append-only files that the rows go into."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import shutil
+import subprocess
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from compress.bench.machine import describe
+from compress.extras import version
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+
+
+def origin(packages: Iterable[str] = ()) -> dict[str, Any]:
+    """Date (UTC), commit, whether tracked files differ from it, and the machine with its load and versions.
+
+    packages: distributions whose versions are told besides those of `compress.bench.machine`.
+    """
+    machine = describe()
+    machine["versions"] |= {name: version(name) for name in packages}
+    changes = _git("status", "--porcelain", "--untracked-files=no")
+    return {
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "commit": _git("rev-parse", "--short", "HEAD"),
+        "changed": None if changes is None else bool(changes),
+        "machine": machine,
+    }
+
+
+def append(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+    """Add rows to a file of JSON lines; what stands there is never touched."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8") as stream:
+        stream.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+
+
+def _git(*arguments: str) -> str | None:
+    """What git says, or None outside a checkout and without git."""
+    git = shutil.which("git")
+    if git is None:
+        return None
+    done = subprocess.run([git, *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
+    return done.stdout.strip() if done.returncode == 0 else None

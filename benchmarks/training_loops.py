@@ -1,0 +1,239 @@
+"""The loops that `benchmarks.training` compares, and the clock that stops them.
+
+The plain ones are what people write themselves, with the usual parts of torch and transformers. The third is
+kdc's trainer, called as a run calls it.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from transformers import DataCollatorWithPadding
+
+from compress.batch import Encoded, Examples, Ints, Splits, TeacherOutputs
+from compress.data.encode import encode_examples
+from compress.data.simulate import simulate
+from compress.distill.device import training_device, use_bf16
+from compress.distill.losses import hidden_states, soft_targets
+from compress.distill.stages import distil_objective, encoder_of
+from compress.distill.trainer import Job, Parts, Phase, train
+from compress.recipe import ClassificationTask, Losses, SimulatedShop, Stage, TransformerStudent
+from compress.students.build import Built, build_student, student_tokens
+from compress.teachers.huggingface import Teacher
+from compress.teachers.outputs import compute_outputs, read_outputs
+from compress.text_model import TransformerClassifier
+
+STAGE = Stage(
+    name="align", epochs=1, learning_rate=2e-4, temperature=2.0, losses=Losses(soft=1.0, hidden=0.1)
+)
+BATCH, MAX_LENGTH, SEED = 32, 128, 7
+
+
+class TimeIsUp(Exception):
+    """Ends a loop from inside one of its steps."""
+
+
+class Watch:
+    """Counts the rows between steps.
+
+    The first interval is warm-up (the optimizer's state is made there) when more follow.
+    """
+
+    def __init__(self, seconds: float, device: torch.device) -> None:
+        self.seconds, self.device = seconds, device
+        self.marks: list[tuple[float, int]] = []
+
+    def step(self, rows: int) -> None:
+        """Called by every loop at the same place: after the student's forward pass, before the losses.
+
+        Raises:
+            TimeIsUp: at least one interval was timed and the seconds are over.
+        """
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        self.marks.append((time.perf_counter(), rows))
+        timed = self._timed()
+        if len(self.marks) > 2 and timed[-1][0] - timed[0][0] >= self.seconds:
+            raise TimeIsUp
+
+    def _timed(self) -> list[tuple[float, int]]:
+        return self.marks[1:] if len(self.marks) > 2 else self.marks
+
+    def rate(self) -> float:
+        """Rows a second."""
+        timed = self._timed()
+        return sum(rows for _, rows in timed[:-1]) / (timed[-1][0] - timed[0][0])
+
+
+Loop = Callable[[Watch, int], None]
+"""Trains until the watch stops it or its epoch ends; the number seeds the order of the rows."""
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """One student with all that the loops share.
+
+    fill: rows a second at which kdc cached the teacher's outputs.
+    """
+
+    teacher: Teacher
+    built: Built
+    rows: Examples
+    encoded: Encoded
+    outputs: TeacherOutputs
+    fill: float
+    device: torch.device
+    bf16: bool
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """Student layers whose states are compared."""
+        return tuple(range(1, self.built.module.layers + 1))
+
+
+def shop(rows: int) -> Splits:
+    """The simulated shop with two titles to each text, about 34 tokens together."""
+    splits = simulate(
+        SimulatedShop(kind="simulated-shop", train=2 * rows), ClassificationTask(kind="classification"), SEED
+    )
+    train_rows = splits.train
+    joined = [f"{a} {b}" for a, b in zip(train_rows.texts[:rows], train_rows.texts[rows:], strict=True)]
+    train = Examples(ids=train_rows.ids[:rows], texts=joined)
+    return Splits(
+        train, splits.validation, splits.test, None, splits.labels, splits.fingerprint, splits.notes
+    )
+
+
+def prepare(section: TransformerStudent, teacher: Teacher, rows: Examples, work: Path) -> Lesson:
+    """Build a student and fill the cache of what the teacher says, as a run does."""
+    device = training_device()
+    bf16 = use_bf16("auto", device)
+    spec = teacher.spec
+    built = build_student(
+        section,
+        teacher=teacher.module,
+        teacher_spec=spec,
+        tokens=student_tokens(section, teacher.tokenizer_json, spec.pad_id, rows.texts),
+        task=spec.task,
+        labels=spec.labels,
+        positive=None,
+        seed=SEED,
+    )
+    shards, out = work / "shards", work / "outputs"
+    shards.mkdir(parents=True)
+    layers = built.layer_map
+    start = time.perf_counter()
+    asked = encode_examples(teacher.encoder, rows)
+    compute_outputs(teacher, asked, layers=layers, work=shards, out=out, device=device, bf16=bf16)
+    fill = len(rows) / (time.perf_counter() - start)
+    encoded = encode_examples(encoder_of(built), rows)
+    return Lesson(teacher, built, rows, encoded, read_outputs(out, layers), fill, device, bf16)
+
+
+def plain_copy(module: Any, device: torch.device) -> TransformerClassifier:
+    """A copy with the attention that transformers takes by default."""
+    copied: TransformerClassifier = copy.deepcopy(module)
+    copied.model.set_attn_implementation("sdpa")
+    return copied.to(device)
+
+
+class PlainLoop:
+    """The usual script: DataLoader, padding collator, the teacher asked anew for each batch."""
+
+    def __init__(self, lesson: Lesson, padding: Literal["max_length", "longest"]) -> None:
+        self.lesson = lesson
+        self.teacher = plain_copy(lesson.teacher.module, lesson.device).eval()
+        self.student = plain_copy(lesson.built.module, lesson.device)
+        self.projections = copy.deepcopy(lesson.built.projections).to(lesson.device)
+        tokenizer = lesson.teacher.tokenizer
+        tokenized = tokenizer(
+            list(lesson.rows.texts), truncation=True, max_length=MAX_LENGTH, return_token_type_ids=True
+        )
+        features = [{name: tokenized[name][i] for name in tokenized} for i in range(len(lesson.rows))]
+        collator = DataCollatorWithPadding(tokenizer, padding=padding, max_length=MAX_LENGTH)
+        self.loader: DataLoader[Any] = DataLoader(
+            features,  # type: ignore[arg-type]  # a list is enough of a data set
+            batch_size=BATCH,
+            shuffle=True,
+            collate_fn=collator,
+        )
+
+    def __call__(self, watch: Watch, seed: int) -> None:
+        """Train until the watch raises."""
+        torch.manual_seed(seed)
+        self.student.train()
+        parameters = [*self.student.parameters(), *self.projections.parameters()]
+        optimizer = torch.optim.AdamW(parameters, lr=STAGE.learning_rate)
+        for batch in itertools.chain.from_iterable(itertools.repeat(self.loader)):
+            with torch.no_grad():
+                said, states = self.teacher(
+                    *self._inputs(batch, self.teacher), hidden=self.lesson.built.layer_map
+                )
+            logits, hidden = self.student(*self._inputs(batch, self.student), hidden=self.lesson.layers)
+            watch.step(len(logits))
+            loss = self._loss(logits, hidden, said, states)
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+            optimizer.step()
+
+    def _inputs(self, batch: Any, module: TransformerClassifier) -> list[Tensor]:
+        return [batch[name].to(self.lesson.device) for name in module.input_names]
+
+    def _loss(self, logits: Tensor, hidden: Tensor, said: Tensor, states: Tensor) -> Tensor:
+        projected = torch.stack([project(hidden[:, i]) for i, project in enumerate(self.projections)], 1)
+        soft = soft_targets(logits, said, STAGE.temperature)
+        return STAGE.losses.soft * soft + STAGE.losses.hidden * hidden_states(projected, states)
+
+
+class KdcLoop:
+    """kdc's trainer; only the objective is wrapped, to see the steps go by."""
+
+    def __init__(self, lesson: Lesson) -> None:
+        self.lesson = lesson
+        self.student = copy.deepcopy(lesson.built.module)
+        self.projections: nn.ModuleList = copy.deepcopy(lesson.built.projections)
+        self.objective = distil_objective(STAGE, lesson.outputs, lesson.rows, self.projections, lesson.device)
+
+    def __call__(self, watch: Watch, seed: int) -> None:
+        """Train until the watch raises, one epoch at the most; what is written at its end is not timed."""
+
+        def objective(logits: Tensor, hidden: Tensor | None, picked: Ints) -> tuple[Tensor, Parts]:
+            watch.step(len(picked))
+            return self.objective(logits, hidden, picked)
+
+        phase = Phase(STAGE.name, 1, STAGE.learning_rate, objective, self.lesson.layers)
+        with tempfile.TemporaryDirectory() as work:
+            train(
+                Job(
+                    name="kdc",
+                    module=self.student,
+                    encoded=self.lesson.encoded,
+                    phases=[phase],
+                    validate=lambda module: 0.0,
+                    work=Path(work),
+                    device=self.lesson.device,
+                    bf16=self.lesson.bf16,
+                    seed=seed,
+                    batch_size=BATCH,
+                    extra=self.projections,
+                )
+            )
+
+
+def loops(lesson: Lesson) -> dict[str, Loop]:
+    """The contenders, each with a student of its own."""
+    return {
+        "naive": PlainLoop(lesson, "max_length"),
+        "dynamic": PlainLoop(lesson, "longest"),
+        "kdc": KdcLoop(lesson),
+    }

@@ -1,0 +1,129 @@
+"""Timing any ONNX model: without tokenizer.json and model.json, on inputs made from its signature."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from compress.artifacts import ONNX, SPEC, TOKENIZER
+from compress.errors import DataError
+from compress.runtime.predictor import Predictor, open_session
+
+if TYPE_CHECKING:
+    from compress.bench.measure import Answering
+    from compress.runtime.predictor import Request
+
+SEQUENCE = 32
+"""Size of every free axis but the first."""
+HIGHEST_ID = 10
+"""Generated ids stay below it, so that they stand in any vocabulary."""
+SEED = 7
+DTYPES: dict[str, Any] = {
+    "tensor(int64)": np.int64,
+    "tensor(int32)": np.int32,
+    "tensor(int8)": np.int8,
+    "tensor(uint8)": np.uint8,
+    "tensor(bool)": np.bool_,
+    "tensor(float)": np.float32,
+    "tensor(float16)": np.float16,
+    "tensor(double)": np.float64,
+}
+
+Feed = dict[str, npt.NDArray[Any]]
+
+
+def answers_text(folder: Path) -> bool:
+    """Whether a folder with a model also says how text becomes its inputs."""
+    return (folder / TOKENIZER).is_file() and (folder / SPEC).is_file()
+
+
+def open_model(folder: Path, threads: int) -> Answering:
+    """What to time in a folder with `model.onnx`: from text where it can answer text, else a BareModel.
+
+    Raises:
+        IntegrityError: a file of it is damaged.
+        DataError: it cannot be run on generated inputs.
+    """
+    if answers_text(folder):
+        return Predictor.from_folder(folder, threads=threads)
+    return BareModel(folder / ONNX, threads=threads)
+
+
+class BareModel:
+    """Runs a model on generated inputs; of the requests only their number counts.
+
+    Names with `mask` get ones, `type` and `segment` zeros, `position` 0, 1, 2 …; other whole numbers are
+    drawn below HIGHEST_ID, floats from a normal distribution. The first axis, where free, is the number of
+    requests; every other free axis is SEQUENCE long.
+
+    Raises:
+        IntegrityError: onnxruntime cannot load the model.
+        DataError: an input has a type that cannot be made up, or the model refuses what was made up.
+    """
+
+    def __init__(self, model: Path, *, threads: int = 1) -> None:
+        self._session = open_session(model, threads)
+        self._inputs = [(item.name, item.type, list(item.shape)) for item in self._session.get_inputs()]
+        fixed = [shape[0] for _, _, shape in self._inputs if shape and isinstance(shape[0], int)]
+        self._rows_a_run: int | None = max(1, *fixed) if fixed else None
+        self._feeds: dict[int, Feed] = {}
+        try:
+            for rows in (1, 2):
+                self._run(rows)
+        except Exception as error:  # onnxruntime's exceptions share no base class of their own
+            if isinstance(error, DataError):
+                raise
+            reason = " ".join(str(error).split())
+            raise DataError(
+                f"{model} does not run on generated inputs ({reason}); "
+                f"put its {TOKENIZER} and {SPEC} beside it"
+            ) from error
+
+    def encode(self, requests: Sequence[Request]) -> Feed:
+        """The generated inputs for as many rows; there is no text to read."""
+        return self._feed(len(requests))
+
+    def answer(self, requests: Sequence[Request], batch_size: int = 32) -> None:
+        """Run the model once for each batch."""
+        for start in range(0, len(requests), batch_size):
+            self._run(min(batch_size, len(requests) - start))
+
+    def _run(self, rows: int) -> None:
+        for _ in range(1 if self._rows_a_run is None else math.ceil(rows / self._rows_a_run)):
+            self._session.run(None, self._feed(rows))
+
+    def _feed(self, rows: int) -> Feed:
+        if rows not in self._feeds:
+            rng = np.random.default_rng(SEED)
+            self._feeds[rows] = {
+                name: _values(name, kind, _sizes(shape, rows), rng) for name, kind, shape in self._inputs
+            }
+        return self._feeds[rows]
+
+
+def _sizes(shape: Sequence[Any], rows: int) -> tuple[int, ...]:
+    """Sizes for the axes of a signature; free ones are names or None."""
+    free = [rows, *[SEQUENCE] * len(shape)]
+    return tuple(size if isinstance(size, int) else free[axis] for axis, size in enumerate(shape))
+
+
+def _values(name: str, kind: str, sizes: tuple[int, ...], rng: np.random.Generator) -> npt.NDArray[Any]:
+    if kind not in DTYPES:
+        raise DataError(
+            f"the input {name!r} is a {kind}, which cannot be made up; known are {', '.join(DTYPES)}"
+        )
+    dtype = np.dtype(DTYPES[kind])
+    if dtype.kind == "f":
+        return np.asarray(rng.standard_normal(sizes), dtype)
+    if dtype.kind == "b" or "mask" in name:
+        return np.ones(sizes, dtype)
+    if "type" in name or "segment" in name:
+        return np.zeros(sizes, dtype)
+    if "position" in name and sizes:
+        return np.broadcast_to(np.arange(sizes[-1], dtype=dtype), sizes).copy()
+    return rng.integers(0, HIGHEST_ID, sizes).astype(dtype)

@@ -1,0 +1,9 @@
+"""The artifact commands on paths instead of a recipe: each function stands behind one `kdc` command."""
+
+from __future__ import annotations
+
+from compress.paths.convert import export_path, package_path, quantize_path
+from compress.paths.facts import inspect_path
+from compress.paths.timing import bench_paths
+
+__all__ = ["bench_paths", "export_path", "inspect_path", "package_path", "quantize_path"]

@@ -1,0 +1,283 @@
+"""`kdc quantize`, `kdc export` and `kdc package` on models instead of a recipe."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from compress.artifacts import ONNX, SPEC, TOKENIZER, publishing
+from compress.bench.bare import answers_text
+from compress.bundle.write import write_bundle
+from compress.errors import RecipeError
+from compress.export.graph import Graph, read_graph
+from compress.paths.checkpoints import exported_checkpoint
+from compress.paths.engines import build_engines, engine_sections
+from compress.paths.locate import (
+    RUN_MODELS,
+    SUMMARY,
+    Kind,
+    external_weights,
+    kind_of,
+    model_folder,
+    narrowed,
+    read_object,
+    read_spec,
+    refuse_target,
+    verified,
+)
+from compress.progress import reporter
+from compress.recipe import Quantize, Student
+from compress.runtime.bundle import SUFFIX
+from compress.runtime.predictor import Predictor, Request
+from compress.runtime.requests import read_requests
+
+AUTO = "auto"
+METHODS = (AUTO, "dynamic", "static", "none")
+PARENTS = ("teacher", "student")
+"""Stages whose hashes stand in a bundle."""
+
+
+def quantize_path(model: Path, out: Path, *, calibration: Path | None, method: str) -> dict[str, Any]:
+    """Quantize a model to int8.
+
+    Args:
+        model: student folder, exported model, run (its student), or any float .onnx.
+        out: FILE.onnx, or a folder that also gets tokenizer.json and model.json.
+        calibration: requests, which set the ranges of static quantization and show what changed (parity).
+        method: auto, dynamic, static or none; auto takes static for convolutions, else dynamic.
+
+    Returns:
+        path, method, size_bytes, source_bytes (of the float ONNX), and with calibration requests `parity`.
+
+    Raises:
+        RecipeError: a path or method that does not fit, or static without requests.
+        DataError: requests that cannot be used, or nothing to quantize.
+        IntegrityError: the model is damaged.
+    """
+    if method not in METHODS:
+        raise RecipeError(f"--method is {method!r}, known are {', '.join(METHODS)}")
+    meant = narrowed(model)
+    to_file = out.suffix.lower() == ".onnx"
+    _check_out(out, meant, to_file=to_file)
+    with TemporaryDirectory(prefix="kdc-quantize-") as temporary:
+        source = _float_folder(meant, Path(temporary) / "float")
+        graph = read_graph(source / ONNX)
+        if graph.quantization != "none":
+            raise RecipeError(f"{model} is quantized already ({graph.quantization}); give the float model")
+        if not to_file and not answers_text(source):
+            raise RecipeError(f"{model} has no {TOKENIZER} and {SPEC} to go into a folder; give -o FILE.onnx")
+        requests = _calibration(calibration, source, model)
+        chosen = _method(method, source, graph, model, bool(requests))
+        made = _quantized(source, Path(temporary) / "int8", chosen, requests)
+        found = {
+            "path": str(out),
+            "method": chosen,
+            "size_bytes": _bytes(made),
+            "source_bytes": _bytes(source),
+        } | _parity(source, made, requests)
+        _publish(made, out, to_file=to_file)
+    return found
+
+
+def _check_out(out: Path, source: Path, *, to_file: bool) -> None:
+    if not to_file:
+        refuse_target(out, source)
+    elif out.is_dir():
+        raise RecipeError(f"-o {out} is a folder, but a file is written; name another path")
+    elif out.resolve() == (source / ONNX if source.is_dir() else source).resolve():
+        raise RecipeError(f"-o {out} is the model that is being read; name another file")
+
+
+def _float_folder(model: Path, temporary: Path) -> Path:
+    """The model as a folder with ONNX; a student is exported into a temporary one."""
+    if kind_of(model) is Kind.student:
+        exported_checkpoint(model, temporary)
+        return temporary
+    return model_folder(model, temporary)
+
+
+def _calibration(path: Path | None, source: Path, model: Path) -> list[Request]:
+    """Evenly spaced rows of the calibration file, as many as a recipe would take."""
+    if path is None:
+        return []
+    if not answers_text(source):
+        raise RecipeError(
+            f"--calibration {path} holds text, but {model} has no {TOKENIZER} and {SPEC} beside it that read "
+            "text; leave it out and take --method dynamic, or give an exported model's folder"
+        )
+    rows = list(read_requests(path, pairs=read_spec(source).task == "pairs"))
+    limit = Quantize().calibration
+    if len(rows) <= limit:
+        return rows
+    reporter.say(f"  calibrating with {limit} of the {len(rows):,} requests of {path}, evenly spaced")
+    return [rows[number * len(rows) // limit] for number in range(limit)]
+
+
+def _method(asked: str, source: Path, graph: Graph, model: Path, has_requests: bool) -> str:
+    chosen = asked if asked != AUTO else _suiting(source, graph)
+    if chosen != "static" or has_requests:
+        return chosen
+    if not answers_text(source):
+        raise RecipeError(
+            f"static quantization needs real inputs, but {model} has no {TOKENIZER} and {SPEC} beside it to "
+            "make them from requests; take --method dynamic, or give an exported model's folder and "
+            "--calibration FILE"
+        )
+    why = (
+        f"{model} is made of convolutions, which quantize statically, and that"
+        if asked == AUTO
+        else "--method static"
+    )
+    raise RecipeError(
+        f"{why} needs requests to set its ranges; give --calibration FILE, or take --method dynamic"
+    )
+
+
+def _suiting(source: Path, graph: Graph) -> str:
+    """The method that suits the student, or where model.json names none, the graph."""
+    from compress.steps.shipping import quantize_method
+
+    student = read_spec(source).student if (source / SPEC).is_file() else None
+    if student is not None:
+        return quantize_method(None, TypeAdapter(Student).validate_python(student["section"]))
+    return "static" if graph.convolutional else "dynamic"
+
+
+def _quantized(source: Path, target: Path, method: str, requests: Sequence[Request]) -> Path:
+    from compress.quantize.dynamic import quantize_dynamic_int8
+    from compress.steps.shipping import quantize_folder
+
+    if answers_text(source):
+        quantize_folder(source, target, method, requests)
+        return target
+    target.mkdir()
+    if method == "none":
+        for file in (source / ONNX, *external_weights(source / ONNX)):
+            shutil.copyfile(file, target / file.name)
+    else:
+        quantize_dynamic_int8(source / ONNX, target / ONNX)
+    return target
+
+
+def _parity(source: Path, made: Path, requests: Sequence[Request]) -> dict[str, Any]:
+    if not requests:
+        return {}
+    from compress.export.parity import compare
+
+    return {"parity": compare(Predictor.from_folder(source), Predictor.from_folder(made), requests)}
+
+
+def _bytes(folder: Path) -> int:
+    model = folder / ONNX
+    return sum(file.stat().st_size for file in (model, *external_weights(model)))
+
+
+def _publish(made: Path, out: Path, *, to_file: bool) -> None:
+    if not to_file:
+        with publishing(out) as temporary:
+            shutil.copytree(made, temporary)
+        return
+    with publishing(out) as temporary:
+        shutil.copyfile(made / ONNX, temporary)
+    if answers_text(made):
+        reporter.say(f"  {out} reads text only with {TOKENIZER} and {SPEC} beside it; -o DIR writes them too")
+
+
+def export_path(
+    model: Path, out: Path, *, to: Sequence[str], gpus: Sequence[str], precision: str
+) -> dict[str, Any]:
+    """Export a model to other formats.
+
+    Args:
+        model: student folder, Hugging Face model folder, run (its student); for engines also exported models
+            and any float .onnx.
+        out: a folder; gets model.onnx, tokenizer.json and model.json for `onnx`, and NAME.engine for engines.
+        to: onnx, tensorrt, tensorrt-rtx. gpus: for tensorrt-rtx, such as sm89. precision: of engines.
+
+    Returns:
+        path, onnx (size_bytes, and for a student its parity with torch), engines (name -> figures), notes.
+
+    Raises:
+        RecipeError: a path, format, GPU or precision that does not fit.
+        EnvironmentProblem: a package or device is missing.
+        IntegrityError: the model is damaged.
+        GateError: the exported model says something else than torch.
+    """
+    sections = engine_sections(to, gpus, precision)
+    meant = narrowed(model)
+    kind = kind_of(meant)
+    checkpoint = kind in (Kind.student, Kind.teacher)
+    if "onnx" in to and not checkpoint:
+        raise RecipeError(
+            f"{meant} is ONNX already; name another format, for example --to tensorrt-rtx --gpu sm89"
+        )
+    if "onnx" in to:
+        refuse_target(out, meant)
+    elif out.is_file():
+        raise RecipeError(f"-o {out} is a file, but engines go into a folder; name another path")
+    found: dict[str, Any] = {"path": str(out), "onnx": None, "engines": {}, "notes": []}
+    with TemporaryDirectory(prefix="kdc-export-") as temporary:
+        source = Path(temporary) / "onnx"
+        if checkpoint:
+            found["onnx"] = exported_checkpoint(meant, source)
+            found["notes"] += found["onnx"].pop("notes")
+        else:
+            source = model_folder(meant, source)
+        work = Path(temporary) / "work"
+        if "onnx" in to:
+            found["engines"] = build_engines(source, source, sections, work)
+            _publish(source, out, to_file=False)
+        else:
+            found["engines"] = build_engines(source, out, sections, work)
+    return found
+
+
+def package_path(artifact: Path, out: Path) -> dict[str, Any]:
+    """Pack an exported model, or the quantized one of a run, into a bundle.
+
+    Returns:
+        path, name, size_bytes, metrics (those that the run measured).
+
+    Raises:
+        RecipeError: the path is no exported model, or `out` does not end in .kdc.
+        DataError: the folder lacks tokenizer.json or model.json.
+        IntegrityError: the model is damaged.
+    """
+    kind = kind_of(artifact)
+    folder = artifact / RUN_MODELS["shipped"] if kind is Kind.run else artifact
+    if out.suffix != SUFFIX or out.is_dir():
+        raise RecipeError(f"-o {out} is no name of a bundle; give NAME{SUFFIX}")
+    if not (folder / ONNX).is_file() or kind is Kind.bundle:
+        raise RecipeError(
+            f"{artifact} is a {kind}, which cannot be packed; give an {Kind.model} or the `quantized` folder "
+            "of a run"
+        )
+    own = verified(folder)
+    notes: list[str] = []
+    metrics: dict[str, Any] = {}
+    provenance: dict[str, Any] = {}
+    if own is not None:
+        parents = {stage: own.parents[stage] for stage in PARENTS if stage in own.parents}
+        provenance = {
+            "recipe_digest": own.recipe_digest,
+            "parents": parents | {own.kind: own.sha256},
+            "versions": own.versions,
+        }
+        metrics = {"shipped": own.metrics["quality"]} if own.metrics.get("quality") else {}
+        notes = _notes_of_run(folder)
+        if own.status == "failed":
+            reporter.warn(f"{folder} did not meet a gate: {own.reason}")
+            notes.append(f"A gate of its recipe was not met: {own.reason}.")
+    write_bundle(folder, out, name=out.stem, metrics=metrics, provenance=provenance, notes=notes)
+    return {"path": str(out), "name": out.stem, "size_bytes": out.stat().st_size, "metrics": metrics}
+
+
+def _notes_of_run(stage: Path) -> list[str]:
+    """What the run says about its figures (simulated data, for example), which must stand beside them."""
+    summary = Path(stage.resolve().parent) / SUMMARY
+    return [str(note) for note in read_object(summary).get("notes", [])] if summary.is_file() else []

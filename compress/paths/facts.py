@@ -1,0 +1,212 @@
+"""`kdc inspect`: what stands at a path, checked where hashes were recorded, as plain data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from compress.artifacts import (
+    MANIFEST,
+    ONNX,
+    SPEC,
+    TOKENIZER,
+    Artifact,
+    read_artifact,
+    sha256_file,
+    verify_artifact,
+)
+from compress.bench.bare import answers_text
+from compress.errors import IntegrityError
+from compress.export.graph import read_graph
+from compress.extras import available
+from compress.paths.checkpoints import config_of, parameters
+from compress.paths.locate import (
+    RECIPE,
+    SUMMARY,
+    Kind,
+    external_weights,
+    kind_of,
+    read_object,
+    read_spec,
+    verified,
+)
+from compress.recipe import digest
+from compress.runtime.bundle import open_bundle
+from compress.runtime.predictor import open_session
+from compress.teachers.load import head_labels, positions
+
+SUMMARY_KEYS = (
+    "metric",
+    "models",
+    "retention",
+    "distillation_gain",
+    "speedup",
+    "gates",
+    "bundle",
+    "report",
+    "notes",
+)
+
+
+def inspect_path(path: Path) -> dict[str, Any]:
+    """What a file or folder is: `kind`, `path`, sizes, hashes, metrics, where it came from.
+
+    Recorded hashes are checked.
+
+    Raises:
+        RecipeError: nothing is there, or nothing that kdc knows.
+        IntegrityError: it is damaged.
+    """
+    kind = kind_of(path)
+    return {"kind": str(kind), "path": str(path)} | READERS[kind](path)
+
+
+def _run(folder: Path) -> dict[str, Any]:
+    stages: dict[str, Any] = {}
+    for manifest in folder.glob(f"*/{MANIFEST}"):
+        artifact = read_artifact(manifest.parent)
+        if artifact is not None:
+            verify_artifact(manifest.parent, artifact)
+            stages[artifact.kind] = _artifact(artifact, brief=True)
+    summary = folder / SUMMARY
+    return {
+        **_recipe(folder / RECIPE),
+        "stages": stages,
+        "size_bytes": sum(stage["size_bytes"] for stage in stages.values()),
+        **(_summary(summary) if summary.is_file() else {"summary": "not written yet: the run has not ended"}),
+    }
+
+
+def _recipe(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        recipe = yaml.safe_load(path.read_bytes())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise IntegrityError(
+            f"{path} is not readable YAML ({' '.join(str(error).split())}); run again"
+        ) from error
+    if not isinstance(recipe, dict):
+        raise IntegrityError(f"{path} holds a {type(recipe).__name__}, expected is a recipe; run again")
+    return {"name": recipe.get("name"), "recipe_digest": digest(recipe)}
+
+
+def _summary(path: Path) -> dict[str, Any]:
+    summary = read_object(path)
+    return {key: summary[key] for key in ("name", "task", *SUMMARY_KEYS) if key in summary}
+
+
+def _stage(folder: Path) -> dict[str, Any]:
+    artifact = verified(folder)
+    return {} if artifact is None else {"stage": artifact.kind} | _artifact(artifact, brief=False)
+
+
+def _artifact(artifact: Artifact, *, brief: bool) -> dict[str, Any]:
+    facts = {
+        "status": artifact.status,
+        "reason": artifact.reason,
+        "size_bytes": artifact.size_bytes,
+        "seconds": artifact.seconds,
+        "sha256": artifact.sha256,
+    }
+    if brief:
+        return facts
+    return facts | {
+        "files": {name: entry.size for name, entry in artifact.files.items()},
+        "recipe_digest": artifact.recipe_digest,
+        "parents": artifact.parents,
+        "metrics": artifact.metrics,
+        "versions": artifact.versions,
+    }
+
+
+def _bundle(path: Path) -> dict[str, Any]:
+    bundle = open_bundle(path)
+    manifest = bundle.manifest
+    return {
+        "name": manifest.name,
+        "digest": manifest.digest,
+        "size_bytes": sum(map(len, bundle.members.values())),
+        "task": manifest.task,
+        "spec": manifest.spec.model_dump(mode="json"),
+        "inputs": {tensor.name: f"{tensor.dtype} {list(tensor.shape)}" for tensor in manifest.inputs},
+        "outputs": {tensor.name: f"{tensor.dtype} {list(tensor.shape)}" for tensor in manifest.outputs},
+        "files": {name: entry.model_dump() for name, entry in manifest.files.items()},
+        "metrics": manifest.metrics,
+        "provenance": manifest.provenance,
+        "notes": list(manifest.notes),
+        "runtime_minimum": manifest.runtime_minimum,
+    }
+
+
+def _model(folder: Path) -> dict[str, Any]:
+    facts: dict[str, Any] = {
+        "answers_text": answers_text(folder),
+        "files": {
+            name: (folder / name).stat().st_size
+            for name in (ONNX, TOKENIZER, SPEC)
+            if (folder / name).is_file()
+        },
+    }
+    if (folder / SPEC).is_file():
+        facts["spec"] = read_spec(folder).model_dump(mode="json")
+    return facts | _onnx(folder / ONNX) | _recorded(folder)
+
+
+def _student(folder: Path) -> dict[str, Any]:
+    spec = read_spec(folder)
+    return {"parameters": parameters(folder), "spec": spec.model_dump(mode="json")} | _recorded(folder)
+
+
+def _teacher(folder: Path) -> dict[str, Any]:
+    count = parameters(folder)
+    config = config_of(folder)
+    facts = {
+        "model_type": config.get("model_type"),
+        "architectures": config.get("architectures"),
+        "parameters": count,
+        "layers": config.get("num_hidden_layers", config.get("n_layer", config.get("n_layers"))),
+        "hidden": config.get("hidden_size", config.get("n_embd", config.get("dim"))),
+        "positions": positions(config),
+        "labels": head_labels(config),
+        "size_bytes": sum(file.stat().st_size for file in folder.glob("*.safetensors")),
+    }
+    return facts | _recorded(folder)
+
+
+def _recorded(folder: Path) -> dict[str, Any]:
+    """The record of the run that made a model's folder, where there is one."""
+    artifact = verified(folder)
+    return (
+        {} if artifact is None else {"artifact": {"stage": artifact.kind} | _artifact(artifact, brief=False)}
+    )
+
+
+def _onnx(path: Path) -> dict[str, Any]:
+    files = [path, *external_weights(path)]
+    facts = {"size_bytes": sum(file.stat().st_size for file in files), "sha256": sha256_file(path)}
+    if available("onnx"):
+        return facts | asdict(read_graph(path))
+    # On a device there is onnxruntime alone, which tells the signature.
+    session = open_session(path, threads=1)
+    return facts | {
+        "inputs": {item.name: f"{item.type} {item.shape}" for item in session.get_inputs()},
+        "outputs": {item.name: f"{item.type} {item.shape}" for item in session.get_outputs()},
+        "operators": "not read: pip install 'kdc[train]'",
+    }
+
+
+READERS: dict[Kind, Callable[[Path], dict[str, Any]]] = {
+    Kind.run: _run,
+    Kind.stage: _stage,
+    Kind.bundle: _bundle,
+    Kind.model: _model,
+    Kind.student: _student,
+    Kind.teacher: _teacher,
+    Kind.onnx: _onnx,
+    Kind.summary: _summary,
+}

@@ -1,0 +1,240 @@
+"""What stands at a path, whether it is intact, and the model folder behind it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from compress.artifacts import (
+    MANIFEST,
+    ONNX,
+    SPEC,
+    TOKENIZER,
+    Artifact,
+    ModelSpec,
+    read_artifact,
+    verify_artifact,
+)
+from compress.errors import IntegrityError, RecipeError
+from compress.runtime.bundle import MANIFEST as BUNDLE_MANIFEST
+from compress.runtime.bundle import SUFFIX, open_bundle
+
+CONFIG = "config.json"
+RECIPE = "recipe.yaml"
+SUMMARY = "summary.json"
+RUN_MODELS = {
+    "teacher": "onnx/teacher",
+    "control": "onnx/control",
+    "student": "onnx/student",
+    "shipped": "quantized",
+}
+"""Models of a run by the names that its summary gives them, and where they are exported."""
+
+
+class Kind(StrEnum):
+    """What can stand at a path; the value is how messages call it."""
+
+    run = "run folder"
+    stage = "stage folder"
+    model = "exported model folder"
+    student = "student folder"
+    teacher = "Hugging Face model folder"
+    bundle = "bundle"
+    onnx = "ONNX file"
+    summary = "summary of a run"
+
+
+def kind_of(path: Path) -> Kind:
+    """Tell what a path is, by what it holds.
+
+    Raises:
+        RecipeError: nothing is there, or nothing that kdc knows.
+        IntegrityError: its model.json is damaged.
+    """
+    if not path.exists():
+        raise RecipeError(f"there is no {path}; give the path of a file or folder that exists")
+    found = _folder_kind(path) if path.is_dir() else _file_kind(path)
+    if found is None:
+        raise RecipeError(f"{path} is none of what kdc knows: {', '.join(Kind)} or recipe; check the path")
+    return found
+
+
+def _file_kind(path: Path) -> Kind | None:
+    if path.suffix.lower() in (".onnx", SUFFIX):
+        return Kind.onnx if path.suffix.lower() == ".onnx" else Kind.bundle
+    if path.suffix == ".json" and (
+        path.name == SUMMARY or {"run", "stages", "models"} <= read_object(path).keys()
+    ):
+        return Kind.summary
+    return None
+
+
+def _folder_kind(folder: Path) -> Kind | None:
+    names = {entry.name for entry in folder.iterdir()}
+    exported = bool(names & {BUNDLE_MANIFEST, ONNX})
+    student = not exported and SPEC in names and read_spec(folder).student is not None
+    made = SUMMARY in names or any(folder.glob(f"*/{MANIFEST}"))
+    rules = (
+        (BUNDLE_MANIFEST in names, Kind.bundle),
+        (ONNX in names, Kind.model),
+        (student, Kind.student),
+        (CONFIG in names, Kind.teacher),
+        (MANIFEST in names, Kind.stage),
+        (RECIPE in names and made, Kind.run),
+    )
+    return next((kind for holds, kind in rules if holds), None)
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """The mapping in a JSON file.
+
+    Raises:
+        IntegrityError: it holds something else.
+    """
+    try:
+        value = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise IntegrityError(f"{path} is no readable JSON ({error}); make it anew") from error
+    if not isinstance(value, dict):
+        raise IntegrityError(f"{path} holds a {type(value).__name__}, expected is a mapping; make it anew")
+    return value
+
+
+def read_spec(folder: Path) -> ModelSpec:
+    """model.json of a folder.
+
+    Raises:
+        IntegrityError: it is no specification of a model.
+    """
+    try:
+        return ModelSpec.model_validate_json((folder / SPEC).read_bytes())
+    except ValueError as error:
+        reason = str(error).splitlines()[0]
+        raise IntegrityError(f"{folder / SPEC} is not readable ({reason}); make {folder} anew") from error
+
+
+def verified(folder: Path) -> Artifact | None:
+    """Check what a run recorded about a folder; returns the folder's own record, or None where it has none.
+
+    Raises:
+        IntegrityError: a recorded file is missing or changed.
+    """
+    own = read_artifact(folder)
+    if own is not None:
+        verify_artifact(folder, own)
+        return own
+    above = Path(os.path.abspath(folder)).parent
+    stage = read_artifact(above)
+    if stage is not None:
+        inside = {name: entry for name, entry in stage.files.items() if name.startswith(f"{folder.name}/")}
+        verify_artifact(above, stage.model_copy(update={"files": inside}))
+    return None
+
+
+def narrowed(path: Path) -> Path:
+    """The one model that is meant: of a run, or of its `onnx` stage, the student; anything else as it is.
+
+    Raises:
+        RecipeError: the run has no student yet, or the stage holds no model.
+    """
+    kind = kind_of(path)
+    if kind is Kind.run:
+        candidates = [path / RUN_MODELS["student"], path / "student"]
+    elif kind is Kind.stage:
+        candidates = [path / "student"]
+    else:
+        return path
+    found = next((folder for folder in candidates if folder.is_dir()), None)
+    if found is None:
+        raise RecipeError(
+            f"the {kind} {path} holds no student; give a model, or run `kdc distill RECIPE` first"
+        )
+    return found
+
+
+def model_folder(path: Path, temporary: Path) -> Path:
+    """A folder with `model.onnx`, and with `tokenizer.json` and `model.json` where they are known.
+
+    Args:
+        path: an exported model, a bundle, or an .onnx file, beside which the other two may stand.
+        temporary: a new folder, made and filled when the files do not stand under these names already.
+
+    Raises:
+        RecipeError: the path is something else.
+        IntegrityError: it is damaged.
+    """
+    kind = kind_of(path)
+    if kind is Kind.model:
+        verified(path)
+        return path
+    if kind is Kind.bundle:
+        return _unpacked(path, temporary)
+    if kind is Kind.onnx:
+        return _staged(path, temporary)
+    remedy = f"export it first: kdc export {path} --to onnx -o DIR"
+    if kind not in (Kind.student, Kind.teacher):
+        remedy = f"give an {Kind.model}, a {Kind.bundle} or an {Kind.onnx}"
+    raise RecipeError(f"{path} is a {kind}, which cannot be run; {remedy}")
+
+
+def _unpacked(path: Path, temporary: Path) -> Path:
+    bundle = open_bundle(path)
+    temporary.mkdir(parents=True)
+    for name in (ONNX, TOKENIZER):
+        (temporary / name).write_bytes(bundle.members[name])
+    (temporary / SPEC).write_text(bundle.manifest.spec.model_dump_json(), encoding="utf-8")
+    return temporary
+
+
+def _staged(path: Path, temporary: Path) -> Path:
+    """An .onnx under the name `model.onnx`, with its weights, and with what says how it reads text."""
+    if path.name == ONNX:
+        verified(path.parent)
+        return path.parent
+    temporary.mkdir(parents=True)
+    # Symbolic links will not do: onnxruntime refuses external weights that lie outside of the model's folder.
+    _link(path, temporary / ONNX)
+    for weights in external_weights(path):
+        _link(weights, temporary / weights.name)
+    if (path.parent / TOKENIZER).is_file() and (path.parent / SPEC).is_file():
+        for name in (TOKENIZER, SPEC):
+            shutil.copyfile(path.parent / name, temporary / name)
+    return temporary
+
+
+def external_weights(path: Path) -> list[Path]:
+    """Files beside an .onnx that hold weights too large for it, under the names that exporters give them."""
+    named = (path.with_name(path.name + ending) for ending in (".data", "_data"))
+    return [weights for weights in named if weights.is_file()]
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.link(source.resolve(), target)
+    except OSError:  # another file system, or one without hard links
+        shutil.copyfile(source, target)
+
+
+def refuse_target(out: Path, source: Path) -> None:
+    """Refuse a folder whose replacement would destroy something else than an earlier result.
+
+    Raises:
+        RecipeError: it is a file, a foreign folder, part of a run, or holds what is being read.
+    """
+    if not out.exists():
+        return
+    if out.is_file():
+        raise RecipeError(f"-o {out} is a file, but a folder is written; name another path")
+    if source.resolve().is_relative_to(out.resolve()):
+        raise RecipeError(f"-o {out} holds {source}, which is being read; name another folder")
+    inside = {entry.name for entry in out.iterdir()}
+    if inside and ONNX not in inside:
+        raise RecipeError(f"-o {out} is there already and is no {Kind.model}; name a new folder")
+    if MANIFEST in inside:
+        raise RecipeError(
+            f"-o {out} belongs to a run, whose stages only `kdc run` writes; name another folder"
+        )

@@ -1,0 +1,107 @@
+"""The training benchmark end to end with models of two layers, and the arithmetic of its clock and limits."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmarks import training
+from benchmarks.training_loops import BATCH, TimeIsUp, Watch, shop
+from compress.errors import GateError
+from compress.recipe import TransformerStudent
+from tests.tiny import tiny_tokenizer_json
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A BERT of two layers, 16 wide, with random weights."""
+    from tokenizers import Tokenizer
+    from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
+
+    folder = tmp_path_factory.mktemp("teacher")
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(tiny_tokenizer_json()))
+    tokenizer.add_special_tokens({"pad_token": "[PAD]", "unk_token": "[UNK]"})
+    tokenizer.save_pretrained(folder)
+    config = BertConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=16,
+        max_position_embeddings=128,
+    )
+    BertForSequenceClassification(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def tiny_students(monkeypatch: pytest.MonkeyPatch) -> None:
+    students = {
+        "fresh": TransformerStudent(kind="transformer", layers=1, hidden=8, heads=2, init="random"),
+        "cut": TransformerStudent(kind="transformer", layers=1),
+    }
+    monkeypatch.setattr(training, "STUDENTS", students)
+
+
+@pytest.mark.usefixtures("tiny_students")
+def test_every_loop_is_measured_and_rows_are_appended(
+    teacher: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "results" / "training.jsonl"
+    arguments = ["--rows", "96", "--rounds", "1", "--seconds", "0.05", "--teacher", str(teacher)]
+    training.main([*arguments, "--out", str(out), "--json"])
+    printed = json.loads(capsys.readouterr().out)
+    assert [row["student"] for row in printed["rows"]] == ["fresh", "cut"]
+    for row in printed["rows"]:
+        assert all(row["samples_per_s"][name] > 0 for name in ("naive", "dynamic", "kdc"))
+        assert row["ratio"]["naive"] == pytest.approx(
+            row["samples_per_s"]["kdc"] / row["samples_per_s"]["naive"], rel=0.01
+        )
+        assert (
+            row["tokens"]["mean"] <= row["tokens"]["kdc"] <= row["tokens"]["dynamic"] < row["tokens"]["naive"]
+        )
+        assert row["machine"]["cores"] >= 1
+        assert row["date"]
+    training.main([*arguments, "--out", str(out)])
+    assert "÷ naive" in capsys.readouterr().out
+    lines = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
+    assert lines[:2] == printed["rows"]
+    assert len(lines) == 4
+
+
+def test_too_few_rows_are_a_usage_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        training.main(["--rows", str(BATCH), "--out", str(tmp_path / "rows.jsonl")])
+    assert ended.value.code == 2
+    assert "--rows" in capsys.readouterr().err
+    assert not (tmp_path / "rows.jsonl").exists()
+
+
+def test_a_ratio_below_its_limit_fails_the_check() -> None:
+    row = {"student": "fresh", "ratio": {"naive": 9.0, "dynamic": 2.5}}
+    training.check([row])
+    with pytest.raises(GateError, match="dynamic"):
+        training.check([row, {"student": "cut", "ratio": {"naive": 9.0, "dynamic": 2.1}}])
+    assert GateError.exit_code == 5
+
+
+def test_the_clock_leaves_the_first_interval_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    times = iter([0.0, 100.0, 101.0, 102.0])
+    monkeypatch.setattr("time.perf_counter", lambda: next(times))
+    watch = Watch(2.0, CPU)
+    for _ in range(3):
+        watch.step(32)
+    with pytest.raises(TimeIsUp):
+        watch.step(8)
+    assert watch.rate() == pytest.approx(32.0)
+
+
+def test_texts_are_two_titles_each() -> None:
+    splits = shop(64)
+    assert len(splits.train) == 64
+    assert len(set(splits.train.texts)) == 64
