@@ -14,7 +14,9 @@ $(STAMP): pyproject.toml constraints.txt
 
 quickstart: $(STAMP)
 	$(BIN)/kdc run recipes/quickstart.yaml
-	@$(BIN)/python -m benchmarks.quickstart_answer runs
+	@echo; echo 'One answer from the bundle:'
+	@echo '{"text": "red trainers for running", "text_pair": "Sprint Crimson Running Shoes EU 42"}' \
+	    | $(BIN)/kdc predict --quiet $$(ls -t runs/quickstart-*/bundle/quickstart.kdc | head -n 1)
 
 test: $(STAMP)
 	$(BIN)/python -m pytest

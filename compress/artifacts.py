@@ -155,10 +155,12 @@ def publishing(target: Path) -> Iterator[Path]:
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f"{TEMPORARY}{target.name}-{os.getpid()}-{uuid.uuid4().hex[:8]}")
+    replaced = temporary.with_name(f"{temporary.name}-old")
     try:
         yield temporary
         if target.is_dir() and not target.is_symlink():
-            shutil.rmtree(target)
+            # Deleting takes time, and a kill would leave half of it under its name.
+            os.replace(target, replaced)
         os.replace(temporary, target)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -169,6 +171,7 @@ def publishing(target: Path) -> Iterator[Path]:
         raise
     finally:
         remove(temporary)
+        remove(replaced)
 
 
 def remove(path: Path) -> None:

@@ -37,7 +37,7 @@ def plan(loaded: LoadedRecipe, runs: Path) -> dict[str, Any]:
     teacher = check_teacher(loaded)
     with tempfile.TemporaryDirectory(prefix="kdc-check-") as cache:
         splits = load_splits(loaded, Path(cache))
-    _check_head(loaded, teacher, splits)
+    check_head(loaded, teacher, splits)
     longest = recipe.student.max_length or 128
     if isinstance(recipe.teacher, HuggingFaceTeacher):
         longest = recipe.teacher.max_length
@@ -100,7 +100,7 @@ def check_disk(needed: int, runs: Path) -> int:
     return free
 
 
-def _check_head(loaded: LoadedRecipe, teacher: dict[str, Any], splits: Splits) -> None:
+def check_head(loaded: LoadedRecipe, teacher: dict[str, Any], splits: Splits) -> None:
     """A trained teacher must answer with the labels of the data."""
     if teacher.get("labels") is None or not isinstance(loaded.recipe.teacher, HuggingFaceTeacher):
         return

@@ -24,13 +24,15 @@ from compress.artifacts import (
     verify_artifact,
     write_json,
 )
+from compress.check import check_head, check_packages
 from compress.data.load import fingerprint, load_splits
-from compress.errors import GateError
-from compress.extras import require, version
+from compress.errors import GateError, IntegrityError
+from compress.extras import version
 from compress.progress import reporter
 from compress.recipe import LoadedRecipe, Recipe, TensorRTExport, TransformerStudent, digest
 from compress.steps.context import Metrics, Run
-from compress.summary import gates, summarise, teacher_note
+from compress.summary import summarise, teacher_note
+from compress.teachers.load import check_teacher
 
 Body = Callable[[Run, Path, Path], Metrics]
 """A stage: reads its parents through the run, writes into a folder, may keep unfinished work in another."""
@@ -212,9 +214,10 @@ def run(loaded: LoadedRecipe, *, runs: Path, until: str | None = None) -> dict[s
 
     Raises:
         GateError: a limit was not met; its `summary` attribute holds the summary.
-        KdcError: anything else that a user can mend.
+        KdcError: anything else that a user can mend; nothing half-made is left behind.
     """
-    check_environment(loaded.recipe)
+    check_packages(loaded)
+    teacher = check_teacher(loaded)
     folder = runs / f"{loaded.recipe.name}-{loaded.recipe.digest[:10]}"
     folder.mkdir(parents=True, exist_ok=True)
     with _lock(folder):
@@ -222,12 +225,13 @@ def run(loaded: LoadedRecipe, *, runs: Path, until: str | None = None) -> dict[s
         with publishing(folder / "recipe.yaml") as temporary:
             temporary.write_text(yaml.safe_dump(loaded.recipe.dump(), sort_keys=False, allow_unicode=True))
         splits = load_splits(loaded, runs / ".cache")
+        check_head(loaded, teacher, splits)
         current = Run(loaded, folder, splits, notes=list(splits.notes))
         rows = [_run_stage(current, rule, runs) for rule in _up_to(until)]
         summary = summarise(current, rows)
         write_json(folder / "summary.json", summary)
         _write_report(folder, summary)
-    failed = [gate for gate in gates(current, summary) if not gate["passed"]]
+    failed = [gate for gate in summary["gates"] if not gate["passed"]]
     if failed:
         error = GateError(
             "; ".join(f"gate {g['gate']}: {g['value']:.4g}, limit {g['limit']:.4g}" for g in failed)
@@ -235,18 +239,6 @@ def run(loaded: LoadedRecipe, *, runs: Path, until: str | None = None) -> dict[s
         error.summary = summary
         raise error
     return summary
-
-
-def check_environment(recipe: Recipe) -> None:
-    """Refuse before any work what this machine cannot do.
-
-    Raises:
-        EnvironmentProblem: a package is missing.
-    """
-    require("torch", extra="train", why="training")
-    for number, export in enumerate(recipe.export):
-        if isinstance(export, TensorRTExport):
-            require(export.to.replace("-", "_"), extra=export.to, why=f"export.{number}.to: {export.to}")
 
 
 def _write_report(folder: Path, summary: dict[str, Any]) -> None:
@@ -296,10 +288,14 @@ def _adopt(current: Run, name: str, key: str, runs: Path) -> Artifact | None:
     """Take over the same artifact from another run, by hard links: its teacher is not taught again."""
     for manifest in sorted(runs.glob(f"*/{name}/{MANIFEST}")):
         other = manifest.parent
-        found = read_artifact(other)
-        if found is None or found.key != key or other == current.at(name):
+        try:
+            found = read_artifact(other)
+            if found is None or found.key != key or other == current.at(name):
+                continue
+            verify_artifact(other, found)
+        except IntegrityError as error:
+            reporter.warn(f"{name} is not taken over: {error}")
             continue
-        verify_artifact(other, found)
         with publishing(current.at(name)) as temporary:
             shutil.copytree(other, temporary, copy_function=_link)
         reporter.say(f"{name}: taken over from {other.parent.name}")

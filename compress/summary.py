@@ -136,7 +136,8 @@ def teacher_note(run: Run) -> str | None:
         return None
     return (
         f"the teacher's {metric} on test is {ours:.4f}, the baseline's ({fitted['description']}) "
-        f"{cheap:.4f}: a teacher that a cheap model beats is not worth distilling; train it longer, or ship the baseline"
+        f"{cheap:.4f}: a teacher that a cheap model beats is not worth distilling; train it longer, "
+        "or ship the baseline"
     )
 
 

@@ -209,13 +209,15 @@ def _close_epoch(job: Job, phase: Phase, progress: Progress, loop: _Loop) -> Non
     judged = job.module if loop.averaged is None else cast(TextModel, loop.averaged.module)
     judged.eval()
     metric = job.validate(judged)
+    # Told by the step, not by the optimizer: after a resume at the end of an epoch it has taken no step yet.
+    share = rate_at((progress.epoch + 1) * progress.step_in_epoch - 1, loop.total)
     means = {name: value / max(progress.step_in_epoch, 1) for name, value in progress.sums.items()}
     progress.epoch += 1
     progress.step_in_epoch, progress.sums = 0, {}
     progress.history.append(
         {"stage": phase.name, "epoch": progress.epoch, "step": progress.step, "metric": metric}
         | means
-        | {"learning_rate": loop.optimizer.param_groups[0]["lr"]}
+        | {"learning_rate": phase.rate * share}
     )
     if metric > progress.best:
         progress.best, progress.best_at = metric, f"{phase.name}, epoch {progress.epoch}"

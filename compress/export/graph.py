@@ -89,7 +89,7 @@ def _nodes(graph: Any) -> Iterator[Any]:
 
 
 def _quantization(nodes: Sequence[Any], operators: set[str]) -> Quantization:
-    # Dynamic graphs hold QuantizeLinear too, or DequantizeLinear; one right after the other marks a static range,
+    # Dynamic graphs hold QuantizeLinear or DequantizeLinear too: one after the other marks a static range,
     # and beside static ranges stand products that are quantized dynamically.
     codes = {name for node in nodes if node.op_type == "QuantizeLinear" for name in node.output}
     if operators & STATIC or any(

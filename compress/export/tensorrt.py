@@ -1,7 +1,7 @@
-"""TensorRT engines from ONNX: one backend for `tensorrt-rtx` (ahead of time, no GPU) and `tensorrt` (on the GPU).
+"""TensorRT engines: one backend for `tensorrt-rtx` (ahead of time, no GPU) and `tensorrt` (on the GPU).
 
-Both packages have one API and are strongly typed: precision lives in the ONNX graph. What happens without a GPU was
-measured, see the notes in docs/architecture.md; an engine is never run here, and the result says so.
+Both packages have one API and are strongly typed: precision lives in the ONNX graph. An engine is only built
+here, never run, and the result says so. Two builds of one model may differ in the names that TensorRT makes up.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from compress import artifacts
-from compress.errors import DataError, EnvironmentProblem, KdcError, RecipeError
+from compress.errors import DataError, EnvironmentProblem, RecipeError
 from compress.export.onnx import write_onnx
-from compress.export.quiet import quiet
+from compress.export.quiet import native_output_to_stderr, quiet
 from compress.extras import require
 from compress.progress import Bar, reporter
 
@@ -32,10 +32,11 @@ MAGIC = b"vtrt"
 CAPABILITY_BITS = {"sm75": 1, "sm80": 2, "sm86": 4, "sm89": 8, "sm120": 16, "sm121": 32}
 """Bit of each GPU generation in the byte 32 of a tensorrt-rtx engine."""
 INCONSISTENT_PROFILE = "kMAX values are not self-consistent"
+SYMMETRIC = "quantize_static_int8, symmetric=True"
 MENDS = {
-    "unsupported input type of UINT8": "quantize it with int8 activations (quantize_static_int8, symmetric=True)",
-    "Non-zero zero point": "quantize it symmetrically (quantize_static_int8, symmetric=True)",
-    "must have type FP8": "quantize it without its biases (quantize_static_int8, symmetric=True)",
+    "unsupported input type of UINT8": f"quantize it with int8 activations ({SYMMETRIC})",
+    "Non-zero zero point": f"quantize it symmetrically ({SYMMETRIC})",
+    "must have type FP8": f"quantize it without its biases ({SYMMETRIC})",
     "must have the same number of dimensions": "give the graph as exported, not one fused for onnxruntime",
     "Half and Float": "convert it with to_fp16",
 }
@@ -97,14 +98,16 @@ def build_engine(
     builder = trt.Builder(log)
     network = builder.create_network(0)
     parser = trt.OnnxParser(network, log)
-    _parse(parser, network, onnx, log)
+    with native_output_to_stderr():
+        _parse(parser, network, onnx, log)
     config = builder.create_builder_config()
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
     named = _name_gpus(trt, config, gpus)
     _add_profile(builder, network, config, max_batch, max_length)
     if not builder.is_network_supported(network, config):
         raise EnvironmentProblem(f"{to} does not support {onnx}: {log.first_error() or 'no reason given'}")
-    engine = _build(trt, builder, network, config, f"{to} {precision}")
+    with native_output_to_stderr():
+        engine = _build(trt, builder, network, config, f"{to} {precision}")
     _check_build(engine, onnx, to, log, max_batch, max_length)
     content = bytes(engine)
     if to == "tensorrt-rtx":
@@ -133,15 +136,15 @@ def check_header(engine: bytes, gpus: Sequence[str]) -> None:
     """
     if len(engine) < 64 or engine[:4] != MAGIC:
         raise EnvironmentProblem(
-            f"tensorrt-rtx wrote {len(engine)} bytes that begin with {engine[:4]!r}, not an engine ({MAGIC!r}); "
-            "install tensorrt-rtx 1.7 and build again"
+            f"tensorrt-rtx wrote {len(engine)} bytes that begin with {engine[:4]!r}, an engine begins with "
+            f"{MAGIC!r}; install tensorrt-rtx 1.7 and build again"
         )
     length, mask = struct.unpack_from("<Q", engine, 16)[0], engine[32]
     wanted = sum(CAPABILITY_BITS[gpu] for gpu in gpus)
     if length > len(engine) or mask != wanted:
         raise EnvironmentProblem(
-            f"the engine's header tells of {length} bytes and GPUs {mask:#b}, it has {len(engine)} bytes and was "
-            f"built for {', '.join(gpus)} ({wanted:#b}); install tensorrt-rtx 1.7 and build again"
+            f"the engine's header tells of {length} bytes and GPUs {mask:#b}, it has {len(engine)} bytes and "
+            f"was built for {', '.join(gpus)} ({wanted:#b}); install tensorrt-rtx 1.7 and build again"
         )
 
 
@@ -162,8 +165,9 @@ def _require_gpu() -> None:
             return
         reason = f"CUDA error {status}, {count.value} devices"
     raise EnvironmentProblem(
-        f"export.to: tensorrt builds on the GPU that the engine will run on, and this machine has none ({reason}); "
-        "run it on a machine with an NVIDIA GPU and its driver, or build ahead of time with export.to: tensorrt-rtx"
+        "export.to: tensorrt builds on the GPU that the engine will run on, and this machine has none "
+        f"({reason}); run it where an NVIDIA GPU and its driver are, or take export.to: tensorrt-rtx, "
+        "which builds ahead of time"
     )
 
 
@@ -186,7 +190,7 @@ def _logger(trt: Any) -> Any:
             errors = (trt.ILogger.ERROR, trt.ILogger.INTERNAL_ERROR)
             return next((message for severity, message in self.messages if severity in errors), None)
 
-        def warning_with(self, text: str) -> str | None:
+        def containing(self, text: str) -> str | None:
             return next((message for _, message in self.messages if text in message), None)
 
     return Log()
@@ -195,8 +199,8 @@ def _logger(trt: Any) -> Any:
 def _parse(parser: Any, network: Any, onnx: Path, log: Any) -> None:
     """Read the model; bytes that are no model parse without an error, into a network of nothing."""
     if not parser.parse_from_file(str(onnx)):
-        reason = parser.get_error(0).desc() if parser.num_errors else log.first_error()
-        raise DataError(f"TensorRT cannot read {onnx} ({reason}); {_mend(str(reason))}")
+        reason = log.first_error() or parser.get_error(0).desc()
+        raise DataError(f"TensorRT cannot read {onnx} ({_short(reason)}); {_mend(reason)}")
     if not network.num_layers or not network.num_outputs:
         raise DataError(
             f"TensorRT reads {network.num_layers} layers and {network.num_outputs} outputs from {onnx}: "
@@ -212,8 +216,8 @@ def _name_gpus(trt: Any, config: Any, gpus: Sequence[str]) -> list[str]:
     unknown = [gpu for gpu in gpus if gpu not in known]
     if unknown or not gpus:
         raise RecipeError(
-            f"export.gpus: {unknown[0] if unknown else 'nothing'} is named, tensorrt-rtx {trt.__version__} builds for "
-            f"{', '.join(known)}"
+            f"export.gpus: {unknown[0] if unknown else 'nothing'} is named, tensorrt-rtx {trt.__version__} "
+            f"builds for {', '.join(known)}"
         )
     config.num_compute_capabilities = len(gpus)
     for position, gpu in enumerate(gpus):
@@ -229,8 +233,8 @@ def _add_profile(builder: Any, network: Any, config: Any, max_batch: int, max_le
         profile.set_shape(network.get_input(position).name, (1, 1), usual, (max_batch, max_length))
     if config.add_optimization_profile(profile) < 0:
         raise RecipeError(
-            f"export.max_batch: TensorRT refuses shapes from 1 x 1 to {max_batch} x {max_length} for this model; "
-            "give positive sizes that its inputs allow"
+            f"export.max_batch: TensorRT refuses shapes from 1 x 1 to {max_batch} x {max_length} for this "
+            "model; give positive sizes that its inputs allow"
         )
 
 
@@ -273,15 +277,19 @@ def _build(trt: Any, builder: Any, network: Any, config: Any, name: str) -> Any:
 
 def _check_build(engine: Any, onnx: Path, to: Target, log: Any, max_batch: int, max_length: int) -> None:
     """Raise what the build complained about first; later errors are noise of a missing driver."""
-    if log.warning_with(INCONSISTENT_PROFILE):
+    if warning := log.containing(INCONSISTENT_PROFILE):
         raise RecipeError(
-            f"export: the model does not take {max_batch} x {max_length} tokens "
-            f"({log.warning_with(INCONSISTENT_PROFILE)}); lower max_length to the positions that it has"
+            f"export: the model does not take {max_batch} x {max_length} tokens ({_short(warning)}); "
+            "lower max_length to the positions that it has"
         )
     if engine is None:
         reason = log.first_error() or "no reason given"
-        problem: type[KdcError] = EnvironmentProblem
-        raise problem(f"{to} could not build {onnx} ({reason}); {_mend(reason)}")
+        raise EnvironmentProblem(f"{to} could not build {onnx} ({_short(reason)}); {_mend(reason)}")
+
+
+def _short(reason: str) -> str:
+    """The first line of a message, without the source files it names."""
+    return reason.strip().splitlines()[0].split(" In ")[0].rstrip(" .")
 
 
 def _mend(reason: str) -> str:

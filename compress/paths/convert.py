@@ -28,6 +28,7 @@ from compress.paths.locate import (
     read_object,
     read_spec,
     refuse_target,
+    speaking_of,
     verified,
 )
 from compress.progress import reporter
@@ -65,23 +66,24 @@ def quantize_path(model: Path, out: Path, *, calibration: Path | None, method: s
     to_file = out.suffix.lower() == ".onnx"
     _check_out(out, meant, to_file=to_file)
     with TemporaryDirectory(prefix="kdc-quantize-") as temporary:
-        source = _float_folder(meant, Path(temporary) / "float")
-        graph = read_graph(source / ONNX)
-        if graph.quantization != "none":
-            raise RecipeError(f"{model} is quantized already ({graph.quantization}); give the float model")
-        if not to_file and not answers_text(source):
-            raise RecipeError(f"{model} has no {TOKENIZER} and {SPEC} to go into a folder; give -o FILE.onnx")
-        requests = _calibration(calibration, source, model)
-        chosen = _method(method, source, graph, model, bool(requests))
-        made = _quantized(source, Path(temporary) / "int8", chosen, requests)
-        found = {
-            "path": str(out),
-            "method": chosen,
-            "size_bytes": _bytes(made),
-            "source_bytes": _bytes(source),
-        } | _parity(source, made, requests)
+        with speaking_of(meant, Path(temporary) / "float"):
+            source = _float_folder(meant, Path(temporary) / "float")
+            graph = read_graph(source / ONNX)
+            if graph.quantization != "none":
+                raise RecipeError(
+                    f"{meant} is quantized already ({graph.quantization}); give the float model"
+                )
+            if not to_file and not answers_text(source):
+                raise RecipeError(
+                    f"{meant} has no {TOKENIZER} and {SPEC} to go into a folder; give -o FILE.onnx"
+                )
+            requests = _calibration(calibration, source, meant)
+            chosen = _method(method, source, graph, meant, bool(requests))
+            made = _quantized(source, Path(temporary) / "int8", chosen, requests)
+        sizes = {"size_bytes": _bytes(made), "source_bytes": _bytes(source)}
+        parity = _parity(source, made, requests)
         _publish(made, out, to_file=to_file)
-    return found
+    return {"path": str(out), "method": chosen} | sizes | parity
 
 
 def _check_out(out: Path, source: Path, *, to_file: bool) -> None:
@@ -221,19 +223,17 @@ def export_path(
     elif out.is_file():
         raise RecipeError(f"-o {out} is a file, but engines go into a folder; name another path")
     found: dict[str, Any] = {"path": str(out), "onnx": None, "engines": {}, "notes": []}
-    with TemporaryDirectory(prefix="kdc-export-") as temporary:
+    with TemporaryDirectory(prefix="kdc-export-") as temporary, speaking_of(meant, Path(temporary) / "onnx"):
         source = Path(temporary) / "onnx"
         if checkpoint:
             found["onnx"] = exported_checkpoint(meant, source)
             found["notes"] += found["onnx"].pop("notes")
         else:
             source = model_folder(meant, source)
-        work = Path(temporary) / "work"
+        target = source if "onnx" in to else out
+        found["engines"] = build_engines(source, target, sections, Path(temporary) / "work")
         if "onnx" in to:
-            found["engines"] = build_engines(source, source, sections, work)
             _publish(source, out, to_file=False)
-        else:
-            found["engines"] = build_engines(source, out, sections, work)
     return found
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from compress.artifacts import ONNX, SPEC, publishing
+from compress.artifacts import ONNX, SPEC
 from compress.errors import RecipeError
 from compress.export.graph import read_graph
 from compress.extras import require
@@ -84,16 +84,15 @@ def build_engines(source: Path, out: Path, sections: Sequence[TensorRTExport], w
             given = work / "fp16.onnx"
             to_fp16(source / ONNX, given)
         name = f"{section.to}-{section.precision}" + "".join(f"-{gpu}" for gpu in section.gpus)
-        with publishing(out / f"{name}.engine") as temporary:
-            found[name] = build_engine(
-                given,
-                temporary,
-                to=section.to,
-                precision=section.precision,
-                gpus=section.gpus,
-                max_batch=section.max_batch,
-                max_length=max_length,
-            )
+        found[name] = build_engine(
+            given,
+            out / f"{name}.engine",
+            to=section.to,
+            precision=section.precision,
+            gpus=section.gpus,
+            max_batch=section.max_batch,
+            max_length=max_length,
+        )
     return found
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ from compress.artifacts import (
     read_artifact,
     verify_artifact,
 )
-from compress.errors import IntegrityError, RecipeError
+from compress.errors import IntegrityError, KdcError, RecipeError
 from compress.runtime.bundle import MANIFEST as BUNDLE_MANIFEST
 from compress.runtime.bundle import SUFFIX, open_bundle
 
@@ -217,6 +219,16 @@ def _link(source: Path, target: Path) -> None:
         os.link(source.resolve(), target)
     except OSError:  # another file system, or one without hard links
         shutil.copyfile(source, target)
+
+
+@contextmanager
+def speaking_of(path: Path, temporary: Path) -> Iterator[None]:
+    """Errors about a temporary copy of a model name the path that the user gave."""
+    try:
+        yield
+    except KdcError as error:
+        text = str(error).replace(str(temporary / ONNX), str(path)).replace(str(temporary), str(path))
+        raise type(error)(text) from error
 
 
 def refuse_target(out: Path, source: Path) -> None:

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from compress.artifacts import ONNX
 from compress.bench import memory
-from compress.bench.bare import SEQUENCE, BareModel, answers_text, open_model
+from compress.bench.bare import SEQUENCE, answers_text, open_model
 from compress.bench.machine import describe
 from compress.bench.measure import Contender, Instruments, run_bench
 from compress.bench.results import BenchResult
@@ -27,6 +27,7 @@ from compress.paths.locate import (
     kind_of,
     model_folder,
     read_spec,
+    speaking_of,
 )
 from compress.progress import reporter
 from compress.recipe import Bench
@@ -118,7 +119,8 @@ def _entries(path: Path, temporary: Path) -> list[Entry]:
     elif kind is Kind.stage:
         models = {folder.name: folder for folder in sorted(path.iterdir()) if folder.is_dir()}
     else:
-        entry = _entry(parts, model_folder(path, temporary))
+        with speaking_of(path, temporary):
+            entry = _entry(parts, model_folder(path, temporary))
         if kind is not Kind.onnx or path.name == ONNX:
             return [entry]
         return [replace(entry, more_bytes=sum(file.stat().st_size for file in external_weights(path)))]
@@ -133,12 +135,11 @@ def _entries(path: Path, temporary: Path) -> list[Entry]:
 
 
 def _entry(where: tuple[str, ...], folder: Path) -> Entry:
-    if answers_text(folder):
-        return Entry(where, folder)
+    """Open a model once, so that what is damaged is told before the long work."""
     try:
-        BareModel(folder / ONNX)
+        open_model(folder, threads=1)
     except DataError as error:
-        return Entry(where, folder, str(error))
+        return Entry(where, folder, str(error).replace(str(folder / ONNX), "the model"))
     return Entry(where, folder)
 
 

@@ -13,11 +13,12 @@ from compress.distill.stages import Schooling, control, distil, encoder_of
 from compress.distill.teach import teach
 from compress.errors import DataError
 from compress.progress import reporter
-from compress.recipe import HuggingFaceTeacher, ScoresTeacher
+from compress.recipe import HuggingFaceTeacher, ScoresTeacher, TransformerStudent
 from compress.steps.context import Metrics, Run, with_threshold
 from compress.students.baseline import fit_baseline
 from compress.students.build import Built, build_student, describe, layer_map_of, save_student
 from compress.teachers.huggingface import load_teacher, save_teacher
+from compress.teachers.load import check_positions
 from compress.teachers.outputs import compute_outputs, read_outputs, write_scores
 from compress.teachers.scores import read_scores, rows_for
 from compress.text_model import parameter_count
@@ -124,7 +125,10 @@ def _schooling(run: Run) -> Schooling:
 
 
 def _build(run: Run) -> Built:
-    taught = run.taught()
+    taught, section = run.taught(), run.recipe.student
+    if taught is not None and isinstance(section, TransformerStudent) and section.init == "teacher":
+        longest = section.max_length or taught.spec.max_length
+        check_positions(taught.module.model.config.to_dict(), longest, key="student.max_length")
     return build_student(
         run.recipe.student,
         teacher=None if taught is None else taught.module,

@@ -148,8 +148,8 @@ def quantized(run: Run, out: Path, work: Path) -> Metrics:
     picked = sorted(rng.choice(len(train), min(section.calibration, len(train)), replace=False))
     source = run.at("onnx") / FLOAT
     quantize_folder(source, out, method, [train[i] for i in picked])
-    before = read_logits(source, run, "validation")
-    after, test = read_logits(out, run, "validation"), read_logits(out, run, "test")
+    before = read_logits(source, run, "validation", "student")
+    after, test = (read_logits(out, run, split, "quantized") for split in ("validation", "test"))
     verdict = run.judge.verdict(after, test)
     write_spec(out, with_threshold(read_spec(out), verdict.threshold))
     metric = run.judge.metric
@@ -167,12 +167,12 @@ def quantized(run: Run, out: Path, work: Path) -> Metrics:
     }
 
 
-def read_logits(folder: Path, run: Run, split: str) -> Floats:
+def read_logits(folder: Path, run: Run, split: str, name: str) -> Floats:
     """A deployable folder's logits on a split, through the runtime that ships."""
     requests = requests_of(run.splits.validation if split == "validation" else run.splits.test)
     predictor = Predictor.from_folder(folder, threads=2)
     pieces = []
-    with bar(f"{folder.name} on {split}", len(requests), "rows") as shown:
+    with bar(f"{name} on {split}", len(requests), "rows") as shown:
         for start in range(0, len(requests), 256):
             pieces.append(predictor.logits(requests[start : start + 256]))
             shown.advance(len(pieces[-1]))

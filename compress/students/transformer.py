@@ -27,6 +27,8 @@ def cut_from_teacher(
 ) -> TransformerClassifier:
     """Copy the teacher, keep the mapped layers and the student's tokens.
 
+    The result is built from its own configuration, so that it is the same when it is loaded again.
+
     Raises:
         RecipeError: a size that differs from the teacher's, or an architecture whose layers are not found.
     """
@@ -45,10 +47,16 @@ def cut_from_teacher(
     model = copy.deepcopy(teacher.model)
     owner, attribute = find_layers(model.base_model, teacher.layers)
     layers = getattr(owner, attribute)
-    setattr(owner, attribute, nn.ModuleList(layers[i - 1] for i in layer_map))
+    # A layer that is named twice must not be shared.
+    setattr(owner, attribute, nn.ModuleList(copy.deepcopy(layers[i - 1]) for i in layer_map))
     model.config.num_hidden_layers = len(layer_map)
+    if getattr(config, "layer_types", None):
+        model.config.layer_types = [config.layer_types[i - 1] for i in layer_map]
     take_embeddings(model, tokens)
-    return TransformerClassifier(model, teacher.input_names)
+    with torch.random.fork_rng(devices=[]):
+        built = type(model)(model.config)
+    built.load_state_dict(model.state_dict())
+    return TransformerClassifier(built, teacher.input_names)
 
 
 def find_layers(body: nn.Module, count: int) -> tuple[nn.Module, str]:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from compress.artifacts import ModelSpec
 from compress.errors import DataError, EnvironmentProblem
 from compress.recipe import HuggingFaceTeacher
-from compress.runtime.text import TextEncoder
-from compress.teachers.load import resolve, weight_files
+from compress.runtime.text import INPUT_NAMES, TextEncoder
+from compress.teachers.load import check_positions, resolve, safetensors_parameters, weight_files
 from compress.text_model import TransformerClassifier
 
 PAIR_SEPARATOR = "\n"
@@ -60,29 +61,19 @@ def load_teacher(
     """Load a teacher by name; `trained` teachers must bring a complete head that fits the labels.
 
     Raises:
-        DataError: no weights, an untrained head, or a head for other labels.
+        DataError: no weights, damaged files, an untrained head, or a head for other labels.
+        RecipeError: teacher.max_length is beyond the model's positions.
         EnvironmentProblem: a hub id that cannot be fetched.
     """
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer, logging
-
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
     local = resolve(section.model, folder)
     if local is not None:
-        weight_files(local)
+        for path in weight_files(local):
+            safetensors_parameters(path)
     source = str(local) if local is not None else section.model
     options: dict[str, Any] = {} if trained else {"num_labels": len(labels), "ignore_mismatched_sizes": True}
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=section.trust_remote_code)
-        model, info = AutoModelForSequenceClassification.from_pretrained(
-            source,
-            attn_implementation="eager",  # faster than sdpa on the CPU for short texts
-            use_safetensors=True,
-            trust_remote_code=section.trust_remote_code,
-            output_loading_info=True,
-            dtype=torch.float32,
-            **options,
-        )
+        model, info = _open_model(source, section.trust_remote_code, options)
+        tokenizer = _open_tokenizer(source, section.trust_remote_code)
     except OSError as error:
         text = str(error).splitlines()[0]
         if local is None:
@@ -90,7 +81,7 @@ def load_teacher(
                 f"teacher.model: {section.model!r} could not be fetched from the hub: {text}"
             ) from error
         raise DataError(f"teacher.model: {local} could not be loaded: {text}") from error
-    except ValueError as error:
+    except (ValueError, RuntimeError) as error:  # another kind of model; weights of another shape than said
         raise DataError(
             f"teacher.model: {source} could not be loaded: {str(error).splitlines()[0]}"
         ) from error
@@ -99,7 +90,38 @@ def load_teacher(
             f"teacher.model: {source} lacks trained weights for "
             f"{', '.join(sorted(info['missing_keys'])[:4])}; add teacher.train to fine-tune it first"
         )
+    check_positions(model.config.to_dict(), section.max_length, key="teacher.max_length")
     return _assemble(section, model, tokenizer, task=task, labels=labels, positive=positive, trained=trained)
+
+
+def _open_model(source: str, trust: bool, options: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    from transformers import AutoModelForSequenceClassification, logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    model, info = AutoModelForSequenceClassification.from_pretrained(
+        source,
+        attn_implementation="eager",  # faster than sdpa on the CPU for short texts
+        use_safetensors=True,
+        trust_remote_code=trust,
+        output_loading_info=True,
+        dtype=torch.float32,
+        **options,
+    )
+    return model, info
+
+
+def _open_tokenizer(source: str, trust: bool) -> Any:
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(source, trust_remote_code=trust)
+    except OSError:
+        raise
+    except Exception as error:  # transformers and the Rust binding raise all sorts for files they cannot read
+        raise DataError(
+            f"teacher.model: the tokenizer of {source} could not be loaded: {repr(error).splitlines()[0]}"
+        ) from error
 
 
 def _assemble(
@@ -115,17 +137,21 @@ def _assemble(
     if not tokenizer.is_fast:
         raise DataError(f"teacher.model: {section.model} has no fast tokenizer (tokenizer.json)")
     if tokenizer.pad_token_id is None:
+        if tokenizer.eos_token is None:
+            raise DataError(
+                f"teacher.model: the tokenizer of {section.model} has neither a padding nor an end token; "
+                "set its pad_token and save it again"
+            )
         tokenizer.pad_token = tokenizer.eos_token
     model.config.pad_token_id = tokenizer.pad_token_id
+    model.config.use_cache = False  # a decoder would keep keys and values that nothing reads
     if trained:
         columns = match_labels(model.config.id2label, labels, section.model)
         positive_index = labels.index(positive) if positive in labels else len(labels) - 1
         order_head(model, columns, positive_index, section.model)
     model.config.id2label = dict(enumerate(labels))
     model.config.label2id = {label: i for i, label in enumerate(labels)}
-    names = tuple(
-        n for n in ("input_ids", "attention_mask", "token_type_ids") if n in tokenizer.model_input_names
-    )
+    names = _input_names(model, tokenizer)
     separator = "" if task != "pairs" or _has_pair_template(tokenizer) else PAIR_SEPARATOR
     spec = ModelSpec(
         task=task,
@@ -137,6 +163,14 @@ def _assemble(
         separator=separator,
     )
     return Teacher(TransformerClassifier(model, names), tokenizer, spec)
+
+
+def _input_names(model: Any, tokenizer: Any) -> tuple[str, ...]:
+    """What the tokenizer gives and the model takes; type ids only where the model tells two of them apart."""
+    taken = set(inspect.signature(model.forward).parameters)
+    if getattr(model.config, "type_vocab_size", 2) < 2:
+        taken.discard("token_type_ids")
+    return tuple(name for name in INPUT_NAMES if name in tokenizer.model_input_names and name in taken)
 
 
 def _has_pair_template(tokenizer: Any) -> bool:
@@ -181,29 +215,32 @@ def order_head(model: Any, columns: Sequence[int], positive_index: int, where: s
         DataError: the head has no such layer.
     """
     outputs = len(columns) or 1
+    if columns and list(columns) == list(range(outputs)):
+        return
     body = set(model.base_model.modules())
     linear = [
         m for m in model.modules() if isinstance(m, nn.Linear) and m not in body and m.out_features == outputs
     ]
     if not linear:
         raise DataError(
-            f"teacher.model: the classification head of {where} has no linear layer of {outputs} outputs"
+            f"teacher.model: the classification head of {where} has no linear layer of {outputs} outputs, "
+            "so its outputs cannot be put in the order of the labels"
         )
-    if list(columns) == list(range(outputs)):
-        return
     last = linear[-1]
-    weight = last.weight.data
-    bias = last.bias.data if last.bias is not None else torch.zeros(outputs)
+    last.weight = nn.Parameter(_reorder(last.weight.data, columns, positive_index))
+    if last.bias is not None:
+        last.bias = nn.Parameter(_reorder(last.bias.data, columns, positive_index))
+    last.out_features = len(last.weight)
+    model.config.num_labels = model.num_labels = last.out_features
+
+
+def _reorder(rows: Tensor, columns: Sequence[int], positive_index: int) -> Tensor:
+    """Rows [C, ...] in the order of `columns`; without them the one row becomes the positive one of two."""
     if columns:
-        weight, bias = weight[list(columns)], bias[list(columns)]
-    else:
-        sides = [torch.zeros_like(weight[0]), weight[0]], [torch.zeros_like(bias[0]), bias[0]]
-        order = [1, 0] if positive_index == 0 else [0, 1]
-        weight, bias = (torch.stack([side[i] for i in order]) for side in sides)
-    last.out_features = len(weight)
-    last.weight = nn.Parameter(weight.clone())
-    last.bias = nn.Parameter(bias.clone())
-    model.config.num_labels = model.num_labels = len(weight)
+        return rows[list(columns)].clone()
+    both = torch.zeros_like(rows).repeat(2, *[1] * (rows.dim() - 1))
+    both[positive_index] = rows[0]
+    return both
 
 
 def save_teacher(teacher: Teacher, out: Path, threshold: float | None) -> None:

@@ -129,17 +129,16 @@ def positions(config: dict[str, Any]) -> int | None:
     return None
 
 
-def check_positions(config: dict[str, Any], teacher: HuggingFaceTeacher) -> int | None:
-    """The model's positions.
+def check_positions(config: dict[str, Any], max_length: int, *, key: str) -> int | None:
+    """The teacher's positions; `key` is where the recipe says `max_length`.
 
     Raises:
-        RecipeError: teacher.max_length is beyond them.
+        RecipeError: max_length is beyond them.
     """
     limit = positions(config)
-    if limit is not None and teacher.max_length > limit:
+    if limit is not None and max_length > limit:
         raise RecipeError(
-            f"teacher.max_length is {teacher.max_length}, but {teacher.model} has {limit} positions; "
-            f"set it to {limit} or less"
+            f"{key} is {max_length}, but the teacher has {limit} positions; set it to {limit} or less"
         )
     return limit
 
@@ -171,7 +170,7 @@ def check_teacher(loaded: LoadedRecipe) -> dict[str, Any]:
         return {"kind": "hub", "parameters": None, "positions": None, "labels": None, "hidden": None}
     config = read_config(folder)
     parameters = sum(safetensors_parameters(path) for path in weight_files(folder))
-    limit = check_positions(config, teacher)
+    limit = check_positions(config, teacher.max_length, key="teacher.max_length")
     hidden = config.get("hidden_size", config.get("n_embd", config.get("dim")))
     return {
         "kind": str(config.get("model_type")),

@@ -7,6 +7,7 @@ mapped layers). Temperature is never applied here.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,13 +17,14 @@ import torch
 
 from compress.artifacts import free_bytes, publishing
 from compress.batch import Encoded, Floats, Ints, TeacherOutputs
-from compress.errors import EnvironmentProblem
+from compress.errors import DataError, EnvironmentProblem
 from compress.predict import forward_batches, model_inputs
 from compress.progress import bar
 from compress.teachers.huggingface import Teacher
 
 Halves = npt.NDArray[np.float16]
 SHARD_ROWS = 1024
+LARGEST_HALF = 65504.0
 LOGITS, HIDDEN = "logits.npy", "hidden.npy"
 
 
@@ -44,6 +46,7 @@ def compute_outputs(
     """Ask the teacher about every row and write the arrays into `out`; finished shards in `work` are kept.
 
     Raises:
+        DataError: an answer is not finite.
         EnvironmentProblem: the disk has no room.
     """
     rows, classes = len(encoded), len(teacher.spec.labels)
@@ -81,36 +84,47 @@ def _answer(
             result = teacher.module(*inputs, hidden=layers)
         said, states = result if layers else (result, None)
         stop = start + len(batch)
-        logits[start:stop] = said.float().cpu().numpy().clip(-65504, 65504)
+        if not bool(torch.isfinite(said).all()):
+            raise DataError(
+                "teacher.model: the teacher answers with numbers that are not finite; set distill.precision: "
+                "fp32, or give another teacher"
+            )
+        logits[start:stop] = _halves(said)
         if states is not None:
-            hidden[start:stop] = states.float().cpu().numpy()
+            hidden[start:stop] = _halves(states)
         start = stop
     return logits, hidden
+
+
+def _halves(values: torch.Tensor) -> Halves:
+    return values.float().clamp(-LARGEST_HALF, LARGEST_HALF).cpu().numpy().astype(np.float16)
+
+
+def _array(path: Path, shape: tuple[int, ...]) -> npt.NDArray[np.float16]:
+    """An empty array on disk that has its room already: a mapped file on a full disk would crash."""
+    array = np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=shape)
+    if hasattr(os, "posix_fallocate"):
+        with path.open("r+b") as stream:
+            os.posix_fallocate(stream.fileno(), 0, path.stat().st_size)
+    return array
 
 
 def _assemble(shards: list[Ints], work: Path, out: Path, classes: int, layers: int, width: int) -> None:
     rows = sum(len(shard) for shard in shards)
     out.mkdir(parents=True, exist_ok=True)
-    logits = np.lib.format.open_memmap(out / LOGITS, mode="w+", dtype=np.float16, shape=(rows, classes))
-    hidden = None
-    if layers:
-        hidden = np.lib.format.open_memmap(
-            out / HIDDEN, mode="w+", dtype=np.float16, shape=(rows, layers, width)
-        )
+    logits = _array(out / LOGITS, (rows, classes))
+    hidden = _array(out / HIDDEN, (rows, layers, width)) if layers else None
     for number, shard in enumerate(shards):
         with np.load(work / f"shard-{number:05d}.npz", allow_pickle=False) as part:
             logits[shard] = part["logits"]
             if hidden is not None:
                 hidden[shard] = part["hidden"]
-    logits.flush()
-    if hidden is not None:
-        hidden.flush()
 
 
 def write_scores(logits: Floats, out: Path) -> None:
     """The outputs of a teacher that is a file of scores."""
     out.mkdir(parents=True, exist_ok=True)
-    np.save(out / LOGITS, logits.astype(np.float16), allow_pickle=False)
+    np.save(out / LOGITS, _halves(torch.from_numpy(logits)), allow_pickle=False)
 
 
 def read_outputs(folder: Path, layers: Sequence[int]) -> TeacherOutputs:

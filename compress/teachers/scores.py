@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 Scores = npt.NDArray[np.float32]
 SMALLEST_PROBABILITY = 1e-6
 SUM_TOLERANCE = 1e-2
+FORMATS = {".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".parquet": "parquet"}
+FIRST_LINE = {"csv": 2, "tsv": 2, "jsonl": 1}
+"""Line of the first row, for formats that have lines."""
 
 
 def read_scores(
@@ -40,7 +43,7 @@ def read_scores(
     if len(rows) != len(ids):
         raise DataError(f"{path}: {len(ids) - len(rows)} ids stand there more than once; one row for each id")
     columns = _score_columns(path, [str(name) for name in table.columns], labels, positive)
-    values = _numbers(path, table, columns)
+    values = _numbers(path, table, columns, FIRST_LINE.get(_format(section, path) or ""))
     logits, scale = to_logits(
         values, section.scale, None if positive is None else list(labels).index(positive)
     )
@@ -48,12 +51,14 @@ def read_scores(
     return rows, logits, scale
 
 
+def _format(section: ScoresTeacher, path: Path) -> str | None:
+    return section.format or FORMATS.get(path.suffix)
+
+
 def _read_table(section: ScoresTeacher, path: Path) -> pandas.DataFrame:
     import pandas
 
-    kind = section.format or {".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".parquet": "parquet"}.get(
-        path.suffix
-    )
+    kind = _format(section, path)
     if kind is None:
         raise DataError(
             f"teacher.path: the format of {path.name} is not told by its ending; set teacher.format"
@@ -82,7 +87,7 @@ def _score_columns(path: Path, present: list[str], labels: Sequence[str], positi
     )
 
 
-def _numbers(path: Path, table: pandas.DataFrame, columns: list[str]) -> Scores:
+def _numbers(path: Path, table: pandas.DataFrame, columns: list[str], first_line: int | None) -> Scores:
     try:
         values = table[columns].to_numpy(dtype=np.float64)
     except (ValueError, TypeError) as error:
@@ -90,11 +95,12 @@ def _numbers(path: Path, table: pandas.DataFrame, columns: list[str]) -> Scores:
     bad = np.flatnonzero(~np.isfinite(values).all(1))
     if len(bad):
         row = int(bad[0])
+        where = f"{path}, row {row + 1}" if first_line is None else f"{path}:{row + first_line}"
         raise DataError(
-            f"{path}:{row + 2}: score {values[row].tolist()} of id {table['id'].iloc[row]!r} is not finite "
+            f"{where}: score {values[row].tolist()} of id {table['id'].iloc[row]!r} is not finite "
             f"({len(bad)} such rows); compute it again or leave the row out"
         )
-    return values.astype(np.float32)
+    return np.asarray(values, np.float32)
 
 
 def detect_scale(values: Scores) -> str:

@@ -1,0 +1,155 @@
+"""The objectives against hand-computed values, autograd in float64, and the conventions of peers."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from compress.distill.losses import check_finite, hard_labels, hidden_states, soft_targets
+from compress.errors import KdcError
+
+
+def test_soft_targets_by_hand() -> None:
+    """Two classes, T=1: teacher (1/2, 1/2), student (3/4, 1/4); then the mean with a row that agrees."""
+    student = torch.tensor([[math.log(3.0), 0.0], [5.0, -2.0]], dtype=torch.float64)
+    teacher = torch.tensor([[0.0, 0.0], [5.0, -2.0]], dtype=torch.float64)
+    expected = 0.5 * math.log(0.5 / 0.75) + 0.5 * math.log(0.5 / 0.25)
+    assert soft_targets(student[:1], teacher[:1], 1.0).item() == pytest.approx(expected, rel=1e-12)
+    assert soft_targets(student, teacher, 1.0).item() == pytest.approx(expected / 2, rel=1e-12)
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 4.0, 20.0])
+def test_soft_targets_is_zero_and_at_rest_when_both_agree(temperature: float) -> None:
+    """A perfect student pays nothing and is not moved; a constant added to its logits changes nothing."""
+    teacher = torch.randn(6, 5, dtype=torch.float64)
+    student = (teacher + 7).requires_grad_()
+    loss = soft_targets(student, teacher, temperature)
+    (gradient,) = torch.autograd.grad(loss, student)
+    assert abs(loss.item()) < 1e-12
+    assert gradient.abs().max().item() < 1e-12
+
+
+def test_soft_targets_scales_with_the_squared_temperature() -> None:
+    """Logits and temperature doubled: the same distributions, four times the loss."""
+    student, teacher = torch.randn(2, 6, 5, dtype=torch.float64)
+    one, two = soft_targets(student, teacher, 1.5), soft_targets(2 * student, 2 * teacher, 3.0)
+    assert two.item() == pytest.approx(4 * one.item(), rel=1e-12)
+
+
+def test_soft_targets_gradient() -> None:
+    """T·(softmax(student/T) − softmax(teacher/T)) / B, also with an upstream gradient that is not 1."""
+    student, teacher = torch.randn(2, 7, 11, dtype=torch.float64)
+    student.requires_grad_()
+    (gradient,) = torch.autograd.grad(3 * soft_targets(student, teacher, 2.5), student)
+    expected = 3 * 2.5 * (F.softmax(student / 2.5, -1) - F.softmax(teacher / 2.5, -1)) / 7
+    torch.testing.assert_close(gradient, expected.detach(), rtol=1e-12, atol=1e-14)
+    assert torch.autograd.gradcheck(lambda s: soft_targets(s, teacher, 2.5), (student,))
+
+
+def test_soft_targets_of_confident_logits_stay_finite() -> None:
+    """The largest fp16 logits: no infinity, no NaN."""
+    student, teacher = torch.tensor([[65504.0, -65504.0]]), torch.tensor([[-65504.0, 65504.0]])
+    assert torch.isfinite(soft_targets(student, teacher, 1.0))
+
+
+# ---------------------------------------------------------------- conventions of peers
+
+T = 4.0
+ROWS, CLASSES = 8, 5
+
+
+@pytest.fixture
+def logits() -> tuple[Tensor, Tensor]:
+    """Student and teacher of the comparison, [8, 5] each."""
+    torch.manual_seed(0)
+    return torch.randn(ROWS, CLASSES), torch.randn(ROWS, CLASSES)
+
+
+def torchdistill(student: Tensor, teacher: Tensor) -> float:
+    """KL, mean over the batch, not scaled by T²."""
+    p, q = F.softmax(teacher / T, -1), F.softmax(student / T, -1)
+    return float((p * (p / q).log()).sum() / len(p))
+
+
+def textbrewer(student: Tensor, teacher: Tensor) -> float:
+    """Cross-entropy with the teacher's distribution, mean over the batch, not scaled: its entropy stays in."""
+    return float(-(F.softmax(teacher / T, -1) * F.log_softmax(student / T, -1)).sum(-1).mean())
+
+
+def modelopt(student: Tensor, teacher: Tensor) -> float:
+    """KL·T², mean over batch and classes."""
+    p, log_q = F.softmax(teacher / T, -1), F.log_softmax(student / T, -1)
+    return float((p * (p.log() - log_q)).mean()) * T**2
+
+
+def test_peers_say_what_the_notes_say(logits: tuple[Tensor, Tensor]) -> None:
+    """The published figures for these logits at T=4."""
+    assert torchdistill(*logits) == pytest.approx(0.0378, abs=5e-5)
+    assert textbrewer(*logits) == pytest.approx(1.628, abs=5e-4)
+    assert modelopt(*logits) == pytest.approx(0.121, abs=5e-4)
+    assert soft_targets(*logits, T).item() == pytest.approx(0.605, abs=5e-4)
+
+
+def test_conversions_from_peers(logits: tuple[Tensor, Tensor]) -> None:
+    """ours = torchdistill·T² = (TextBrewer − H(teacher))·T² = ModelOpt·classes."""
+    ours = soft_targets(*logits, T).item()
+    p = F.softmax(logits[1] / T, -1)
+    entropy = float(-(p * p.log()).sum(-1).mean())
+    assert torchdistill(*logits) * T**2 == pytest.approx(ours, rel=1e-5)
+    assert (textbrewer(*logits) - entropy) * T**2 == pytest.approx(ours, rel=1e-4)
+    assert modelopt(*logits) * CLASSES == pytest.approx(ours, rel=1e-5)
+
+
+# ---------------------------------------------------------------- hidden states and labels
+
+
+def test_hidden_states_by_hand() -> None:
+    """Two rows, one layer: ½(3² + 4²) and 0, the mean of both; a second layer that agrees halves it again."""
+    projected = torch.tensor([[[3.0, 0.0]], [[1.0, 1.0]]])
+    teacher = torch.tensor([[[0.0, 4.0]], [[1.0, 1.0]]])
+    assert hidden_states(projected, teacher).item() == pytest.approx(12.5 / 2)
+    both = torch.cat([projected, teacher], 1), torch.cat([teacher, teacher], 1)
+    assert hidden_states(*both).item() == pytest.approx(12.5 / 4)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_hard_labels_is_cross_entropy_of_the_labelled_rows(smoothing: float) -> None:
+    """Rows with label −1 count for nothing, neither above nor below the line."""
+    student = torch.randn(6, 4, dtype=torch.float64, requires_grad=True)
+    labels = torch.tensor([0, -1, 3, 2, -1, 1])
+    loss = hard_labels(student, labels, smoothing=smoothing)
+    expected = F.cross_entropy(student[labels >= 0], labels[labels >= 0], label_smoothing=smoothing)
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-12)
+    (gradient,) = torch.autograd.grad(loss, student)
+    (wanted,) = torch.autograd.grad(expected, student)
+    torch.testing.assert_close(gradient, wanted, rtol=1e-12, atol=1e-15)
+    assert not gradient[labels < 0].any()
+
+
+def test_hard_labels_weighs_rows() -> None:
+    """A row of weight 2 counts as two rows; the weight of an unlabelled row does not count."""
+    student = torch.randn(3, 4, dtype=torch.float64)
+    loss = hard_labels(student, torch.tensor([1, 2, -1]), torch.tensor([2.0, 1.0, 9.0]))
+    repeated = F.cross_entropy(student[[0, 0, 1]], torch.tensor([1, 1, 2]))
+    assert loss.item() == pytest.approx(repeated.item(), rel=1e-6)
+
+
+def test_hard_labels_without_a_labelled_row_is_zero() -> None:
+    """A batch from the transfer set alone: 0, and a gradient of 0."""
+    student = torch.randn(3, 4, requires_grad=True)
+    loss = hard_labels(student, torch.full((3,), -1), torch.ones(3), smoothing=0.1)
+    (gradient,) = torch.autograd.grad(loss, student)
+    assert loss.item() == 0
+    assert not gradient.any()
+
+
+@pytest.mark.parametrize("broken", [math.nan, math.inf])
+def test_a_loss_that_is_not_finite_is_said_where(broken: float) -> None:
+    """The sentence names the value, the place and what to do."""
+    with pytest.raises(KdcError, match="student, stage align, step 3: the loss became (nan|inf); lower"):
+        check_finite(torch.tensor(broken), "student, stage align, step 3")
+    check_finite(torch.tensor(1.0), "anywhere")

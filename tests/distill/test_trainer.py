@@ -1,0 +1,365 @@
+"""Training goes on bit for bit after any interruption, keeps the best weights, and stops when it should."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from compress.batch import Ints
+from compress.distill import checkpoint, trainer
+from compress.distill.checkpoint import Progress
+from compress.distill.losses import hidden_states, soft_targets
+from compress.distill.trainer import BEST, Job, Phase, rate_at, train
+from compress.errors import KdcError
+from compress.text_model import TextModel
+from tests.tiny_models import ToyModel, toy_encoded
+
+ROWS, WIDER = 70, 9
+STEPS = 6 * 9  # epochs of both phases, batches of 8 rows
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Sums in one order, and children that can be forked."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def make_job(work: Path, *, average: float = 0.0, tick: Callable[[], None] = lambda: None) -> Job:
+    """Two phases: logits, then also hidden states through a projection; `tick` is called in every step."""
+    work.mkdir(parents=True, exist_ok=True)
+    generator = torch.Generator().manual_seed(5)
+    said = torch.randn(ROWS, 3, generator=generator)
+    states = torch.randn(ROWS, 1, WIDER, generator=generator)
+    module = ToyModel()
+    torch.manual_seed(3)
+    extra = nn.ModuleList([nn.Linear(module.width, WIDER)])
+
+    def imitate(logits: Tensor, hidden: Tensor | None, rows: Ints) -> tuple[Tensor, trainer.Parts]:
+        tick()
+        loss = soft_targets(logits, said[rows], 2.0)
+        return loss, {"soft": loss}
+
+    def align(logits: Tensor, hidden: Tensor | None, rows: Ints) -> tuple[Tensor, trainer.Parts]:
+        tick()
+        assert hidden is not None
+        soft = soft_targets(logits, said[rows], 2.0)
+        far = hidden_states(extra[0](hidden[:, 0]).unsqueeze(1), states[rows])
+        return soft + 0.1 * far, {"soft": soft, "hidden": far}
+
+    encoded = toy_encoded(ROWS)
+
+    def validate(judged: TextModel) -> float:
+        assert not judged.training
+        inputs = trainer.model_inputs(encoded, range(ROWS), judged.input_names, torch.device("cpu"))
+        with torch.inference_mode():
+            agree = judged(*inputs).argmax(1) == said.argmax(1)
+        return float(agree.float().mean())
+
+    phases = [
+        Phase("imitate", 2, 0.05, imitate, head_rate=0.1),
+        Phase("align", 4, 0.03, align, hidden=(1,)),
+    ]
+    return Job(
+        name="toy",
+        module=module,
+        encoded=encoded,
+        phases=phases,
+        validate=validate,
+        work=work,
+        device=torch.device("cpu"),
+        bf16=False,
+        seed=7,
+        batch_size=8,
+        patience=10,
+        average=average,
+        extra=extra,
+    )
+
+
+def stop_after(steps: int) -> Callable[[], None]:
+    """Ctrl-C in the step after `steps` steps."""
+    left = [steps]
+
+    def tick() -> None:
+        left[0] -= 1
+        if left[0] < 0:
+            raise KeyboardInterrupt
+
+    return tick
+
+
+def assert_same(job: Job, progress: Progress, other: Job, expected: Progress) -> None:
+    """Equal bits of the weights, equal history."""
+    ours, theirs = job.module.state_dict(), other.module.state_dict()
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    assert asdict(progress) == asdict(expected)
+
+
+@pytest.mark.parametrize("average", [0.0, 0.9])
+@pytest.mark.parametrize("seconds", [0.0, 60.0])
+def test_continues_bit_for_bit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, average: float, seconds: float
+) -> None:
+    """Interrupted again and again, with a checkpoint after each step or after each epoch only."""
+    whole = make_job(tmp_path / "whole", average=average)
+    expected = train(whole)
+    assert expected.step == STEPS
+    monkeypatch.setattr(trainer, "CHECKPOINT_SECONDS", seconds)
+    draw = np.random.default_rng(int(seconds) + int(10 * average))
+    for _ in range(30):
+        job = make_job(tmp_path / "work", average=average, tick=stop_after(int(draw.integers(9, 16))))
+        try:
+            progress = train(job)
+        except KeyboardInterrupt:
+            continue
+        break
+    assert_same(job, progress, whole, expected)
+    assert progress.best == job.validate(job.module.eval())
+
+
+def test_interruptions_were_real(tmp_path: Path) -> None:
+    """The loop of the test above does stop in the middle, and a finished training does not start again."""
+    with pytest.raises(KeyboardInterrupt):
+        train(make_job(tmp_path, tick=stop_after(20)))
+    found = checkpoint.latest(tmp_path)
+    assert found is not None
+    assert 0 < checkpoint.read_progress(found).step <= 20
+    train(make_job(tmp_path))
+    again = make_job(tmp_path, tick=stop_after(0))
+    assert train(again).step == STEPS
+
+
+def test_survives_kill_at_any_write(tmp_path: Path) -> None:
+    """Killed without warning before a step, a rename or a deletion, again and again: the same weights in the end."""
+    whole = make_job(tmp_path / "whole", average=0.9)
+    expected = train(whole)
+    draw = np.random.default_rng(0)
+    deaths = 0
+    while _child(tmp_path / "work", int(draw.integers(25, 120))):
+        deaths += 1
+        assert deaths < 200
+    assert deaths >= 5
+    job = make_job(tmp_path / "work", average=0.9, tick=stop_after(0))
+    assert_same(job, train(job), whole, expected)
+
+
+def _child(work: Path, events: int) -> bool:
+    """Train in a child that dies at the given event; whether it died."""
+    process = os.fork()
+    if process == 0:
+        code = 1
+        try:
+            _die_after(events)
+            train(make_job(work, average=0.9, tick=os.getpid))
+            code = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(code)
+    code = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+    assert code in (0, 9)
+    return code == 9
+
+
+def _die_after(events: int) -> None:
+    """Count what changes the disk, half of it done each time, and die at the given count."""
+    left = [events]
+
+    def deadly(work: Callable[..., Any]) -> Callable[..., Any]:
+        def wrapped(*args: Any, **kwargs: Any) -> Any:
+            left[0] -= 1
+            if left[0] < 0:
+                os._exit(9)
+            return work(*args, **kwargs)
+
+        return wrapped
+
+    os.getpid = deadly(os.getpid)
+    os.replace = deadly(os.replace)
+    os.unlink = deadly(os.unlink)
+    os.rmdir = deadly(os.rmdir)
+    shutil.rmtree = _rmtree
+    trainer.CHECKPOINT_SECONDS = 0.0
+
+
+def _rmtree(folder: Path) -> None:
+    """File by file, so that a child can die between two files."""
+    for path in sorted(folder.iterdir()):
+        os.unlink(path)
+    os.rmdir(folder)
+
+
+def test_best_weights_are_kept(tmp_path: Path) -> None:
+    """The module ends with the epoch that validation liked most, not with the last one."""
+    seen: list[dict[str, Tensor]] = []
+    scores = iter([0.2, 0.9, 0.3, 0.4, 0.1, 0.5])
+
+    def validate(judged: TextModel) -> float:
+        seen.append({name: value.clone() for name, value in judged.state_dict().items()})
+        return next(scores)
+
+    job = replace(make_job(tmp_path), validate=validate)
+    progress = train(job)
+    assert (progress.best, progress.best_at) == (0.9, "imitate, epoch 2")
+    assert all(torch.equal(value, seen[1][name]) for name, value in job.module.state_dict().items())
+    assert [row["metric"] for row in progress.history] == [0.2, 0.9, 0.3, 0.4, 0.1, 0.5]
+
+
+def test_each_phase_starts_from_the_best(tmp_path: Path) -> None:
+    """Phase two begins with the best weights so far, and says so in its first step."""
+    started: list[Tensor] = []
+    scores = iter([0.9, 0.2, 0.1, 0.1, 0.1, 0.1])
+    job = make_job(tmp_path)
+
+    def first_weights(logits: Tensor, hidden: Tensor | None, rows: Ints) -> tuple[Tensor, trainer.Parts]:
+        started.append(job.module.head.weight.detach().clone())  # type: ignore[attr-defined]  # ToyModel's
+        return job.phases[1].objective(logits, hidden, rows)
+
+    phases = [job.phases[0], replace(job.phases[1], objective=first_weights)]
+    train(replace(job, phases=phases, validate=lambda module: next(scores)))
+    assert torch.equal(started[0], load_file(tmp_path / BEST)["head.weight"])
+
+
+def test_average_is_judged_and_kept(tmp_path: Path) -> None:
+    """With a moving average, validation sees the averaged weights and they are the result."""
+    sums = []
+
+    def validate(judged: TextModel) -> float:
+        sums.append(float(judged.state_dict()["head.weight"].sum()))
+        return len(sums) / 10
+
+    job = replace(make_job(tmp_path, average=0.99), validate=validate)
+    raw = make_job(tmp_path / "raw")
+    job = replace(job, phases=job.phases[:1])
+    train(job)
+    train(replace(raw, phases=raw.phases[:1]))
+    assert float(job.module.state_dict()["head.weight"].sum()) == sums[-1]
+    assert not torch.equal(job.module.state_dict()["head.weight"], raw.module.state_dict()["head.weight"])
+
+
+def test_stops_early(tmp_path: Path) -> None:
+    """Each phase ends after `patience` epochs that are no better than its own best."""
+    scores = iter([0.9, 0.5, 0.5, 0.6, 0.6])
+    job = make_job(tmp_path)
+    phases = [replace(phase, epochs=9) for phase in job.phases]
+    progress = train(replace(job, phases=phases, patience=1, validate=lambda module: next(scores)))
+    assert [(row["stage"], row["epoch"]) for row in progress.history] == [
+        ("imitate", 1),
+        ("imitate", 2),
+        ("align", 1),
+        ("align", 2),
+        ("align", 3),
+    ]
+
+
+def test_history_holds_the_means_of_an_epoch(tmp_path: Path) -> None:
+    """Loss and terms, averaged over steps; the loss is their weighted sum."""
+    progress = train(make_job(tmp_path))
+    row = progress.history[-1]
+    assert row["loss"] == pytest.approx(row["soft"] + 0.1 * row["hidden"], rel=1e-5)
+    assert progress.history[0]["loss"] == progress.history[0]["soft"]
+    assert row["step"] == STEPS
+    assert json.loads(json.dumps(progress.history)) == progress.history
+
+
+def test_loss_that_is_not_finite_stops(tmp_path: Path) -> None:
+    """One sentence with the step; the weights are untouched by the broken step."""
+    job = make_job(tmp_path)
+
+    def broken(logits: Tensor, hidden: Tensor | None, rows: Ints) -> tuple[Tensor, trainer.Parts]:
+        return logits.sum() * float("nan"), {}
+
+    before = job.module.head.weight.detach().clone()  # type: ignore[attr-defined]  # ToyModel's
+    with pytest.raises(KdcError, match="toy, stage imitate, step 0: the loss became nan"):
+        train(replace(job, phases=[Phase("imitate", 1, 0.1, broken)]))
+    assert torch.equal(job.module.head.weight, before)  # type: ignore[arg-type]  # ToyModel's
+
+
+def test_rates(tmp_path: Path) -> None:
+    """Linear warm-up over a tenth, linear decay; head and projections have a rate of their own or the body's."""
+    shares = [rate_at(step, 100) for step in range(100)]
+    assert shares[0] == pytest.approx(0.1)
+    assert shares[9] == shares[10] == 1.0
+    assert shares[-1] == pytest.approx(1 / 90)
+    assert all(a > b for a, b in zip(shares[10:], shares[11:], strict=False))
+    assert rate_at(0, 1) == 1.0
+    job = make_job(tmp_path)
+    groups = trainer._optimizer(job, job.phases[0]).param_groups
+    assert [group["peak"] for group in groups] == [0.05, 0.1, 0.05]
+    assert sum(len(group["params"]) for group in groups) == len([*job.module.parameters()]) + 2
+
+
+def test_batches_reach_the_right_rows(tmp_path: Path) -> None:
+    """Row numbers that the objective gets belong to the logits it gets."""
+    job = make_job(tmp_path)
+    job.module.dropout.p = 0.0  # type: ignore[union-attr,assignment]  # ToyModel's
+    seen: list[int] = []
+
+    def check(logits: Tensor, hidden: Tensor | None, rows: Ints) -> tuple[Tensor, trainer.Parts]:
+        inputs = trainer.model_inputs(job.encoded, rows, job.module.input_names, job.device)
+        torch.testing.assert_close(job.module(*inputs), logits)
+        seen.extend(rows.tolist())
+        return F.cross_entropy(logits, torch.zeros(len(rows), dtype=torch.int64)), {}
+
+    train(replace(job, phases=[Phase("check", 1, 1e-9, check)]))
+    assert sorted(seen) == list(range(ROWS))
+
+
+# ---------------------------------------------------------------- checkpoints
+
+
+def test_newest_checkpoint(tmp_path: Path) -> None:
+    """None at first; then the end of an epoch counts for more than the step that it follows."""
+    assert checkpoint.latest(tmp_path) is None
+    module = {"module": ToyModel()}
+    checkpoint.save(tmp_path, Progress(step=9, step_in_epoch=9), module, None)
+    checkpoint.save(tmp_path, Progress(step=9, epoch=1), module, None)
+    found = checkpoint.latest(tmp_path)
+    assert found is not None
+    assert checkpoint.read_progress(found) == Progress(step=9, epoch=1)
+    checkpoint.save(tmp_path, Progress(stage=1, step=9), module, None)
+    assert [checkpoint.read_progress(path).stage for path in tmp_path.iterdir()] == [1]
+
+
+def test_checkpoint_restores_random_state(tmp_path: Path) -> None:
+    """The next random numbers are those that would have come."""
+    model = ToyModel()
+    checkpoint.save(tmp_path, Progress(), {"module": model}, None)
+    expected = torch.rand(4)
+    torch.manual_seed(99)
+    found = checkpoint.latest(tmp_path)
+    assert found is not None
+    checkpoint.restore(found, {"module": model}, None)
+    assert torch.equal(torch.rand(4), expected)
+
+
+def test_a_full_disk_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The older checkpoint stays, no half of the newer one does, and the sentence says what to do."""
+    model = {"module": ToyModel()}
+    checkpoint.save(tmp_path, Progress(step=1), model, None)
+
+    def full(tensors: dict[str, Tensor], path: Path) -> None:
+        save_file({"half": torch.zeros(3)}, path)
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("safetensors.torch.save_file", full)
+    with pytest.raises(KdcError, match="the disk is full"):
+        checkpoint.save(tmp_path, Progress(step=2), model, None)
+    assert [checkpoint.read_progress(path).step for path in tmp_path.iterdir()] == [1]
