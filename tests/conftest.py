@@ -22,3 +22,11 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("not run: the folder of real data sets is not on this machine")
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with data and trained teachers for each task; read only, with runs in runs/."""
+    from tests.tiny_project import make_project
+
+    return make_project(tmp_path_factory.mktemp("project"))

@@ -25,6 +25,8 @@ THINGS = {
     "küche": ("Wasserkocher", "Kaffeemaschine", "Bratpfanne"),
 }
 COLOURS = ("rot", "blau", "grün", "schwarz")
+POSITIONS = 40
+"""Tokens of an input of the teachers at the most."""
 ROWS = {"train": 160, "validation": 48, "test": 48}
 
 
@@ -60,17 +62,40 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
 
 
 def make_project(folder: Path) -> Path:
-    """Data and a teacher of each task: 2 layers of width 32, briefly trained."""
-    from tests.tiny_models import bert_folder
-
+    """Data and a teacher of each task: a BERT of 2 layers of width 32 that knows the words, briefly trained."""
     folder.mkdir(parents=True, exist_ok=True)
-    for task in ("classification", "pairs"):
+    for task, head in (("classification", HEAD), ("pairs", PAIR_HEAD)):
         for seed, (split, count) in enumerate(ROWS.items()):
             write_csv(folder / f"{task}-{split}.csv", rows_of(task, count, seed))
-        head = HEAD if task == "classification" else PAIR_HEAD
-        teacher = bert_folder(folder / f"teacher-{task}", head, num_hidden_layers=2, initializer_range=0.05)
-        _train(teacher, task, folder / f"{task}-train.csv")
+        _bert(folder / f"teacher-{task}", head)
+        _train(folder / f"teacher-{task}", task, folder / f"{task}-train.csv")
     return folder
+
+
+def _bert(folder: Path, head: Sequence[str]) -> None:
+    """A classifier with a WordPiece vocabulary of its own, as save_pretrained writes it."""
+    import torch
+    from tokenizers import Tokenizer
+    from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
+
+    from compress.students.vocabulary import train
+
+    tokens = train([title for title, _ in titles(400, 99)], 320, None)
+    torch.manual_seed(1)
+    config = BertConfig(
+        vocab_size=tokens.size,
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=48,
+        max_position_embeddings=POSITIONS,
+        id2label=dict(enumerate(head)),
+        label2id={label: i for i, label in enumerate(head)},
+    )
+    BertForSequenceClassification(config).save_pretrained(folder, safe_serialization=True)
+    special = {f"{name}_token": f"[{name.upper()}]" for name in ("pad", "unk", "cls", "sep", "mask")}
+    tokenizer = Tokenizer.from_str(tokens.tokenizer_json)
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special).save_pretrained(folder)
 
 
 def _train(teacher: Path, task: str, data: Path) -> None:

@@ -80,8 +80,7 @@ class BareModel:
                 raise
             reason = " ".join(str(error).split())
             raise DataError(
-                f"{model} does not run on generated inputs ({reason}); "
-                f"put its {TOKENIZER} and {SPEC} beside it"
+                f"{model} does not run on generated inputs ({reason}); put its {TOKENIZER} and {SPEC} beside it"
             ) from error
 
     def encode(self, requests: Sequence[Request]) -> Feed:
@@ -114,9 +113,7 @@ def _sizes(shape: Sequence[Any], rows: int) -> tuple[int, ...]:
 
 def _values(name: str, kind: str, sizes: tuple[int, ...], rng: np.random.Generator) -> npt.NDArray[Any]:
     if kind not in DTYPES:
-        raise DataError(
-            f"the input {name!r} is a {kind}, which cannot be made up; known are {', '.join(DTYPES)}"
-        )
+        raise DataError(f"the input {name!r} is a {kind}, which cannot be made up; known are {', '.join(DTYPES)}")
     dtype = np.dtype(DTYPES[kind])
     if dtype.kind == "f":
         return np.asarray(rng.standard_normal(sizes), dtype)

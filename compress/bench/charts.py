@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from compress.bench.markup import colour, significant, text
 
 WIDTH, HEIGHT = 460, 320
-LEFT, RIGHT, TOP, BOTTOM = 52, 16, 26, 42
+LEFT, RIGHT, TOP, BOTTOM = 62, 16, 26, 42
 LETTER, LINE = 6.9, 14.0
 """Width of a letter and height of a line of labels, in the chart's units (12 px type)."""
 
@@ -66,9 +66,7 @@ class Scale:
     def __call__(self, value: float) -> float:
         """Place of a value."""
         low, high, at = (
-            (math.log10(v) for v in (self.low, self.high, value))
-            if self.log
-            else (self.low, self.high, value)
+            (math.log10(v) for v in (self.low, self.high, value)) if self.log else (self.low, self.high, value)
         )
         return self.start + (at - low) / (high - low) * (self.end - self.start)
 
@@ -88,9 +86,7 @@ class Scale:
         return [round(i * step, 12) for i in range(first, math.floor(self.high / step + 1e-9) + 1)]
 
 
-def scale(
-    values: Sequence[float], start: float, end: float, *, log: bool = False, floor: float | None = None
-) -> Scale:
+def scale(values: Sequence[float], start: float, end: float, *, log: bool = False, floor: float | None = None) -> Scale:
     """A scale with some air around the values; never below `floor`."""
     low, high = min(values), max(values)
     if log:
@@ -110,9 +106,7 @@ def frontier(points: Sequence[Point]) -> list[Point]:
     return best
 
 
-def place_labels(
-    anchors: Sequence[tuple[float, float]], labels: Sequence[str], avoid: Sequence[Box] = ()
-) -> list[Box]:
+def place_labels(anchors: Sequence[tuple[float, float]], labels: Sequence[str], avoid: Sequence[Box] = ()) -> list[Box]:
     """A box beside each anchor that overlaps no label, no point and nothing of `avoid`, if there is room."""
     taken = [*avoid, *(_around_dot(x, y) for x, y in anchors)]
     placed: list[Box] = []
@@ -166,14 +160,8 @@ def pareto(points: Sequence[Point], levels: Sequence[tuple[str, float]], metric:
     names: list[Box] = []
     for name, level in levels:
         y, width = ys(level), len(name) * LETTER
-        parts.append(
-            f'<line class="level {colour(name)}" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
-        )
-        sides = [
-            Box(x, top, width, LINE)
-            for x in (LEFT + 4, WIDTH - RIGHT - width)
-            for top in (y - LINE - 2, y + 2)
-        ]
+        parts.append(f'<line class="level {colour(name)}" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
+        sides = [Box(x, top, width, LINE) for x in (LEFT + 4, WIDTH - RIGHT - width) for top in (y - LINE - 2, y + 2)]
         names.append(_first_free([box for box in sides if _inside(box)] or sides, [*dots, *names]))
         parts.append(_label(name, name, names[-1]))
     edge = [(xs(p.x), ys(p.y)) for p in frontier(points)]
@@ -253,25 +241,29 @@ def bars(rows: Sequence[tuple[str, str, float, str]], label: str) -> str:
 
 def _axes(xs: Scale, ys: Scale, x_title: str, y_title: str, *, whole: bool = False) -> str:
     parts = []
-    for tick in ys.ticks():
+    y_ticks = ys.ticks()
+    places = max(len(f"{tick:g}".partition(".")[2]) for tick in y_ticks)
+    for tick in y_ticks:
         y = ys(tick)
         parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
-        parts.append(f'<text class="tick" text-anchor="end" x="{LEFT - 6}" y="{y + 4:.1f}">{tick:g}</text>')
+        parts.append(
+            f'<text class="tick" text-anchor="end" x="{LEFT - 6}" y="{y + 4:.1f}">{_tick(tick, places, ys.log)}</text>'
+        )
     for tick in xs.ticks():
         if whole and tick != int(tick):
             continue
         x = xs(tick)
         parts.append(f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>')
-        parts.append(
-            f'<text class="tick" text-anchor="middle" x="{x:.1f}" y="{HEIGHT - BOTTOM + 16}">{tick:g}</text>'
-        )
+        parts.append(f'<text class="tick" text-anchor="middle" x="{x:.1f}" y="{HEIGHT - BOTTOM + 16}">{tick:g}</text>')
     middle = (LEFT + WIDTH - RIGHT) / 2
-    parts.append(
-        f'<text class="axis" text-anchor="middle" x="{middle}" y="{HEIGHT - 6}">{text(x_title)}</text>'
-    )
+    parts.append(f'<text class="axis" text-anchor="middle" x="{middle}" y="{HEIGHT - 6}">{text(x_title)}</text>')
     turned = f'transform="translate(12 {(TOP + HEIGHT - BOTTOM) / 2}) rotate(-90)"'
     parts.append(f'<text class="axis" text-anchor="middle" {turned}>{text(y_title)}</text>')
     return "".join(parts)
+
+
+def _tick(value: float, places: int, log: bool) -> str:
+    return f"{value:g}" if log else f"{value:.{places}f}"
 
 
 def _path(points: Sequence[tuple[float, float]]) -> str:

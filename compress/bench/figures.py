@@ -151,10 +151,10 @@ def _metric_panel(history: dict[str, Epochs], metric: str) -> str:
 
 def _loss_panel(name: str, history: Epochs) -> str:
     terms = ["loss", *sorted({key for _, row in history for key in row} - NO_LOSS)]
-    lines = [
-        _series(t, history, t, f"l-{t}" if t in LOSSES else "c-other", LOSSES.get(t, "2 3")) for t in terms
-    ]
+    lines = [_series(t, history, t, f"l-{t}" if t in LOSSES else "c-other", LOSSES.get(t, "2 3")) for t in terms]
     lines = [line for line in lines if any(y for _, y in line.points)]
+    # With a single term of weight 1 the sum says nothing that the term does not.
+    lines = lines[1:] if len(lines) == 2 and lines[0].points == lines[1].points else lines
     title = f"<h3>Losses of the {text(name)}</h3>"
     if not lines:
         return f"<div>{title}{not_run('no epoch has a loss')}</div>"
@@ -162,7 +162,5 @@ def _loss_panel(name: str, history: Epochs) -> str:
     log = min(values) > 0 and max(values) / min(values) > LOG_FROM
     last = ", ".join(f"{line.name} {line.points[-1][1]:.3g}" for line in lines)
     axis = "loss (log scale)" if log else "loss"
-    chart = charts.lines(
-        lines, _stage_starts(history), f"losses of the {name} by epoch, last {last}", axis, log=log
-    )
+    chart = charts.lines(lines, _stage_starts(history), f"losses of the {name} by epoch, last {last}", axis, log=log)
     return f"<div>{title}{chart}</div>"

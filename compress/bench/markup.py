@@ -5,9 +5,8 @@ from __future__ import annotations
 import html
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 KNOWN = ("baseline", "teacher", "control", "student", "shipped")
 """Models that have a colour of their own, in the order of the report."""
@@ -58,6 +57,11 @@ def milliseconds(value: float) -> str:
     return f"{significant(value)} ms"
 
 
+def points(value: float) -> str:
+    """A difference of two quality measures in points of a hundred, signed: +2.1 points."""
+    return f"{value * 100:+.1f} points"
+
+
 def ratio(value: float) -> str:
     """A factor: 31×, 1.2×."""
     return f"{significant(value, 2 if value < 100 else 3)}×"
@@ -83,13 +87,13 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
-def cell(value: object, form: Any = significant) -> Cell:
-    """A numeric cell, or a quiet "not run" where there is no number."""
+def cell(value: object, form: Callable[[float], str] = significant, *, absent: str = NOT_RUN) -> Cell:
+    """A numeric cell, or a quiet word where there is no number."""
     known = number(value)
-    return missing() if known is None else Cell(form(known), known)
+    return missing(absent) if known is None else Cell(form(known), known)
 
 
-def missing(reason: str = NOT_RUN) -> Cell:
+def missing(reason: str) -> Cell:
     """A cell without a value."""
     return Cell(f'<span class="missing">{text(reason)}</span>')
 

@@ -6,6 +6,7 @@ Whatever the summary lacks is answered with "not run: …" in its place.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from string import Template
@@ -26,6 +27,7 @@ from compress.bench.markup import (
     nested,
     not_run,
     number,
+    points,
     quality,
     ratio,
     section,
@@ -66,9 +68,7 @@ def render(summary: Summary) -> str:
 
 
 def _header(summary: Summary) -> str:
-    about = " · ".join(
-        f"{key} {text(summary[key])}" for key in ("task", "metric", "run", "bundle") if summary.get(key)
-    )
+    about = " · ".join(f"{key} {text(summary[key])}" for key in ("task", "metric", "run", "bundle") if summary.get(key))
     return (
         f"<h1>{text(summary.get('name') or 'A run without a name')}</h1>"
         f'<p class="about">{about}</p><p class="headline">{text(headline(summary))}</p>{_tiles(summary)}'
@@ -76,23 +76,19 @@ def _header(summary: Summary) -> str:
 
 
 def _tiles(summary: Summary) -> str:
-    gain = number(summary.get("distillation_gain"))
-    figures = [
-        (
-            number(summary.get("retention")),
-            lambda v: f"{v:.1%}",
-            f"of the teacher's {metric_of(summary)} kept",
-        ),
-        (number(summary.get("speedup")), ratio, "speed-up over the teacher (p50)"),
-        (size_ratio(summary), ratio, "smaller than the teacher"),
-        (gain, lambda v: f"{v * 100:+.1f} points", "gained by distillation"),
-    ]
-    tiles = "".join(
-        f'<div class="tile"><b{"" if value is not None else " class=missing"}>'
-        f"{text(form(value)) if value is not None else 'not run'}</b><span>{text(label)}</span></div>"
-        for value, form, label in figures
+    kept = f"of the teacher's {metric_of(summary)} kept"
+    tiles = (
+        _tile(number(summary.get("retention")), "{:.1%}".format, kept)
+        + _tile(number(summary.get("speedup")), ratio, "speed-up over the teacher (p50)")
+        + _tile(size_ratio(summary), ratio, "size of the teacher ÷ shipped")
+        + _tile(number(summary.get("distillation_gain")), points, "gained by distillation")
     )
     return f'<div class="tiles">{tiles}</div>'
+
+
+def _tile(value: float | None, form: Callable[[float], str], label: str) -> str:
+    shown = '<b class="missing">not run</b>' if value is None else f"<b>{text(form(value))}</b>"
+    return f'<div class="tile">{shown}<span>{text(label)}</span></div>'
 
 
 def _warnings(summary: Summary) -> str:
@@ -132,8 +128,8 @@ def _model_row(summary: Summary, name: str, metrics: Sequence[str]) -> list[Cell
         cell(own, milliseconds),
         cell(timing.get("p99_ms"), milliseconds),
         cell(teacher / own if teacher and own else None, ratio),
-        cell(model.get("size_bytes", timing.get("size_bytes")), megabytes),
-        cell(model.get("parameters"), count),
+        cell(model.get("size_bytes", timing.get("size_bytes")), megabytes, absent="–"),
+        cell(model.get("parameters"), count, absent="–"),
         _what(name, model),
     ]
 
@@ -163,16 +159,14 @@ def _gates(summary: Summary) -> str:
     rows = [
         [
             words(gate.get("gate", "unnamed")),
-            cell(gate.get("limit"), lambda v, g=gate: gate_value(g, v)),
-            cell(gate.get("value"), lambda v, g=gate: gate_value(g, v)),
+            cell(gate.get("limit"), partial(gate_value, gate)),
+            cell(gate.get("value"), partial(gate_value, gate)),
             _chip("met", "good") if gate.get("passed") else _chip("not met", "bad"),
         ]
         for gate in rows_of(summary, "gates")
     ]
     content = (
-        table(["gate", "limit", "value", "outcome"], rows, "Gates")
-        if rows
-        else not_run("the recipe sets no gates")
+        table(["gate", "limit", "value", "outcome"], rows, "Gates") if rows else not_run("the recipe sets no gates")
     )
     return section("Gates", content)
 
@@ -241,8 +235,8 @@ def _bench(summary: Summary) -> str:
     ]
     headings = ["artifact", "target", "scenario", "threads", "batch", "requests", *names, "status"]
     hint = (
-        "A call is one request, or one batch in offline; p50 low and high are the least and the largest of the "
-        "rounds' medians; CPU is processor time of a request."
+        "A call is one request, or one batch in offline; p50 low and high are the least and the largest of "
+        "the rounds' medians; CPU is processor time of a request."
     )
     return folded("Every timing", f'<p class="hint">{hint}</p>' + table(headings, drawn, "Every timing"))
 

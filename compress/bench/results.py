@@ -58,9 +58,7 @@ class BenchResult(BaseModel):
     """Why it was not run; None when it was."""
 
     @classmethod
-    def not_run(
-        cls, artifact: str, scenario: Scenario, *, threads: int, batch: int, reason: str
-    ) -> BenchResult:
+    def not_run(cls, artifact: str, scenario: Scenario, *, threads: int, batch: int, reason: str) -> BenchResult:
         """The row of something that could not be measured; every number is None."""
         return cls(
             artifact=artifact,

@@ -19,11 +19,7 @@ def headline(summary: Summary) -> str:
         claims.append(f"answers {_times(speedup, 'faster', 'slower')}")
     if smaller is not None:
         claims.append(f"is {_times(smaller, 'smaller', 'larger')}")
-    first = (
-        "The shipped model " + ", ".join(claims)
-        if claims
-        else "not run: the shipped model has no figures yet"
-    )
+    first = "The shipped model " + ", ".join(claims) if claims else "not run: the shipped model has no figures yet"
     if gain is None:
         return first + "."
     points = f"{abs(gain) * 100:.1f} points"
@@ -54,21 +50,15 @@ def warnings(summary: Summary) -> list[tuple[bool, str]]:
             found.append((True, f"Gate not met: {_gate_sentence(gate)}."))
     for stage in rows_of(summary, "stages"):
         if stage.get("status") == "failed":
-            found.append(
-                (True, f"Stage {stage.get('stage')} failed: {stage.get('reason') or 'no reason given'}.")
-            )
+            found.append((True, f"Stage {stage.get('stage')} failed: {stage.get('reason') or 'no reason given'}."))
     gain = number(summary.get("distillation_gain"))
     if gain is not None and gain <= 0:
-        found.append((True, "Distillation gained nothing: the same student on hard labels alone is as good."))
+        found.append((True, "Distillation gained nothing: the same student on hard labels alone is as good or better."))
     notes = summary.get("notes")
     said = [str(note) for note in notes] if isinstance(notes, list) else []
     found += [("simulated" in note.lower(), note) for note in said]
     unsafe = mapping(summary, "device").get("warnings")
-    found += (
-        [(False, str(sentence)) for sentence in unsafe if sentence not in said]
-        if isinstance(unsafe, list)
-        else []
-    )
+    found += [(False, str(sentence)) for sentence in unsafe if sentence not in said] if isinstance(unsafe, list) else []
     return found
 
 

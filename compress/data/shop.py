@@ -133,7 +133,11 @@ def misspell(text: str, rng: random.Random) -> str:
         return text
     place = rng.choice(long)
     word, at = parts[place], rng.randrange(1, len(parts[place]) - 1)
-    slips = (word[:at] + word[at + 1] + word[at] + word[at + 2 :], word[:at] + word[at + 1 :], word[:at] + word[at:at + 1] + word[at:])
+    slips = (
+        word[:at] + word[at + 1] + word[at] + word[at + 2 :],
+        word[:at] + word[at + 1 :],
+        word[:at] + word[at : at + 1] + word[at:],
+    )
     parts[place] = rng.choice(slips)
     return " ".join(parts)
 

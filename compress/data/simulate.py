@@ -11,7 +11,18 @@ from dataclasses import dataclass
 import numpy as np
 
 from compress.batch import Examples, Splits
-from compress.data.shop import BY_NAME, Product, Query, Speech, grade, make_product, other_value, variant, write_query, write_title
+from compress.data.shop import (
+    BY_NAME,
+    Product,
+    Query,
+    Speech,
+    grade,
+    make_product,
+    other_value,
+    variant,
+    write_query,
+    write_title,
+)
 from compress.errors import DataError
 from compress.recipe import PairsTask, SimulatedShop, Task
 

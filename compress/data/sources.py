@@ -74,9 +74,7 @@ class DataFile:
                 ):
                     yield plain
         except (zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, EOFError) as error:
-            raise DataError(
-                f"{self.name} is damaged and cannot be unpacked ({error}): copy it anew"
-            ) from error
+            raise DataError(f"{self.name} is damaged and cannot be unpacked ({error}): copy it anew") from error
         except (
             OSError,
             RuntimeError,
@@ -173,15 +171,11 @@ def _member(text: str, root: Path, key: str) -> DataFile:
         raise DataError(f"{path} does not exist ({key}){_near_file(path)}")
     known = _members(path)
     if member not in known:
-        raise DataError(
-            f"{path} has no member {member!r} ({key}); it holds {listing(known)}{nearest(member, known)}"
-        )
+        raise DataError(f"{path} has no member {member!r} ({key}); it holds {listing(known)}{nearest(member, known)}")
     return DataFile(path, member)
 
 
-def format_of(
-    file: DataFile, source: TableSource, train: TableSource, train_endings: set[str], key: str
-) -> Format:
+def format_of(file: DataFile, source: TableSource, train: TableSource, train_endings: set[str], key: str) -> Format:
     """The format of a file: as the source says, as `train` says for the same ending, or by the ending.
 
     Raises:

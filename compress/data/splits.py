@@ -14,9 +14,7 @@ from compress.batch import Ints
 Mask = npt.NDArray[np.bool_]
 
 
-def hold_out(
-    labels: Sequence[str], groups: Sequence[str] | None, count: float, seed: int
-) -> tuple[Ints, Ints]:
+def hold_out(labels: Sequence[str], groups: Sequence[str] | None, count: float, seed: int) -> tuple[Ints, Ints]:
     """Cut about `count` rows out: by whole groups when there are groups, else stratified by label.
 
     Every label keeps at least one row on the side that stays, so nothing held out has an unknown label.

@@ -1,7 +1,7 @@
 """TensorRT engines: one backend for `tensorrt-rtx` (ahead of time, no GPU) and `tensorrt` (on the GPU).
 
 Both packages have one API and are strongly typed: precision lives in the ONNX graph. An engine is only built
-here, never run, and the result says so. Two builds of one model may differ in the names that TensorRT makes up.
+here, never run, and the result says so. Two builds of one model may differ in names that TensorRT makes up.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import ctypes
 import functools
 import struct
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any, Literal
 
@@ -265,6 +265,8 @@ def _build(trt: Any, builder: Any, network: Any, config: Any, name: str) -> Any:
     with ThreadPoolExecutor(1) as pool:
         future = pool.submit(builder.build_serialized_network, network, config)
         try:
+            while not future.done():
+                wait([future], timeout=0.2)  # a signal is only seen between two waits
             return future.result()
         except KeyboardInterrupt:
             monitor.cancelled = True

@@ -53,4 +53,5 @@ class FirstTokenBert(nn.Module):
         return changed
 
     def _split(self, states: Tensor) -> Tensor:
-        return states.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        rows, tokens, width = states.shape
+        return states.reshape(rows, tokens, self.heads, width // self.heads).transpose(1, 2)

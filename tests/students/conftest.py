@@ -1,0 +1,32 @@
+"""A tiny teacher that students are cut from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from compress.recipe import HuggingFaceTeacher
+from compress.teachers.huggingface import Teacher, load_teacher
+from tests.tiny_models import bert_folder, gpt2_folder
+
+LABELS = ("a", "b", "c")
+
+
+@pytest.fixture(scope="session")
+def bert_teacher(tmp_path_factory: pytest.TempPathFactory) -> Teacher:
+    """Four BERT layers of width 32, WordPiece."""
+    return _load(bert_folder(tmp_path_factory.mktemp("bert")))
+
+
+@pytest.fixture(scope="session")
+def gpt2_teacher(tmp_path_factory: pytest.TempPathFactory) -> Teacher:
+    """Four GPT-2 layers of width 32, byte-level BPE."""
+    return _load(gpt2_folder(tmp_path_factory.mktemp("gpt2")))
+
+
+def _load(folder: Path) -> Teacher:
+    section = HuggingFaceTeacher(model=str(folder), max_length=32)
+    return load_teacher(
+        section, folder, task="classification", labels=LABELS, positive=None, trained=True
+    )

@@ -1,0 +1,178 @@
+"""Students from recipe sections: layer maps, starts, folders."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from compress.artifacts import SPEC
+from compress.batch import Examples
+from compress.data.encode import encode_examples
+from compress.distill.stages import encoder_of
+from compress.errors import IntegrityError, RecipeError
+from compress.predict import predict_logits
+from compress.recipe import MobileStudent, Student, TransformerStudent, Vocabulary
+from compress.students.build import (
+    Built,
+    build_student,
+    describe,
+    layer_map_of,
+    load_student,
+    save_student,
+    student_tokens,
+)
+from compress.students.mobile import MobileEncoder
+from compress.students.vocabulary import train
+from compress.teachers.huggingface import Teacher
+from tests.tiny_models import CORPUS
+
+
+def mobile(**fields: Any) -> MobileStudent:
+    """A small convolution student."""
+    return MobileStudent(kind="mobile", **({"width": 16, "blocks": 2} | fields))
+
+
+def build(section: Student, teacher: Teacher | None, *, task: str = "classification", seed: int = 3) -> Built:
+    """A student with the vocabulary that its section asks for."""
+    json_text = None if teacher is None else teacher.tokenizer_json
+    return build_student(
+        section,
+        teacher=None if teacher is None else teacher.module,
+        teacher_spec=None if teacher is None else teacher.spec,
+        tokens=student_tokens(section, json_text, 0 if teacher is None else teacher.spec.pad_id, CORPUS),
+        task=task,
+        labels=("a", "b", "c"),
+        positive=None,
+        seed=seed,
+    )
+
+
+def answers(built: Built) -> np.ndarray:
+    """Logits of a few rows, as the student's task has them."""
+    pairs = CORPUS[40:50] if built.spec.task == "pairs" else None
+    rows = Examples(ids=CORPUS[:10], texts=CORPUS[:10], pairs=pairs)
+    return predict_logits(built.module, encode_examples(encoder_of(built), rows), torch.device("cpu"))
+
+
+def test_layer_map() -> None:
+    """Spread where the recipe says nothing, else as it says; none without a teacher model."""
+    assert layer_map_of(mobile(blocks=2), 4) == (2, 4)
+    assert layer_map_of(mobile(blocks=8), 4) == (1, 1, 2, 2, 2, 3, 4, 4)
+    assert layer_map_of(mobile(blocks=2, layer_map=[1, 4]), 4) == (1, 4)
+    assert layer_map_of(mobile(), None) == ()
+
+
+def test_layers_that_the_teacher_lacks() -> None:
+    """Named or counted, the sentence has both numbers."""
+    with pytest.raises(RecipeError, match="student.layers is 5, but the teacher has only 4"):
+        layer_map_of(TransformerStudent(kind="transformer", layers=5), 4)
+    with pytest.raises(RecipeError, match="student.layer_map names layer 7, but the teacher has 4"):
+        layer_map_of(TransformerStudent(kind="transformer", layers=2, layer_map=[1, 7]), 4)
+    anew = TransformerStudent(kind="transformer", layers=6, init="random")
+    assert layer_map_of(anew, 4)[-1] == 4
+
+
+def test_no_teacher_to_take_tokens_from() -> None:
+    """A file of scores brings none."""
+    with pytest.raises(RecipeError, match="set vocabulary.train"):
+        student_tokens(mobile(), None, 0, CORPUS)
+
+
+@pytest.mark.parametrize("task", ["classification", "pairs"])
+@pytest.mark.parametrize(
+    "section",
+    [
+        mobile(),
+        mobile(init="random", vocabulary=Vocabulary(train=256)),
+        TransformerStudent(kind="transformer", layers=2),
+        TransformerStudent(kind="transformer", layers=1, hidden=24, heads=2, init="random"),
+        TransformerStudent(kind="transformer", layers=1, vocabulary=Vocabulary(keep=256)),
+    ],
+    ids=["mobile", "mobile-anew", "cut", "anew", "pruned"],
+)
+def test_a_student_is_the_same_when_loaded_again(
+    bert_teacher: Teacher, section: Student, task: str, tmp_path: Path
+) -> None:
+    """Weights, specification and tokenizer, with nothing of the teacher at hand; and the same seed, the same start."""
+    built = build(section, bert_teacher, task=task)
+    module, spec, text = load_student(save(built, tmp_path))
+    assert (spec, text) == (built.spec, built.tokens.tokenizer_json)
+    again = Built(module, spec, built.tokens, built.layer_map, built.projections)
+    np.testing.assert_array_equal(answers(again), answers(built))
+    np.testing.assert_array_equal(answers(build(section, bert_teacher, task=task)), answers(built))
+    assert spec.max_length == bert_teacher.spec.max_length
+
+
+def save(built: Built, folder: Path) -> Path:
+    """Write a student folder."""
+    save_student(built.module, built.spec, built.tokens.tokenizer_json, folder)
+    return folder
+
+
+def test_a_student_without_a_teacher(tmp_path: Path) -> None:
+    """A file of scores: tokens trained, no projections."""
+    section = mobile(init="random", vocabulary=Vocabulary(train=256))
+    built = build(section, None, task="pairs")
+    assert (built.layer_map, len(built.projections)) == ((), 0)
+    assert built.spec.max_length == 128
+    assert np.isfinite(answers(built)).all()
+
+
+def test_projections_lead_to_the_teachers_width(bert_teacher: Teacher) -> None:
+    """One a mapped layer, 16 to 32."""
+    built = build(mobile(), bert_teacher)
+    assert [(p.in_features, p.out_features) for p in built.projections] == [(16, 32), (16, 32)]  # type: ignore[union-attr]
+
+
+def test_mobile_embeddings_keep_the_teachers_geometry(bert_teacher: Teacher) -> None:
+    """PCA to a smaller width keeps who is near whom; to a larger one keeps all of it."""
+    source = bert_teacher.module.model.get_input_embeddings().weight.detach()
+    source = source - source.mean(0)
+    for width, least in ((24, 0.8), (32, 0.999), (48, 0.8)):
+        module = build(mobile(width=width), bert_teacher).module
+        assert isinstance(module, MobileEncoder)
+        own = module.embedding.weight.detach()
+        found = torch.corrcoef(torch.stack([torch.pdist(own), torch.pdist(source)]))[0, 1]
+        assert float(found) > least
+
+
+def test_too_few_known_tokens_start_at_random(bert_teacher: Teacher) -> None:
+    """A vocabulary that shares next to nothing with the teacher's: finite numbers."""
+    tokens = train(["яблоко груша"] * 3, 256, bert_teacher.tokenizer_json)
+    built = build_student(
+        mobile(),
+        teacher=bert_teacher.module,
+        teacher_spec=bert_teacher.spec,
+        tokens=tokens,
+        task="classification",
+        labels=("a", "b"),
+        positive=None,
+        seed=0,
+    )
+    assert (tokens.teacher_ids >= 0).sum() <= 16
+    assert all(torch.isfinite(value).all() for value in built.module.state_dict().values())
+
+
+def test_description(bert_teacher: Teacher) -> None:
+    """Sizes add up, and the report covers each split."""
+    built = build(mobile(vocabulary=Vocabulary(keep=256)), bert_teacher)
+    found = describe(built, {"train": CORPUS, "test": ["日本 shoes"]})
+    assert found["parameters"] == sum(p.numel() for p in built.module.parameters())
+    assert found["parameters"] - found["parameters_without_embeddings"] == 256 * 16
+    assert found["vocabulary"]["train"]["unknown"] == 0
+    assert found["vocabulary"]["test"]["unknown"] > 0
+    assert found["vocabulary"]["tokens"] == 256
+
+
+def test_folders_that_are_no_students(tmp_path: Path, bert_teacher: Teacher) -> None:
+    """Each with its sentence."""
+    with pytest.raises(IntegrityError, match="is not a student folder: it has no model.json"):
+        load_student(tmp_path)
+    (tmp_path / SPEC).write_text(json.dumps(bert_teacher.spec.model_dump(mode="json")))
+    with pytest.raises(IntegrityError, match="does not say how the student was built"):
+        load_student(tmp_path)
