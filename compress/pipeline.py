@@ -233,12 +233,15 @@ def run(loaded: LoadedRecipe, *, runs: Path, until: str | None = None) -> dict[s
         _write_report(folder, summary)
     failed = [gate for gate in summary["gates"] if not gate["passed"]]
     if failed:
-        error = GateError(
-            "; ".join(f"gate {g['gate']}: {g['value']:.4g}, limit {g['limit']:.4g}" for g in failed)
-        )
+        error = GateError("; ".join(_gate_sentence(gate) for gate in failed))
         error.summary = summary
         raise error
     return summary
+
+
+def _gate_sentence(gate: dict[str, Any]) -> str:
+    value = "not measured" if gate["value"] is None else f"{gate['value']:.4g}"
+    return f"gate {gate['gate']}: {value}, limit {gate['limit']:.4g}"
 
 
 def _write_report(folder: Path, summary: dict[str, Any]) -> None:
@@ -359,9 +362,7 @@ def _lock(folder: Path) -> Iterator[None]:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             stream.seek(0)
-            reporter.warn(
-                f"{folder} is in use by process {stream.read().strip() or 'unknown'}; waiting until it ends"
-            )
+            reporter.warn(f"{folder} is in use by process {stream.read().strip() or 'unknown'}; waiting until it ends")
             fcntl.flock(stream, fcntl.LOCK_EX)
         stream.seek(0)
         stream.truncate()

@@ -12,7 +12,7 @@ import yaml
 from pydantic import ValidationError
 
 from compress.errors import RecipeError
-from compress.recipe import LoadedRecipe, Recipe
+from compress.recipe import LoadedRecipe, Recipe, Section
 from compress.recipe_errors import refuse_booleans, sentence, unset_empty_sections
 
 ENDINGS = (".yaml", ".yml")
@@ -30,9 +30,7 @@ class _Loader(yaml.SafeLoader):
         seen: set[Any] = set()
         for key_node, _ in node.value:
             if not isinstance(key_node, yaml.ScalarNode):
-                raise yaml.constructor.ConstructorError(
-                    None, None, "a key must be a word", key_node.start_mark
-                )
+                raise yaml.constructor.ConstructorError(None, None, "a key must be a word", key_node.start_mark)
             if key_node.value in seen:
                 problem = f"the key {key_node.value!r} stands twice in one mapping"
                 raise yaml.constructor.ConstructorError(None, None, problem, key_node.start_mark)
@@ -82,9 +80,7 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> LoadedRecipe:
     try:
         text = path.read_text(encoding="utf-8")
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise RecipeError(
-            f"{path}: no such recipe file; `kdc init DIR --task classification` writes one"
-        ) from error
+        raise RecipeError(f"{path}: no such recipe file; `kdc init DIR --task classification` writes one") from error
     except UnicodeDecodeError as error:
         raise RecipeError(f"{path}: byte {error.start} is not UTF-8; save the recipe as UTF-8") from error
     except OSError as error:
@@ -92,9 +88,7 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> LoadedRecipe:
     raw = parse_yaml(text, str(path))
     if not isinstance(raw, dict):
         given = "empty" if raw is None else f"a {type(raw).__name__}"
-        raise RecipeError(
-            f"{path}: a recipe is a mapping of keys such as name, task and data; this file is {given}"
-        )
+        raise RecipeError(f"{path}: a recipe is a mapping of keys such as name, task and data; this file is {given}")
     for override in overrides:
         apply_override(raw, override)
         if override.startswith("data.root="):
@@ -137,13 +131,26 @@ def apply_override(raw: dict[str, Any], override: str) -> None:
     for depth, step in enumerate(steps[:-1]):
         key = _key(target, step, steps[:depth], override)
         if isinstance(target, dict) and target.get(key) is None:
-            target[key] = {}
+            target[key] = _default_list(steps[: depth + 1]) if steps[depth + 1].isdecimal() else {}
         target = target[key]
     last = _key(target, steps[-1], steps[:-1], override)
     if isinstance(target, list) and value is None:
         del target[last]
     else:
         target[last] = value
+
+
+def _default_list(path: Sequence[str]) -> list[Any]:
+    """The list that a recipe has at a path where its file gives none, as somebody would have written it."""
+    section: Any = Recipe
+    for step in path[:-1]:
+        field = section.model_fields.get(step)
+        section = None if field is None else field.annotation
+        if not isinstance(section, type) or not issubclass(section, Section):
+            return []
+    field = section.model_fields.get(path[-1])
+    items = field.default if field is not None and isinstance(field.default, list) else []
+    return [item.model_dump(mode="json", exclude_unset=True) if isinstance(item, Section) else item for item in items]
 
 
 def _key(target: Any, step: str, path: Sequence[str], override: str) -> Any:
@@ -155,9 +162,7 @@ def _key(target: Any, step: str, path: Sequence[str], override: str) -> Any:
         raise RecipeError(f"--set {override}: {where} is {target!r}, which has no key {step!r}")
     if not step.isdecimal() or int(step) >= len(target):
         allowed = f"0 to {len(target) - 1}" if target else "none, the list is empty"
-        raise RecipeError(
-            f"--set {override}: {where} is a list of {len(target)}; {step!r} is not an index ({allowed})"
-        )
+        raise RecipeError(f"--set {override}: {where} is a list of {len(target)}; {step!r} is not an index ({allowed})")
     return int(step)
 
 
@@ -167,12 +172,7 @@ def _root_from_here(data: dict[str, Any], folder: Path) -> None:
     A root that exists relative to the recipe's file, as the recipe itself would mean it, wins.
     """
     root = data["root"]
-    if (
-        not isinstance(root, str)
-        or Path(root).is_absolute()
-        or (folder / root).exists()
-        or not Path(root).exists()
-    ):
+    if not isinstance(root, str) or Path(root).is_absolute() or (folder / root).exists() or not Path(root).exists():
         return
     data["root"] = os.path.relpath(Path(root).resolve(), folder.resolve())
 

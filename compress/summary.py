@@ -28,12 +28,8 @@ def summarise(run: Run, stages: list[dict[str, Any]]) -> dict[str, Any]:
         "metric": metric,
         "stages": stages,
         "models": models,
-        "retention": _ratio(
-            _quality(models, "shipped", gate_metric), _quality(models, "teacher", gate_metric)
-        ),
-        "distillation_gain": _difference(
-            _quality(models, "student", metric), _quality(models, "control", metric)
-        ),
+        "retention": _ratio(_quality(models, "shipped", gate_metric), _quality(models, "teacher", gate_metric)),
+        "distillation_gain": _difference(_quality(models, "student", metric), _quality(models, "control", metric)),
         "latency": latency,
         "speedup": speedup(latency),
         "history": _history(run),
@@ -90,9 +86,7 @@ def _difference(left: float | None, right: float | None) -> float | None:
 def single_stream(latency: list[dict[str, Any]], artifact: str) -> dict[str, Any] | None:
     """The first finished single-stream row of an artifact."""
     rows = (
-        r
-        for r in latency
-        if r["artifact"] == artifact and r["scenario"] == "single-stream" and r["status"] == "ok"
+        r for r in latency if r["artifact"] == artifact and r["scenario"] == "single-stream" and r["status"] == "ok"
     )
     return next(rows, None)
 
@@ -142,29 +136,27 @@ def teacher_note(run: Run) -> str | None:
 
 
 def gates(run: Run, summary: dict[str, Any]) -> list[dict[str, Any]]:
-    """Every limit of the recipe that could be judged."""
+    """Every limit of the recipe whose stage was run; a value that could not be measured has not passed."""
     limits, found = run.recipe.gates, []
     if "quantized" in run.artifacts:
         loss, limit = run.artifacts["quantized"].metrics["quality_loss"], run.recipe.quantize.max_quality_loss
-        found.append(
-            {"gate": "quantize.max_quality_loss", "limit": limit, "value": loss, "passed": loss <= limit}
-        )
-    if limits.quality is not None and summary["retention"] is not None:
+        found.append({"gate": "quantize.max_quality_loss", "limit": limit, "value": loss, "passed": loss <= limit})
+    if limits.quality is not None and "quantized" in run.artifacts:
         found.append(_at_least("quality", limits.quality.retain, summary["retention"]))
-    if limits.speedup is not None and summary["speedup"] is not None:
+    if limits.speedup is not None and "bench" in run.artifacts:
         found.append(_at_least("speedup", limits.speedup, summary["speedup"]))
-    timed = single_stream(summary["latency"], "shipped")
-    if limits.p99_ms is not None and timed is not None:
-        found.append(_at_most("p99_ms", limits.p99_ms, timed["p99_ms"]))
+    if limits.p99_ms is not None and "bench" in run.artifacts:
+        timed = single_stream(summary["latency"], "shipped")
+        found.append(_at_most("p99_ms", limits.p99_ms, None if timed is None else timed["p99_ms"]))
     size = summary["models"].get("shipped", {}).get("bundle_bytes")
     if limits.size_mb is not None and size is not None:
         found.append(_at_most("size_mb", limits.size_mb, size / 1e6))
     return found
 
 
-def _at_least(gate: str, limit: float, value: float) -> dict[str, Any]:
-    return {"gate": gate, "limit": limit, "value": value, "passed": value >= limit}
+def _at_least(gate: str, limit: float, value: float | None) -> dict[str, Any]:
+    return {"gate": gate, "limit": limit, "value": value, "passed": value is not None and value >= limit}
 
 
-def _at_most(gate: str, limit: float, value: float) -> dict[str, Any]:
-    return {"gate": gate, "limit": limit, "value": value, "passed": value <= limit}
+def _at_most(gate: str, limit: float, value: float | None) -> dict[str, Any]:
+    return {"gate": gate, "limit": limit, "value": value, "passed": value is not None and value <= limit}

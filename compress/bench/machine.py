@@ -37,7 +37,7 @@ def describe() -> dict[str, Any]:
         "processor": model,
         "flags": flags,
         "cores": cores,
-        "cpu_limit": _cgroup_cpus(),
+        "cpu_limit": cgroup_cpus(),
         "memory_gib": _memory_gib(),
         "load_average": round(load, 2),
         "system": f"{platform.system()} {platform.release()}",
@@ -76,7 +76,7 @@ def _processor() -> tuple[str | None, list[str]]:
     return fields.get("model name") or platform.machine() or None, [flag for flag in FLAGS if flag in present]
 
 
-def _cgroup_cpus(root: Path = Path("/sys/fs/cgroup")) -> float | None:
+def cgroup_cpus(root: Path = Path("/sys/fs/cgroup")) -> float | None:
     """Processors that the control group allows, or None without a limit; reads version 2, then version 1."""
     limit = root / "cpu.max"
     if limit.is_file():

@@ -108,7 +108,7 @@ def _models(summary: Summary) -> str:
     metrics = [metric_of(summary)]
     for name in names:
         metrics += [m for m in mapping(models[name], "quality") if m not in metrics]
-    headings = ["model", *metrics, "p50", "p99", "speed-up", "size", "parameters", "what it is"]
+    headings = ["model", metrics[0], "p50", "p99", "speed-up", "size", "parameters", "what it is", *metrics[1:]]
     rows = [_model_row(summary, name, metrics) for name in names]
     hint = (
         f"Quality on the test split, {metric_of(summary)} first. "
@@ -121,16 +121,18 @@ def _models(summary: Summary) -> str:
 def _model_row(summary: Summary, name: str, metrics: Sequence[str]) -> list[Cell]:
     model = mapping(mapping(summary, "models"), name)
     timing = timing_of(summary, name)
+    measured = [cell(mapping(model, "quality").get(metric), quality) for metric in metrics]
     teacher, own = (number(row.get("p50_ms")) for row in (timing_of(summary, "teacher"), timing))
     return [
         Cell(f'<span class="swatch {colour(name)}"></span>{text(name)}', name, numeric=False),
-        *(cell(mapping(model, "quality").get(m), quality) for m in metrics),
+        measured[0],
         cell(own, milliseconds),
         cell(timing.get("p99_ms"), milliseconds),
         cell(teacher / own if teacher and own else None, ratio),
         cell(model.get("size_bytes", timing.get("size_bytes")), megabytes, absent="–"),
         cell(model.get("parameters"), count, absent="–"),
         _what(name, model),
+        *measured[1:],
     ]
 
 
@@ -242,7 +244,13 @@ def _bench(summary: Summary) -> str:
 
 
 def _background(summary: Summary) -> str:
-    parts = {"Parity": "parity", "Machine": "device", "Versions": "versions", "Recipe": "recipe"}
+    parts = {
+        "Parity": "parity",
+        "Engines": "engines",
+        "Machine": "device",
+        "Versions": "versions",
+        "Recipe": "recipe",
+    }
     return "".join(
         folded(title, nested(summary[key]) if summary.get(key) else not_run(f"the summary has no {key}"))
         for title, key in parts.items()

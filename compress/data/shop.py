@@ -13,8 +13,15 @@ from compress.data.shop_words import Category
 NOVEL = 0.5
 """Share of the wordings in validation and test that training never shows."""
 TYPO_IN_QUERY, TYPO_IN_TITLE = 0.12, 0.05
+WIDE, BY_USE, LED_IN = 0.08, 0.22, 0.15
+"""Shares of the queries: for a whole group, by what it is for, with words such as `buy` in front."""
 ATTRIBUTES = ("colour", "material", "size", "people", "brand")
 BY_NAME = {category.name: category for category in words.CATEGORIES}
+
+
+def stream(seed: int, purpose: str) -> random.Random:
+    """Random numbers that are the same on every machine, and independent from purpose to purpose."""
+    return random.Random(f"{seed} {purpose}")  # noqa: S311  # repeatable, nothing to do with secrets
 
 
 @dataclass(frozen=True)
@@ -104,7 +111,7 @@ class Speech:
 
     def _divide(self, wordings: tuple[str, ...]) -> tuple[list[str], list[str]]:
         rest = list(wordings[1:])
-        random.Random(f"{self.seed} wordings {wordings[0]}").shuffle(rest)
+        stream(self.seed, f"wordings {wordings[0]}").shuffle(rest)
         half = len(rest) // 2
         quarter = half + (len(rest) - half) // 2
         common = [wordings[0], *rest[:half]]
@@ -170,23 +177,23 @@ def write_title(
 
 
 def write_query(product: Product, speech: Speech, rng: random.Random, categories: Sequence[str]) -> Query:
-    """A buyer's query that the product answers exactly."""
+    """A buyer's query that the product answers exactly; `categories` are those of the shop."""
     category = BY_NAME[product.category]
     held = [name for name in ATTRIBUTES if getattr(product, name) is not None]
     chosen = rng.sample(held, min(len(held), rng.choice((0, 1, 1, 1, 2))))
     covers = frozenset({category.name})
-    groups = [group for group in words.GROUPS if category.name in words.GROUPS[group]]
+    groups = [group for group, members in words.GROUPS.items() if category.name in members]
     kind = rng.random()
-    if kind < 0.08 and groups:
+    if kind < WIDE and groups:
         term = rng.choice(groups)
         covers = frozenset(words.GROUPS[term]) & frozenset(categories)
         chosen = [name for name in chosen if name != "size"]
     else:
-        term = speech.say(category.uses if kind < 0.3 else category.nouns, rng)
+        term = speech.say(category.uses if kind < WIDE + BY_USE else category.nouns, rng)
     parts = [speech.attribute(product, name, rng) for name in chosen]
-    place = len(parts) if kind < 0.3 else rng.randrange(len(parts) + 1)
-    parts = [*parts[:place], term, *parts[place:]] if kind >= 0.3 else [term, *parts]
-    if rng.random() < 0.15:
+    # A use is a clause, which nobody writes adjectives before.
+    parts.insert(0 if kind < WIDE + BY_USE else rng.randrange(len(parts) + 1), term)
+    if rng.random() < LED_IN:
         parts.insert(0, rng.choice(words.LEAD_INS))
     text = " ".join(parts).lower()
     if rng.random() < TYPO_IN_QUERY:

@@ -1057,7 +1057,8 @@ SERIES = _split(
 
 NOISE = _split(
     "new, 2024 model, best seller, free delivery, original, premium quality, top rated, limited edition, gift idea, "
-    "with warranty, sale, hot deal, official store, in stock, brand new in box, fast dispatch, easy returns, eco packaging"
+    "with warranty, sale, hot deal, official store, in stock, brand new in box, fast dispatch, easy returns, "
+    "eco packaging"
 )
 """What sellers put into titles and nobody searches for."""
 

@@ -19,6 +19,7 @@ from compress.data.shop import (
     grade,
     make_product,
     other_value,
+    stream,
     variant,
     write_query,
     write_title,
@@ -89,7 +90,7 @@ def simulate(data: SimulatedShop, task: Task, seed: int) -> Splits:
 
 def _stock(products: int, wanted: dict[str, int], seed: int) -> dict[str, Shelf]:
     """A catalogue, dealt out to the splits by their sizes; every split gets products of every category."""
-    rng = random.Random(f"{seed} catalogue")
+    rng = stream(seed, "catalogue")
     count = min(MOST_CATEGORIES, products // PRODUCTS_PER_CATEGORY)
     names = tuple(rng.sample(sorted(BY_NAME), count))
     dealt: dict[str, dict[str, list[Product]]] = {split: {} for split in wanted}
@@ -99,10 +100,7 @@ def _stock(products: int, wanted: dict[str, int], seed: int) -> dict[str, Shelf]
         rng.shuffle(made)
         for split, share in _deal(made, wanted).items():
             dealt[split][name] = share
-    return {
-        split: Shelf(Speech(split, seed), names, dealt[split], random.Random(f"{seed} rows {split}"))
-        for split in wanted
-    }
+    return {split: Shelf(Speech(split, seed), names, dealt[split], stream(seed, f"rows {split}")) for split in wanted}
 
 
 def _deal(made: list[Product], wanted: dict[str, int]) -> dict[str, list[Product]]:
@@ -180,7 +178,7 @@ def _wrong(shelf: Shelf, query: Query, product: Product) -> Product:
     alike = {
         name: value
         for name, value in query.wanted.items()
-        if name != "size" and getattr(other, name) is not None and other_value(other, name, rng) is not None
+        if name in ("colour", "people", "brand") and getattr(other, name) is not None
     }
     return variant(other, alike)
 

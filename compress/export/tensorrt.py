@@ -199,7 +199,8 @@ def _logger(trt: Any) -> Any:
 def _parse(parser: Any, network: Any, onnx: Path, log: Any) -> None:
     """Read the model; bytes that are no model parse without an error, into a network of nothing."""
     if not parser.parse_from_file(str(onnx)):
-        reason = log.first_error() or parser.get_error(0).desc()
+        # The parser keeps the reason; the log spreads it over lines of its own.
+        reason = parser.get_error(0).desc() if parser.num_errors else log.first_error() or "no reason given"
         raise DataError(f"TensorRT cannot read {onnx} ({_short(reason)}); {_mend(reason)}")
     if not network.num_layers or not network.num_outputs:
         raise DataError(
@@ -290,11 +291,9 @@ def _check_build(engine: Any, onnx: Path, to: Target, log: Any, max_batch: int, 
 
 
 def _short(reason: str) -> str:
-    """The first line of a message, without the source files it names."""
-    return reason.strip().splitlines()[0].split(" In ")[0].rstrip(" .")
+    """The first two lines of a message, without the source files that it names."""
+    return ": ".join(line.split(" In ")[0].rstrip(" .") for line in reason.strip().splitlines()[:2])
 
 
 def _mend(reason: str) -> str:
-    return next(
-        (mend for text, mend in MENDS.items() if text in reason), "try precision fp32 or another opset"
-    )
+    return next((mend for text, mend in MENDS.items() if text in reason), "try precision fp32 or another opset")

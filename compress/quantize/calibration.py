@@ -41,9 +41,7 @@ class Reader:
         rest = iter(batches)
         first = next(rest, None)
         if first is None:
-            raise DataError(
-                "static quantization needs rows to calibrate with, got 0: give it a calibration file"
-            )
+            raise DataError("static quantization needs rows to calibrate with, got 0: give it a calibration file")
         self._batches = chain([first], rest)
 
     def get_next(self) -> Feed | None:

@@ -6,8 +6,13 @@ becomes q = round(127·x / m) + 128 with m = max|x| (token-wise, https://arxiv.o
 
     x · W ≈ m · ((q - 128) · Wq) · (1/127) · s,      Wq = round(W / s), s = max|column of W| / 127.
 
-Measured on a fine-tuned 3-layer MiniLM cut, 1,000 product titles, 1 thread (docs of `quantize_dynamic_int8`).
-The products are onnxruntime's `MatMulIntegerToFloat`, so the file needs onnxruntime.
+The products are onnxruntime's `MatMulIntegerToFloat`, so the file needs onnxruntime. Measured on a fine-tuned 3-layer
+MiniLM cut, 1,000 product titles, onnxruntime 1.32, 1 thread, 32 tokens, ms at batch 1 / 32 interleaved:
+
+    float                            69.6 MB  3.47 / 83.6  accuracy .802
+    quantize_dynamic, per tensor     17.5 MB  1.17 / 34.8  .800, same answer 96.1%
+    quantize_dynamic, per channel    17.5 MB  1.36 / 37.5  .802, 97.8%; batch 1 against batch 32: 97.5%
+    this                             17.7 MB  1.30 / 32.1  .802, 99.0%; batch 1 against batch 32: 100%
 """
 
 from __future__ import annotations
@@ -26,7 +31,10 @@ MICROSOFT = "com.microsoft"
 
 
 class RowQuantizer:
-    """Rewrites an onnx.ModelProto in place: float32 weights become int8, everything else stays as it was."""
+    """Rewrites an onnx.ModelProto in place: float32 weights become int8, everything else stays as it was.
+
+    Every name it makes up holds `kdc_`: names like `x_scale` are those of onnxruntime's own quantizer.
+    """
 
     def __init__(self, model: Any) -> None:
         self.model, self.graph = model, model.graph
@@ -88,11 +96,11 @@ class RowQuantizer:
 
         table, out = node.input[0], node.output[0]
         values, scales = _int8(numpy_helper.to_array(self.weights[table]), axis=1)
-        self._constant(f"{table}_int8", values)
-        self._constant(f"{table}_scale", scales)
-        codes = self._add("Gather", [f"{table}_int8", node.input[1]], f"{out}_codes")
-        scale = self._add("Gather", [f"{table}_scale", node.input[1]], f"{out}_scale")
-        self._add("Mul", [self._add("Cast", [codes], f"{out}_float", to=1), scale], out)
+        self._constant(f"{table}/kdc_int8", values)
+        self._constant(f"{table}/kdc_scale", scales)
+        codes = self._add("Gather", [f"{table}/kdc_int8", node.input[1]], f"{out}/kdc_table_codes")
+        scale = self._add("Gather", [f"{table}/kdc_scale", node.input[1]], f"{out}/kdc_table_scale")
+        self._add("Mul", [self._add("Cast", [codes], f"{out}/kdc_float", to=1), scale], out)
 
     def _linear(self, node: Any, weight: Floats) -> None:
         """MatMul or Gemm -> int8 product · magnitude of the row (+ bias)."""
@@ -101,15 +109,14 @@ class RowQuantizer:
         codes, magnitude = self._row_codes(node.input[0])
         inputs = [
             codes,
-            self._constant(f"{name}_int8", values),
+            self._constant(f"{name}/kdc_int8", values),
             self._constant("kdc_step", np.float32(1 / LEVELS)),
-            self._constant(f"{name}_scale", scales[0]),
+            self._constant(f"{name}/kdc_scale", scales[0]),
             self._constant("kdc_zero", np.uint8(LEVELS + 1)),
-            self._constant(f"{name}_zero", np.zeros(weight.shape[1], np.int8)),
         ]
-        product = self._add("MatMulIntegerToFloat", inputs, f"{out}_product", domain=MICROSOFT)
+        product = self._add("MatMulIntegerToFloat", inputs, f"{out}/kdc_product", domain=MICROSOFT)
         biased = len(node.input) > 2 and node.input[2]
-        scaled = self._add("Mul", [product, magnitude], f"{out}_scaled" if biased else out)
+        scaled = self._add("Mul", [product, magnitude], f"{out}/kdc_scaled" if biased else out)
         if biased:
             self._add("Add", [scaled, node.input[2]], out)
 
@@ -119,15 +126,15 @@ class RowQuantizer:
         A row of zeros divides to NaN; whatever code that becomes is multiplied with 0 in the end.
         """
         if tensor not in self.rows:
-            size = self._add("Abs", [tensor], f"{tensor}_size")
+            size = self._add("Abs", [tensor], f"{tensor}/kdc_size")
             axes: dict[str, Any] = {"axes": [-1]} if self.opset < 18 else {}
             inputs = [size] if axes else [size, self._constant("kdc_last_axis", np.array([-1], np.int64))]
-            magnitude = self._add("ReduceMax", inputs, f"{tensor}_magnitude", keepdims=1, **axes)
-            unit = self._add("Div", [tensor, magnitude], f"{tensor}_unit")
+            magnitude = self._add("ReduceMax", inputs, f"{tensor}/kdc_magnitude", keepdims=1, **axes)
+            unit = self._add("Div", [tensor, magnitude], f"{tensor}/kdc_unit")
             step = self._constant("kdc_step", np.float32(1 / LEVELS))
             zero = self._constant("kdc_zero", np.uint8(LEVELS + 1))
             self.rows[tensor] = (
-                self._add("QuantizeLinear", [unit, step, zero], f"{tensor}_codes"),
+                self._add("QuantizeLinear", [unit, step, zero], f"{tensor}/kdc_codes"),
                 magnitude,
             )
         return self.rows[tensor]
@@ -135,9 +142,7 @@ class RowQuantizer:
     def _add(self, operator: str, inputs: list[str], output: str, **attributes: Any) -> str:
         from onnx import helper
 
-        self.nodes.append(
-            helper.make_node(operator, inputs, [output], name=f"{operator}_{output}", **attributes)
-        )
+        self.nodes.append(helper.make_node(operator, inputs, [output], name=f"{operator}_{output}", **attributes))
         return output
 
     def _constant(self, name: str, array: npt.ArrayLike) -> str:

@@ -1,6 +1,6 @@
 """Static int8 (QDQ): ranges of activations are measured on real rows beforehand.
 
-Two targets want two files (notes in docs):
+Two targets want two files:
 - onnxruntime's CPU kernels: uint8 activations with a zero point, int8 weights. With int8 activations the same
   convolutions take 1.7-1.9 times as long (measured on AVX-512 VNNI, whose products are unsigned × signed).
 - TensorRT: int8 activations and weights, zero points 0, biases in float, nothing but standard operators.
@@ -47,9 +47,7 @@ def quantize_static_int8(
         DataError: the source cannot be read or holds nothing to quantize, or there are no feeds.
     """
     model = prepared(source)
-    operators = (
-        list(op_types) if op_types is not None else list(SYMMETRIC_OPERATORS if symmetric else CPU_OPERATORS)
-    )
+    operators = list(op_types) if op_types is not None else list(SYMMETRIC_OPERATORS if symmetric else CPU_OPERATORS)
     require_some(sum(node.op_type in operators for node in model.graph.node), source, " or ".join(operators))
     if not symmetric:
         RowQuantizer(model).run(linears=not {"MatMul", "Gemm"} & set(operators))

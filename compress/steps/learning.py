@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from compress.data.encode import encode_examples
 from compress.distill.checkpoint import Progress
 from compress.distill.judge import Verdict
@@ -36,6 +38,7 @@ def teacher(run: Run, out: Path, work: Path) -> Metrics:
     section = run.recipe.teacher
     if isinstance(section, ScoresTeacher):
         return _scores(run, section, out)
+    torch.manual_seed(run.recipe.seed)  # a new head is drawn at random
     loaded = load_teacher(
         section,
         run.loaded.folder,
@@ -94,9 +97,7 @@ def outputs(run: Run, out: Path, work: Path) -> Metrics:
     layers = layer_map_of(run.recipe.student, taught.module.layers) if _wants_hidden(run) else ()
     encoded = encode_examples(taught.encoder, run.splits.transfer)
     if encoded.truncated:
-        reporter.say(
-            f"  teacher.max_length {section.max_length} cuts {encoded.truncated:,} of {len(encoded):,} texts"
-        )
+        reporter.say(f"  teacher.max_length {section.max_length} cuts {encoded.truncated:,} of {len(encoded):,} texts")
     compute_outputs(taught, encoded, layers=layers, work=work, out=out, device=run.device, bf16=run.bf16)
     return {"rows": len(encoded), "layers": list(layers), "truncated": encoded.truncated}
 
@@ -143,9 +144,7 @@ def _build(run: Run) -> Built:
 
 def _finish(run: Run, built: Built, progress: Progress, out: Path) -> Metrics:
     verdict = run.judge.full(built.module, encoder_of(built), run.device)
-    save_student(
-        built.module, with_threshold(built.spec, verdict.threshold), built.tokens.tokenizer_json, out
-    )
+    save_student(built.module, with_threshold(built.spec, verdict.threshold), built.tokens.tokenizer_json, out)
     _write_history(out, progress.history)
     texts = {
         name: [*rows.texts, *(rows.pairs or [])]

@@ -150,6 +150,6 @@ def test_hard_labels_without_a_labelled_row_is_zero() -> None:
 @pytest.mark.parametrize("broken", [math.nan, math.inf])
 def test_a_loss_that_is_not_finite_is_said_where(broken: float) -> None:
     """The sentence names the value, the place and what to do."""
-    with pytest.raises(KdcError, match="student, stage align, step 3: the loss became (nan|inf); lower"):
+    with pytest.raises(KdcError, match=r"student, stage align, step 3: the loss became (nan|inf); lower"):
         check_finite(torch.tensor(broken), "student, stage align, step 3")
     check_finite(torch.tensor(1.0), "anywhere")

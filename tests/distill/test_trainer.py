@@ -8,6 +8,7 @@ import shutil
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -114,9 +115,7 @@ def assert_same(job: Job, progress: Progress, other: Job, expected: Progress) ->
 
 @pytest.mark.parametrize("average", [0.0, 0.9])
 @pytest.mark.parametrize("seconds", [0.0, 60.0])
-def test_continues_bit_for_bit(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, average: float, seconds: float
-) -> None:
+def test_continues_bit_for_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, average: float, seconds: float) -> None:
     """Interrupted again and again, with a checkpoint after each step or after each epoch only."""
     whole = make_job(tmp_path / "whole", average=average)
     expected = train(whole)
@@ -287,7 +286,7 @@ def test_loss_that_is_not_finite_stops(tmp_path: Path) -> None:
         return logits.sum() * float("nan"), {}
 
     before = job.module.head.weight.detach().clone()  # type: ignore[attr-defined]  # ToyModel's
-    with pytest.raises(KdcError, match="toy, stage imitate, step 0: the loss became nan"):
+    with pytest.raises(KdcError, match=r"toy, stage imitate, step 0: the loss became nan"):
         train(replace(job, phases=[Phase("imitate", 1, 0.1, broken)]))
     assert torch.equal(job.module.head.weight, before)  # type: ignore[arg-type]  # ToyModel's
 
@@ -298,7 +297,7 @@ def test_rates(tmp_path: Path) -> None:
     assert shares[0] == pytest.approx(0.1)
     assert shares[9] == shares[10] == 1.0
     assert shares[-1] == pytest.approx(1 / 90)
-    assert all(a > b for a, b in zip(shares[10:], shares[11:], strict=False))
+    assert all(a > b for a, b in pairwise(shares[10:]))
     assert rate_at(0, 1) == 1.0
     job = make_job(tmp_path)
     groups = trainer._optimizer(job, job.phases[0]).param_groups
@@ -360,6 +359,6 @@ def test_a_full_disk_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("safetensors.torch.save_file", full)
-    with pytest.raises(KdcError, match="the disk is full"):
+    with pytest.raises(KdcError, match=r"the disk is full"):
         checkpoint.save(tmp_path, Progress(step=2), model, None)
     assert [checkpoint.read_progress(path).step for path in tmp_path.iterdir()] == [1]

@@ -29,9 +29,7 @@ COMMON = {"vocab_size": VOCABULARY, "num_labels": 3, "initializer_range": 0.3}
 TEACHERS = {
     "bert": BertConfig(**COMMON, **SMALL, max_position_embeddings=40),
     "roberta": RobertaConfig(**COMMON, **SMALL, max_position_embeddings=42, pad_token_id=1),
-    "distilbert": DistilBertConfig(
-        **COMMON, dim=16, n_layers=2, n_heads=2, hidden_dim=32, max_position_embeddings=40
-    ),
+    "distilbert": DistilBertConfig(**COMMON, dim=16, n_layers=2, n_heads=2, hidden_dim=32, max_position_embeddings=40),
     "gpt2": GPT2Config(**COMMON, n_embd=16, n_layer=2, n_head=2, n_positions=40, pad_token_id=0),
 }
 
@@ -60,9 +58,7 @@ class Bert(nn.Module):
         super().__init__()
         self.model = AutoModelForSequenceClassification.from_config(TEACHERS["bert"])
 
-    def forward(
-        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, types: torch.Tensor
-    ) -> torch.Tensor:
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor, types: torch.Tensor) -> torch.Tensor:
         return self.model(input_ids=input_ids, attention_mask=attention_mask, token_type_ids=types).logits
 
 
@@ -118,9 +114,7 @@ def test_module_gives_the_same_bytes_and_no_trace_of_this_machine(exported, tmp_
 @pytest.mark.parametrize("opset", [17, 24])
 def test_module_takes_the_opset_asked_for(opset: int, tmp_path: Path) -> None:
     export_module(Convolution(), tmp_path / "m.onnx", inputs=INPUTS[:2], opset=opset, vocabulary=VOCABULARY)
-    assert {entry.version for entry in onnx.load(tmp_path / "m.onnx").opset_import if not entry.domain} == {
-        opset
-    }
+    assert {entry.version for entry in onnx.load(tmp_path / "m.onnx").opset_import if not entry.domain} == {opset}
 
 
 def test_training_mode_survives(tmp_path: Path) -> None:
@@ -149,9 +143,7 @@ def test_teacher_answers_the_same_for_every_shape(kind: str, tmp_path: Path, cap
     for rows, length in SHAPES:
         given = feed(rows, length, names, TEACHERS[kind].pad_token_id)
         with torch.no_grad():
-            expected = model(
-                **{name: torch.from_numpy(array) for name, array in given.items()}
-            ).logits.numpy()
+            expected = model(**{name: torch.from_numpy(array) for name, array in given.items()}).logits.numpy()
         np.testing.assert_allclose(session.run(None, given)[0], expected, atol=1e-4)
 
 
@@ -162,9 +154,7 @@ def test_teacher_beyond_a_protobuf_keeps_its_weights_beside_it(tmp_path: Path, m
     names = export_teacher(tmp_path / "teacher", tmp_path / "two.onnx")
     assert (tmp_path / "two.onnx.data").stat().st_size > 10_000  # most weights of this tiny model
     given = feed(3, 5, names)
-    answers = [
-        onnxruntime.InferenceSession(tmp_path / n).run(None, given)[0] for n in ("one.onnx", "two.onnx")
-    ]
+    answers = [onnxruntime.InferenceSession(tmp_path / n).run(None, given)[0] for n in ("one.onnx", "two.onnx")]
     np.testing.assert_allclose(*answers, atol=1e-5)
 
 

@@ -27,6 +27,4 @@ def gpt2_teacher(tmp_path_factory: pytest.TempPathFactory) -> Teacher:
 
 def _load(folder: Path) -> Teacher:
     section = HuggingFaceTeacher(model=str(folder), max_length=32)
-    return load_teacher(
-        section, folder, task="classification", labels=LABELS, positive=None, trained=True
-    )
+    return load_teacher(section, folder, task="classification", labels=LABELS, positive=None, trained=True)

@@ -47,9 +47,7 @@ def offers(count: int, seed: int) -> list[tuple[str, ...]]:
     for _ in range(count):
         number, match = int(draw.integers(100, 999)), bool(draw.integers(2))
         other = number if match else number + 1
-        rows.append(
-            (f"acme drill {number} blue", f"drill x{draw.integers(9)} {other} by acme", str(int(match)))
-        )
+        rows.append((f"acme drill {number} blue", f"drill x{draw.integers(9)} {other} by acme", str(int(match))))
     return rows
 
 
@@ -79,9 +77,7 @@ def test_pairs_learn_that_the_number_decides_and_repeat_themselves(tmp_path: Pat
 def test_pairs_of_three_grades_have_no_threshold(tmp_path: Path) -> None:
     graded = [(f"query {n}", f"title {n + n % 3}", str(n % 3)) for n in range(90)]
     rows = examples(graded, ("0", "1", "2"))
-    found = fit_baseline(
-        Splits(rows, rows, rows, None, ("0", "1", "2"), "f"), PairsTask(kind="pairs"), 7, tmp_path
-    )
+    found = fit_baseline(Splits(rows, rows, rows, None, ("0", "1", "2"), "f"), PairsTask(kind="pairs"), 7, tmp_path)
     assert found["threshold"] is None
     assert set(found["test"]) == {"accuracy", "macro_f1", "weighted_f1"}
 
@@ -99,9 +95,7 @@ def test_chinese_is_read_by_characters(tmp_path: Path) -> None:
     assert is_cjk(["红色手机壳", "蓝牙耳机 5.0"])
     assert not is_cjk(["red phone case", "écouteurs bluetooth"])
     assert tokens("红色 iPhone15壳 5.0") == ["红", "色", "iphone15", "壳", "5", "0"]
-    rows = examples(
-        [("手机屏幕" + "好" * (n % 4), "a") for n in range(20)] + [("新鲜水果", "b")] * 20, ("a", "b")
-    )
+    rows = examples([("手机屏幕" + "好" * (n % 4), "a") for n in range(20)] + [("新鲜水果", "b")] * 20, ("a", "b"))
     data = Splits(rows, rows, rows, None, ("a", "b"), "f")
     found = fit_baseline(data, ClassificationTask(kind="classification"), 7, tmp_path)
     assert "character" in found["description"]

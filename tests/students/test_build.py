@@ -69,9 +69,9 @@ def test_layer_map() -> None:
 
 def test_layers_that_the_teacher_lacks() -> None:
     """Named or counted, the sentence has both numbers."""
-    with pytest.raises(RecipeError, match="student.layers is 5, but the teacher has only 4"):
+    with pytest.raises(RecipeError, match=r"student.layers is 5, but the teacher has only 4"):
         layer_map_of(TransformerStudent(kind="transformer", layers=5), 4)
-    with pytest.raises(RecipeError, match="student.layer_map names layer 7, but the teacher has 4"):
+    with pytest.raises(RecipeError, match=r"student.layer_map names layer 7, but the teacher has 4"):
         layer_map_of(TransformerStudent(kind="transformer", layers=2, layer_map=[1, 7]), 4)
     anew = TransformerStudent(kind="transformer", layers=6, init="random")
     assert layer_map_of(anew, 4)[-1] == 4
@@ -79,7 +79,7 @@ def test_layers_that_the_teacher_lacks() -> None:
 
 def test_no_teacher_to_take_tokens_from() -> None:
     """A file of scores brings none."""
-    with pytest.raises(RecipeError, match="set vocabulary.train"):
+    with pytest.raises(RecipeError, match=r"set vocabulary.train"):
         student_tokens(mobile(), None, 0, CORPUS)
 
 
@@ -171,8 +171,8 @@ def test_description(bert_teacher: Teacher) -> None:
 
 def test_folders_that_are_no_students(tmp_path: Path, bert_teacher: Teacher) -> None:
     """Each with its sentence."""
-    with pytest.raises(IntegrityError, match="is not a student folder: it has no model.json"):
+    with pytest.raises(IntegrityError, match=r"is not a student folder: it has no model.json"):
         load_student(tmp_path)
     (tmp_path / SPEC).write_text(json.dumps(bert_teacher.spec.model_dump(mode="json")))
-    with pytest.raises(IntegrityError, match="does not say how the student was built"):
+    with pytest.raises(IntegrityError, match=r"does not say how the student was built"):
         load_student(tmp_path)

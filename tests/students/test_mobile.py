@@ -43,8 +43,7 @@ def test_answer_depends_on_the_row_alone(pairs: bool) -> None:
     second = [5, 3, 4]
     used = len(model.input_names)
     alone = [
-        model(*batch([row], [start], len(row))[:used], hidden=(1, 3))
-        for row, start in zip(rows, second, strict=True)
+        model(*batch([row], [start], len(row))[:used], hidden=(1, 3)) for row, start in zip(rows, second, strict=True)
     ]
     for length in (11, 12, 40):
         logits, hidden = model(*batch(rows, second, length)[:used], hidden=(1, 3))

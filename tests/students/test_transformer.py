@@ -69,9 +69,7 @@ def test_embeddings_follow_the_kept_tokens(which: str, request: pytest.FixtureRe
     texts = tuple(text for text in CORPUS[:40] if kept.issuperset(encoder.encode([text])[0][0].tolist()))
     assert len(texts) >= 5
     student = cut_from_teacher(section(layers=4), teacher.module, tokens, (1, 2, 3, 4))
-    np.testing.assert_allclose(
-        answers(student, tokens, texts), answers(teacher.module, full, texts), atol=1e-5
-    )
+    np.testing.assert_allclose(answers(student, tokens, texts), answers(teacher.module, full, texts), atol=1e-5)
 
 
 @BOTH
@@ -98,9 +96,7 @@ def test_a_cut_student_is_the_same_when_loaded_again(
     assert tokenizer_json == tokens.tokenizer_json
     assert isinstance(module, TransformerClassifier)
     assert isinstance(built.module, TransformerClassifier)
-    np.testing.assert_array_equal(
-        answers(module, tokens, CORPUS[:9]), answers(built.module, tokens, CORPUS[:9])
-    )
+    np.testing.assert_array_equal(answers(module, tokens, CORPUS[:9]), answers(built.module, tokens, CORPUS[:9]))
 
 
 def test_cut_layers_are_the_mapped_ones(bert_teacher: Teacher) -> None:
@@ -143,14 +139,12 @@ def test_a_foreign_vocabulary_starts_at_the_mean(bert_teacher: Teacher) -> None:
 def test_other_sizes_cannot_be_cut(bert_teacher: Teacher, key: str, value: int) -> None:
     """The sentence names the key, both values and the way out."""
     with pytest.raises(RecipeError, match=rf"student.{key} is {value}, but .* have \d+; .*init: random"):
-        cut_from_teacher(
-            section(layers=1, **{key: value}), bert_teacher.module, tokens_of(bert_teacher), (4,)
-        )
+        cut_from_teacher(section(layers=1, **{key: value}), bert_teacher.module, tokens_of(bert_teacher), (4,))
 
 
 def test_heads_must_divide_the_width(bert_teacher: Teacher) -> None:
     """The sentence names both."""
-    with pytest.raises(RecipeError, match="student.hidden is 40, which 3 heads"):
+    with pytest.raises(RecipeError, match=r"student.hidden is 40, which 3 heads"):
         build_anew(
             section(hidden=40, heads=3, init="random"),
             tokens_of(bert_teacher),

@@ -1,0 +1,220 @@
+"""The schedule end to end on a tiny teacher: the terms, the control, the student's folder."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from compress.batch import Examples, Splits, TeacherOutputs
+from compress.data.encode import encode_examples
+from compress.distill import stages
+from compress.distill.judge import Judge
+from compress.distill.losses import hard_labels, hidden_states, soft_targets
+from compress.distill.stages import Schooling, control, distil, distil_objective
+from compress.distill.teach import hard_objective, teach, with_swapped
+from compress.distill.trainer import Job
+from compress.recipe import (
+    ClassificationTask,
+    Distill,
+    HuggingFaceTeacher,
+    Losses,
+    MobileStudent,
+    PairsTask,
+    Stage,
+    Teach,
+    TransformerStudent,
+)
+from compress.students.build import Built, build_student
+from compress.students.vocabulary import whole
+from compress.teachers.huggingface import Teacher, load_teacher
+from compress.teachers.outputs import compute_outputs, read_outputs
+from tests.tiny_models import bert_folder, examples, gpt2_folder, splits
+
+CPU = torch.device("cpu")
+SECTION = Distill(
+    stages=[
+        Stage(name="imitate", epochs=2, learning_rate=3e-3),
+        Stage(name="align", epochs=2, learning_rate=3e-3, losses=Losses(soft=1, hidden=0.1, hard=0.2)),
+    ],
+    batch_size=16,
+    precision="fp32",
+)
+
+
+def test_the_loss_is_the_weighted_sum_of_its_terms() -> None:
+    """soft·KL·T² + hidden·½Σ‖φ_t − φ_s‖² + hard·cross-entropy, rows picked from the whole."""
+    torch.manual_seed(0)
+    rows = replace(examples(6), weights=np.arange(1, 7, dtype=np.float32))
+    assert rows.labels is not None
+    rows.labels[3] = -1
+    said = TeacherOutputs(
+        logits=np.random.default_rng(0).normal(size=(6, 3)).astype(np.float16),
+        hidden=np.random.default_rng(1).normal(size=(6, 2, 5)).astype(np.float16),
+        layers=(2, 4),
+    )
+    assert said.hidden is not None
+    projections = nn.ModuleList([nn.Linear(4, 5), nn.Linear(4, 5)])
+    stage = Stage(name="x", temperature=3.0, losses=Losses(soft=0.5, hidden=0.25, hard=2.0))
+    picked = np.array([5, 3, 0])
+    logits, hidden = torch.randn(3, 3), torch.randn(3, 2, 4)
+    loss, parts = distil_objective(stage, said, rows, projections, CPU)(logits, hidden, picked)
+    projected = torch.stack([projections[i](hidden[:, i]) for i in range(2)], 1)
+    expected = {
+        "soft": soft_targets(logits, torch.tensor(said.logits[picked]).float(), 3.0),
+        "hidden": hidden_states(projected, torch.tensor(said.hidden[picked]).float()),
+        "hard": hard_labels(logits, torch.tensor(rows.labels[picked]), torch.tensor([6.0, 4.0, 1.0])),
+    }
+    assert parts.keys() == expected.keys()
+    for name, value in expected.items():
+        torch.testing.assert_close(parts[name], value)
+    total = 0.5 * expected["soft"] + 0.25 * expected["hidden"] + 2 * expected["hard"]
+    torch.testing.assert_close(loss, total)
+    alone, terms = distil_objective(Stage(name="x"), said, rows, projections, CPU)(logits, None, picked)
+    assert list(terms) == ["soft"]
+    torch.testing.assert_close(alone, terms["soft"])
+
+
+def test_hard_objective_picks_its_rows() -> None:
+    """Labels, weights and smoothing of the picked rows."""
+    rows = replace(examples(6), weights=np.arange(1, 7, dtype=np.float32))
+    assert rows.labels is not None
+    logits, picked = torch.randn(2, 3), np.array([4, 1])
+    loss, parts = hard_objective(rows, CPU, 0.1)(logits, None, picked)
+    torch.testing.assert_close(
+        loss, hard_labels(logits, torch.tensor(rows.labels[picked]), torch.tensor([5.0, 2.0]), 0.1)
+    )
+    assert parts["hard"] is loss
+
+
+def test_swapped_pairs() -> None:
+    """Each pair in both orders with its own label and weight; rows without a second text as they are."""
+    rows = replace(examples(4, pairs=True), weights=np.arange(4, dtype=np.float32))
+    both = with_swapped(rows)
+    assert both.pairs is not None
+    assert rows.pairs is not None
+    assert both.labels is not None
+    assert both.weights is not None
+    assert rows.labels is not None
+    assert [*both.texts] == [*rows.texts, *rows.pairs]
+    assert [*both.pairs] == [*rows.pairs, *rows.texts]
+    assert both.labels.tolist() == [*rows.labels, *rows.labels]
+    assert both.weights.tolist() == [0, 1, 2, 3] * 2
+    assert with_swapped(examples(4)) is not None
+
+
+# ---------------------------------------------------------------- whole schedules
+
+
+def taught(folder: Path, data: Splits, *, decoder: bool = False, epochs: int = 8) -> Teacher:
+    """A tiny teacher, fine-tuned on the data."""
+    pairs = data.train.pairs is not None
+    task = PairsTask(kind="pairs") if pairs else ClassificationTask(kind="classification")
+    teacher = load_teacher(
+        HuggingFaceTeacher(model=str((gpt2_folder if decoder else bert_folder)(folder)), max_length=40),
+        folder,
+        task=task.kind,
+        labels=data.labels,
+        positive="1" if pairs else None,
+        trained=False,
+    )
+    work = folder / "teach"
+    work.mkdir()
+    section = Teach(epochs=epochs, learning_rate=2e-3, head_learning_rate=5e-3, batch_size=16, swap_pairs=pairs)
+    teach(teacher, section, Judge(data, task), work=work, device=CPU, bf16=False, seed=1)
+    return teacher
+
+
+def student(section: MobileStudent | TransformerStudent, teacher: Teacher, data: Splits) -> Built:
+    """A student with the teacher's tokens."""
+    return build_student(
+        section,
+        teacher=teacher.module,
+        teacher_spec=teacher.spec,
+        tokens=whole(teacher.tokenizer_json, teacher.spec.pad_id),
+        task=teacher.spec.task,
+        labels=data.labels,
+        positive=teacher.spec.positive,
+        seed=1,
+    )
+
+
+def said_by(teacher: Teacher, rows: Examples, layers: tuple[int, ...], folder: Path) -> TeacherOutputs:
+    """The teacher's outputs, through the cache."""
+    (folder / "shards").mkdir()
+    encoded = encode_examples(teacher.encoder, rows)
+    compute_outputs(teacher, encoded, layers=layers, work=folder / "shards", out=folder / "out", device=CPU, bf16=False)
+    return read_outputs(folder / "out", layers)
+
+
+@pytest.mark.parametrize("decoder", [False, True], ids=["encoder", "decoder"])
+@pytest.mark.parametrize("pairs", [False, True], ids=["single", "pairs"])
+def test_a_student_learns_from_its_teacher(tmp_path: Path, decoder: bool, pairs: bool) -> None:
+    """Both student families, one text or two: all terms fall, the same run gives the same bits."""
+    data = splits(pairs=pairs, rows=64, unlabeled=32)
+    teacher = taught(tmp_path / "teacher", data, decoder=decoder, epochs=2)
+    task = PairsTask(kind="pairs") if pairs else ClassificationTask(kind="classification")
+    schooling = Schooling(Judge(data, task), SECTION, CPU, bf16=False, seed=1)
+    sections = (
+        MobileStudent(kind="mobile", width=16, blocks=2),
+        TransformerStudent(kind="transformer", layers=2),
+    )
+    said = said_by(teacher, data.transfer, (2, 4), tmp_path)
+    for number, section in enumerate(sections):
+        results = []
+        for attempt in range(2 if number == 0 else 1):
+            work = tmp_path / f"work-{number}-{attempt}"
+            work.mkdir()
+            built = student(section, teacher, data)
+            progress = distil(built, said, schooling, work)
+            results.append({name: value.clone() for name, value in built.module.state_dict().items()})
+        rows = progress.history
+        assert [row["stage"] for row in rows] == ["imitate", "imitate", "align", "align"]
+        assert "hidden" not in rows[0]
+        assert rows[3]["hidden"] < rows[2]["hidden"]
+        assert rows[3]["soft"] < rows[0]["soft"]
+        assert all(torch.equal(value, results[-1][name]) for name, value in results[0].items())
+
+
+def test_a_taught_teacher_knows_its_data(tmp_path: Path) -> None:
+    """Fine-tuning reaches what the colour in a title gives away, and ends with the best epoch."""
+    data = splits()
+    teacher = taught(tmp_path / "teacher", data, epochs=8)
+    judge = Judge(data, ClassificationTask(kind="classification"))
+    verdict = judge.full(teacher.module, teacher.encoder, CPU)
+    assert verdict.validation["accuracy"] > 0.8
+    assert verdict.threshold is None
+
+
+def test_control_has_the_same_budget(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many steps and as much patience as the student, counted in steps, on labelled rows alone."""
+    data = splits(rows=32, unlabeled=96)
+    teacher = load_teacher(
+        HuggingFaceTeacher(model=str(bert_folder(tmp_path)), max_length=32),
+        tmp_path,
+        task="classification",
+        labels=data.labels,
+        positive=None,
+        trained=True,
+    )
+    jobs: list[Job] = []
+
+    def remember(job: Job) -> None:
+        jobs.append(job)
+
+    monkeypatch.setattr(stages, "train", remember)
+    schooling = Schooling(Judge(data, ClassificationTask(kind="classification")), SECTION, CPU, bf16=False, seed=1)
+    built = student(MobileStudent(kind="mobile", width=16, blocks=2), teacher, data)
+    said = TeacherOutputs(logits=np.zeros((128, 3), np.float16))
+    distil(built, said, schooling, tmp_path)
+    control(built, schooling, tmp_path)
+    ours, theirs = jobs
+    assert [phase.epochs for phase in theirs.phases] == [4 * phase.epochs for phase in ours.phases]
+    assert theirs.patience == 4 * ours.patience
+    assert (len(ours.encoded), len(theirs.encoded)) == (128, 32)
+    assert [phase.rate for phase in theirs.phases] == [phase.rate for phase in ours.phases]
+    assert not list(theirs.extra.parameters())

@@ -1,0 +1,156 @@
+"""Teacher outputs: in the order of the rows, resumable shard by shard, refused where there is no room."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from compress.batch import Encoded
+from compress.data.encode import encode_examples
+from compress.errors import DataError, EnvironmentProblem
+from compress.predict import BATCH_TOKENS, forward_batches, model_inputs, predict_logits
+from compress.recipe import HuggingFaceTeacher
+from compress.teachers import outputs
+from compress.teachers.huggingface import Teacher, load_teacher
+from compress.teachers.outputs import compute_outputs, read_outputs, write_scores
+from tests.tiny_models import bert_folder, examples
+
+CPU = torch.device("cpu")
+ROWS, LAYERS = 50, (2, 4)
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory: pytest.TempPathFactory) -> Teacher:
+    """Four BERT layers of width 32."""
+    folder = bert_folder(tmp_path_factory.mktemp("bert"))
+    return load_teacher(
+        HuggingFaceTeacher(model=str(folder), max_length=32),
+        folder,
+        task="classification",
+        labels=("a", "b", "c"),
+        positive=None,
+        trained=True,
+    )
+
+
+@pytest.fixture
+def encoded(teacher: Teacher) -> Encoded:
+    """Fifty titles of unlike length."""
+    return encode_examples(teacher.encoder, examples(ROWS))
+
+
+def ask(teacher: Teacher, encoded: Encoded, folder: Path, **options: Any) -> None:
+    """Compute the outputs into `folder/out`, shards in `folder/work`."""
+    (folder / "work").mkdir(exist_ok=True)
+    defaults = {"layers": LAYERS, "device": CPU, "bf16": False}
+    compute_outputs(teacher, encoded, work=folder / "work", out=folder / "out", **(defaults | options))
+
+
+def direct(teacher: Teacher, encoded: Encoded, row: int) -> tuple[np.ndarray, np.ndarray]:
+    """Logits and hidden states of one row, asked alone."""
+    inputs = model_inputs(encoded, [row], teacher.module.input_names, CPU)
+    with torch.no_grad():
+        logits, hidden = teacher.module.eval()(*inputs, hidden=LAYERS)
+    return logits[0].numpy(), hidden[0].numpy()
+
+
+def test_rows_stand_in_their_own_order(
+    teacher: Teacher, encoded: Encoded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Shards are sorted by length; what is read is not. Half precision, nothing lost beyond it."""
+    monkeypatch.setattr(outputs, "SHARD_ROWS", 16)
+    ask(teacher, encoded, tmp_path)
+    said = read_outputs(tmp_path / "out", LAYERS)
+    assert said.hidden is not None
+    assert (said.logits.shape, said.hidden.shape, said.layers) == ((ROWS, 3), (ROWS, 2, 32), LAYERS)
+    assert said.logits.dtype == said.hidden.dtype == np.float16
+    for row in range(ROWS):
+        logits, hidden = direct(teacher, encoded, row)
+        np.testing.assert_allclose(said.logits[row], logits, atol=5e-3)
+        np.testing.assert_allclose(said.hidden[row], hidden, atol=5e-3)
+
+
+def test_goes_on_after_an_interruption(
+    teacher: Teacher, encoded: Encoded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Finished shards are not asked again, and the result has the same bytes as without the interruption."""
+    monkeypatch.setattr(outputs, "SHARD_ROWS", 16)
+    (tmp_path / "whole").mkdir()
+    ask(teacher, encoded, tmp_path / "whole")
+    real, asked = outputs._answer, []
+
+    def answer(*args: Any) -> Any:
+        asked.append(len(args[2]))
+        if len(asked) == 3:
+            raise KeyboardInterrupt
+        return real(*args)
+
+    monkeypatch.setattr(outputs, "_answer", answer)
+    with pytest.raises(KeyboardInterrupt):
+        ask(teacher, encoded, tmp_path)
+    ask(teacher, encoded, tmp_path)
+    assert asked == [16, 16, 16, 16, 2]
+    for name in ("logits.npy", "hidden.npy"):
+        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "whole" / "out" / name).read_bytes()
+    assert not list(tmp_path.rglob(".tmp-*"))
+
+
+def test_without_layers_only_logits(teacher: Teacher, encoded: Encoded, tmp_path: Path) -> None:
+    """No stage wants hidden states: none are kept."""
+    ask(teacher, encoded, tmp_path, layers=())
+    said = read_outputs(tmp_path / "out", ())
+    assert said.hidden is None
+    np.testing.assert_allclose(said.logits, predict_logits(teacher.module, encoded, CPU), atol=5e-3)
+
+
+def test_no_room(teacher: Teacher, encoded: Encoded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Refused before the first row, with both numbers."""
+    monkeypatch.setattr(outputs, "free_bytes", lambda folder: 1000)
+    needed = 2 * ROWS * 2 * (3 + 2 * 32)
+    with pytest.raises(EnvironmentProblem, match=f"need {needed:,} bytes, but only 1,000 are free"):
+        ask(teacher, encoded, tmp_path)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_teacher_that_says_nonsense(
+    teacher: Teacher, encoded: Encoded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """NaN is not a teacher's opinion; numbers beyond half precision are cut to its range."""
+    bias = teacher.module.model.classifier.bias
+    kept = bias.detach().clone()
+    try:
+        with torch.no_grad():
+            bias[0] = 1e6
+        ask(teacher, encoded, tmp_path, layers=())
+        assert (read_outputs(tmp_path / "out", ()).logits[:, 0] == 65504).all()
+        with torch.no_grad():
+            bias[0] = float("nan")
+        (tmp_path / "other").mkdir()
+        with pytest.raises(DataError, match=r"not finite"):
+            ask(teacher, encoded, tmp_path / "other", layers=())
+    finally:
+        with torch.no_grad():
+            bias.copy_(kept)
+
+
+def test_scores_become_outputs(tmp_path: Path) -> None:
+    """A file of scores is read like a model's answers."""
+    write_scores(np.array([[1.5, -2.0], [1e9, -1e9]], np.float32), tmp_path / "out")
+    said = read_outputs(tmp_path / "out", ())
+    assert said.hidden is None
+    assert said.logits.tolist() == [[1.5, -2.0], [65504.0, -65504.0]]
+
+
+def test_batches_hold_like_lengths() -> None:
+    """Every row once, never much more than BATCH_TOKENS tokens, one row at least."""
+    lengths = np.sort(np.random.default_rng(0).integers(1, 300, 1000))
+    rows = [np.zeros(length, np.int32) for length in [*lengths, 10_000]]
+    encoded = Encoded(ids=rows, type_ids=rows, pad_id=0)
+    batches = forward_batches(encoded, np.arange(len(rows)))
+    assert np.concatenate(batches).tolist() == list(range(len(rows)))
+    assert all(len(batch) * encoded.lengths[batch].max() <= BATCH_TOKENS for batch in batches[:-1])
+    assert len(batches[-1]) == 1
