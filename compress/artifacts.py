@@ -23,6 +23,7 @@ TOKENIZER = "tokenizer.json"
 ONNX = "model.onnx"
 TEMPORARY = ".tmp-"
 CHUNK = 1 << 20
+FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class FileEntry(BaseModel):
@@ -162,8 +163,8 @@ def publishing(target: Path) -> Iterator[Path]:
             # Deleting takes time, and a kill would leave half of it under its name.
             os.replace(target, replaced)
         os.replace(temporary, target)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    except Exception as error:
+        if is_disk_full(error):
             raise EnvironmentProblem(
                 f"the disk is full: {target} could not be written ({free_bytes(target.parent):,} bytes free); "
                 "free some space and run the same command again"
@@ -172,6 +173,14 @@ def publishing(target: Path) -> Iterator[Path]:
     finally:
         remove(temporary)
         remove(replaced)
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Whether an error means that a disk or a quota has no room left."""
+    if isinstance(error, OSError):
+        return error.errno in FULL
+    # safetensors and tokenizers write in Rust, and raise classes of their own
+    return any(f"(os error {number})" in str(error) for number in FULL)
 
 
 def remove(path: Path) -> None:

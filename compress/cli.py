@@ -11,9 +11,10 @@ import typer
 from typer.core import TyperGroup
 
 from compress import __version__
+from compress.artifacts import is_disk_full
 from compress.commands import models, runs, start
 from compress.commands.output import output
-from compress.errors import Interrupted, KdcError
+from compress.errors import EnvironmentProblem, Interrupted, KdcError
 from compress.progress import reporter
 
 SAFE = "interrupted; state is safe: the same command goes on from here"
@@ -38,6 +39,13 @@ class Commands(TyperGroup):
             # The reader left: what it read is complete. Python must not flush into the closed pipe at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(0) from error
+        except OSError as error:
+            if not is_disk_full(error):
+                raise
+            where = error.filename or "a file"
+            full = EnvironmentProblem(f"the disk is full: {where} could not be written; free some space and try again")
+            _tell(full)
+            raise typer.Exit(full.exit_code) from error
 
 
 def _tell(error: KdcError) -> None:

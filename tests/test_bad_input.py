@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -147,7 +148,7 @@ def test_bad_data_is_3_and_leaves_no_stage(project: Path, prepare: Prepare, chan
 
 def test_unseen_labels_can_be_counted_as_wrong(project: Path) -> None:
     _line("classification-test.csv", 3, b"2-1,Akkuschrauber,werkzeug")(project)
-    recipe = write_recipe(project, recipe_of("classification", task={"kind": "classification"}))
+    recipe = write_recipe(project, recipe_of("classification"))
     found = kdc_json("teach", recipe, "--runs", project / "runs", "--set", "task.unseen_labels=wrong")
     accuracy = found["models"]["teacher"]["quality"]["accuracy"]
     assert 0 < accuracy <= 1 - 1 / ROWS["test"]
@@ -339,18 +340,29 @@ def small_disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
         subprocess.run(["umount", "--lazy", str(point)], check=True)
 
 
-@pytest.mark.parametrize("kilobytes", [16, 64, 128, 256, 352, 512, 768])
+@pytest.mark.parametrize(("command", "step"), [("distill", 32), pytest.param("run", 96, marks=pytest.mark.long)])
 def test_a_full_disk_is_4_and_the_same_command_goes_on_with_more_room(
-    project: Path, small_disk: Callable[[int], Path], kilobytes: int
+    project: Path, small_disk: Callable[[int], Path], command: str, step: int
 ) -> None:
-    runs = small_disk(kilobytes) / "runs"
+    runs = small_disk(8) / "runs"
     recipe = write_recipe(project, recipe_of("classification", "transformer"))
-    refused(4, r"(?i)disk.*(full|free).*free some space", "distill", recipe, "--runs", runs)
-    before = published(runs)
-    assert list(runs.glob("*/.tmp-*")) == []
-    small_disk(50_000)
-    found = kdc_json("distill", recipe, "--runs", runs)
-    assert {row["stage"] for row in found["stages"] if row["status"] == "reused"} == before
+    full_at: list[set[str]] = []
+    for kilobytes in range(16, 4000, step):
+        small_disk(kilobytes)
+        done = kdc(command, recipe, "--runs", runs, "--json")
+        if done.exit_code == 0:
+            break
+        assert done.exit_code == 4, done.stderr
+        told = [line for line in done.stderr.splitlines() if line.startswith("kdc: ")]
+        assert len(told) == 1
+        assert re.search("disk.*full|bytes.* free at", told[0]), told[0]
+        assert "free some space" in told[0]
+        assert list(runs.glob("*/.tmp-*")) == []
+        full_at.append(published(runs))
+    found = json.loads(done.stdout)
+    assert {row["stage"] for row in found["stages"] if row["status"] == "reused"} == full_at[-1]
+    assert all(earlier <= later for earlier, later in pairwise(full_at))  # what was finished stayed
+    assert len({len(stages) for stages in full_at}) > 2  # it was full in different stages
     assert leftovers(runs) == []
 
 

@@ -18,7 +18,18 @@ from compress.text_model import TextModel, masked_mean
 COLOURS = ("red", "blue", "dark green", "crème", "schwarz")
 THINGS = ("running shoes", "usb-c charger", "coffee machine", "kettle", "trail shoe", "naïve art print")
 DETAILS = ("size 42", "65 w", "1.7 l", "for kids", "with gift box!", "model x-200")
-CORPUS = tuple(f"{colour} {thing} {detail}" for colour, thing, detail in product(COLOURS, THINGS, DETAILS))
+SYLLABLES = ("ka", "lo", "mi", "ren", "so", "tu", "vex", "wy", "zor", "pel")
+
+
+def brand(number: int) -> str:
+    """One of 1,000 invented names."""
+    return "".join(SYLLABLES[number // 10**place % 10] for place in range(3))
+
+
+CORPUS = tuple(
+    f"{colour} {thing} {brand(37 * number)} {detail}"
+    for number, (colour, thing, detail) in enumerate(product(COLOURS, THINGS, DETAILS))
+)
 """180 product titles."""
 
 
@@ -52,14 +63,14 @@ def toy_encoded(rows: int, *, vocabulary: int = 40, longest: int = 12, seed: int
     return Encoded(ids=ids, type_ids=[np.zeros_like(row) for row in ids], pad_id=0)
 
 
-def wordpiece_json(size: int = 300, corpus: Sequence[str] = CORPUS) -> str:
+def wordpiece_json(size: int = 400, corpus: Sequence[str] = CORPUS) -> str:
     """A lower-casing WordPiece tokenizer with a BERT template, trained on a corpus."""
     from compress.students.vocabulary import train
 
     return train(corpus, size, None).tokenizer_json
 
 
-def byte_bpe(size: int = 400, corpus: Sequence[str] = CORPUS) -> Any:
+def byte_bpe(size: int = 600, corpus: Sequence[str] = CORPUS) -> Any:
     """A byte-level BPE tokenizer as GPT-2 has it: no template, one special token."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 

@@ -113,7 +113,7 @@ def _train(teacher: Path, task: str, data: Path) -> None:
     labels = torch.tensor([model.config.label2id[row[column]] for row in rows])
     optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
     torch.manual_seed(0)
-    for _ in range(6):
+    for _ in range(15):
         for picked in torch.randperm(len(rows)).split(32):
             batch = {name: values[picked] for name, values in inputs.items()}
             model(**batch, labels=labels[picked]).loss.backward()

@@ -5,7 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from compress.bench.markup import number, quality, ratio, significant
-from compress.bench.summary import Summary, mapping, metric_of, quality_of, rows_of, size_ratio
+from compress.bench.summary import Summary, mapping, metric_of, rows_of, size_ratio
+
+
+ALARMING = ("simulated", "not worth distilling")
+"""What a note says that must not be overlooked."""
 
 
 def headline(summary: Summary) -> str:
@@ -35,16 +39,6 @@ def _times(times: float, more: str, less: str) -> str:
 def warnings(summary: Summary) -> list[tuple[bool, str]]:
     """Sentences that belong above the figures: (alarm or only a note, sentence)."""
     found: list[tuple[bool, str]] = []
-    metric = metric_of(summary)
-    teacher, baseline = quality_of(summary, "teacher"), quality_of(summary, "baseline")
-    if teacher is not None and baseline is not None and teacher <= baseline:
-        found.append(
-            (
-                True,
-                f"The teacher does not beat the cheap baseline: {metric} {teacher:.3f} against "
-                f"{baseline:.3f}. It is not worth distilling; train a better teacher first.",
-            )
-        )
     for gate in rows_of(summary, "gates"):
         if gate.get("passed") is False:
             found.append((True, f"Gate not met: {_gate_sentence(gate)}."))
@@ -56,7 +50,7 @@ def warnings(summary: Summary) -> list[tuple[bool, str]]:
         found.append((True, "Distillation gained nothing: the same student on hard labels alone is as good or better."))
     notes = summary.get("notes")
     said = [str(note) for note in notes] if isinstance(notes, list) else []
-    found += [("simulated" in note.lower(), note) for note in said]
+    found += [(any(word in note.lower() for word in ALARMING), note) for note in said]
     unsafe = mapping(summary, "device").get("warnings")
     found += [(False, str(sentence)) for sentence in unsafe if sentence not in said] if isinstance(unsafe, list) else []
     return found

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field, replace
 from compress.data import shop_words as words
 from compress.data.shop_words import Category
 
-NOVEL = 0.5
+NOVEL = 0.45
 """Share of the wordings in validation and test that training never shows."""
-TYPO_IN_QUERY, TYPO_IN_TITLE = 0.12, 0.05
+TYPO_IN_QUERY, TYPO_IN_TITLE = 0.08, 0.04
 WIDE, BY_USE, LED_IN = 0.08, 0.22, 0.15
 """Shares of the queries: for a whole group, by what it is for, with words such as `buy` in front."""
 ATTRIBUTES = ("colour", "material", "size", "people", "brand")
@@ -159,7 +159,7 @@ def write_title(
     if named:
         name = speech.say(category.nouns, rng)
         naming.append(misspell(name, rng) if rng.random() < TYPO_IN_TITLE else name)
-    told = list({speech.say(category.cues, rng) for _ in range(rng.choice((0, 1, 1, 2) if named else (1, 2, 2)))})
+    told = list({speech.say(category.cues, rng) for _ in range(rng.choice((0, 1, 1, 2) if named else (1, 1, 2)))})
     shown = [
         speech.attribute(product, name, rng)
         for name in ATTRIBUTES[:-1]

@@ -167,7 +167,7 @@ def _wrong(shelf: Shelf, query: Query, product: Product) -> Product:
     """A product that the query does not ask for: another version, an accessory or neighbour, or just any."""
     rng = shelf.rng
     kind = rng.random()
-    if query.wanted and kind < 0.5:
+    if query.wanted and kind < 0.4:
         attribute = rng.choice(sorted(query.wanted))
         value = other_value(product, attribute, rng)
         if value is not None:

@@ -6,7 +6,6 @@ named after the content of what was read, so a file changed in place is read aga
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from compress.artifacts import is_disk_full
 from compress.batch import Floats, Ints
 from compress.data.arrow import read_hub
 from compress.data.readers import Layout, read_file
@@ -165,7 +165,8 @@ def _known_cause(error: BaseException, cache_dir: Path) -> KdcError | None:
     while found is not None:
         if isinstance(found, KdcError):
             return found
-        if isinstance(found, OSError) and found.errno in (errno.ENOSPC, errno.EDQUOT):
+        # datasets looks for room before it writes, and gives its error no number
+        if is_disk_full(found) or (isinstance(found, OSError) and str(found).startswith("Not enough disk space")):
             return EnvironmentProblem(
                 f"the disk of {cache_dir} is full: free some space and run the command again"
             )

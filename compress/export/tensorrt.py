@@ -263,19 +263,20 @@ def _build(trt: Any, builder: Any, network: Any, config: Any, name: str) -> Any:
 
     monitor = Monitor()
     config.progress_monitor = monitor
-    with ThreadPoolExecutor(1) as pool:
-        future = pool.submit(builder.build_serialized_network, network, config)
-        try:
-            while not future.done():
-                wait([future], timeout=0.2)  # a signal is only seen between two waits
-            return future.result()
-        except KeyboardInterrupt:
-            monitor.cancelled = True
-            raise
-        finally:
-            future.exception()  # the builder must outlive its thread
-            for shown in list(monitor.bars.values()):
-                shown.close()
+    try:
+        with ThreadPoolExecutor(1) as pool:  # leaving it waits for the thread, which needs the builder
+            pool.submit(int).result()  # an interrupted start would lose the thread: start it before the build
+            try:
+                future = pool.submit(builder.build_serialized_network, network, config)
+                while not future.done():
+                    wait([future], timeout=0.2)  # a signal is only seen between two waits
+                return future.result()
+            except KeyboardInterrupt:
+                monitor.cancelled = True
+                raise
+    finally:
+        for shown in list(monitor.bars.values()):
+            shown.close()
 
 
 def _check_build(engine: Any, onnx: Path, to: Target, log: Any, max_batch: int, max_length: int) -> None:

@@ -21,6 +21,7 @@ import numpy as np
 from compress.batch import Ints
 from compress.errors import RecipeError
 
+CONTINUATION = "##"
 BYTE = re.compile("<0x[0-9A-F]{2}>")
 """A byte's token, by which models with byte fallback spell characters that they do not know."""
 SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
@@ -43,6 +44,9 @@ class StudentTokens:
 
 
 def _encodings(tokenizer: Any, texts: Sequence[str]) -> Iterable[list[int]]:
+    # A tokenizer.json may bring both, and padding would be counted as tokens of the text.
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
     for start in range(0, len(texts), 1000):
         for encoding in tokenizer.encode_batch(list(texts[start : start + 1000]), add_special_tokens=False):
             yield encoding.ids
@@ -62,9 +66,7 @@ def whole(tokenizer_json: str, pad_id: int) -> StudentTokens:
     tokenizer = Tokenizer.from_str(tokenizer_json)
     size = max(tokenizer.get_vocab(with_added_tokens=True).values()) + 1
     report = {"tokens": size, "teacher_tokens": size, "coverage": 1.0}
-    return StudentTokens(
-        tokenizer_json, np.arange(size), pad_id, _special_ids(json.loads(tokenizer_json)), report
-    )
+    return StudentTokens(tokenizer_json, np.arange(size), pad_id, _special_ids(json.loads(tokenizer_json)), report)
 
 
 def _special_ids(parsed: dict[str, Any]) -> tuple[int, ...]:
@@ -83,8 +85,7 @@ def prune(tokenizer_json: str, pad_id: int, texts: Sequence[str], keep: int) -> 
     model, pieces = parsed["model"], _pieces(parsed["model"])
     if model["type"] == "BPE" and model.get("continuing_subword_prefix"):
         raise RecipeError(
-            "student.vocabulary.keep: a BPE tokenizer with a continuation prefix cannot be cut; "
-            "use vocabulary.train"
+            "student.vocabulary.keep: a BPE tokenizer with a continuation prefix cannot be cut; use vocabulary.train"
         )
     counts = _count(Tokenizer.from_str(tokenizer_json), texts)
     must = {pad_id} | _indispensable(parsed, pieces)
@@ -228,18 +229,30 @@ def train(texts: Sequence[str], size: int, teacher_json: str | None) -> StudentT
     tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))  # noqa: S106  # a token, not a password
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    trainer = trainers.WordPieceTrainer(vocab_size=size, special_tokens=list(SPECIALS), show_progress=False)
+    # The trainer numbers inner characters in a random order, and ties between merges follow the numbers:
+    # named beforehand, the same texts give the same vocabulary.
+    inner = [CONTINUATION + character for character in _inner_characters(tokenizer, texts)]
+    trainer = trainers.WordPieceTrainer(vocab_size=size, special_tokens=[*SPECIALS, *inner], show_progress=False)
     tokenizer.train_from_iterator(texts, trainer)
     sep, cls = tokenizer.token_to_id("[SEP]"), tokenizer.token_to_id("[CLS]")
     tokenizer.post_processor = processors.BertProcessing(("[SEP]", sep), ("[CLS]", cls))
+    parsed = json.loads(tokenizer.to_str())
+    parsed["added_tokens"] = [token for token in parsed["added_tokens"] if token["content"] in SPECIALS]
     known = _pieces(json.loads(teacher_json)["model"]) if teacher_json else {}
     vocabulary = sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])
     teacher_ids = np.array([known.get(token, -1) for token, _ in vocabulary])
-    text = str(tokenizer.to_str())
+    text = json.dumps(parsed, ensure_ascii=False)
     report = {"tokens": len(vocabulary), "teacher_tokens": len(known), "coverage": 1.0, "trained": True}
-    return StudentTokens(
-        text, teacher_ids, tokenizer.token_to_id("[PAD]"), _special_ids(json.loads(text)), report
-    )
+    return StudentTokens(text, teacher_ids, tokenizer.token_to_id("[PAD]"), _special_ids(parsed), report)
+
+
+def _inner_characters(tokenizer: Any, texts: Sequence[str]) -> list[str]:
+    """Characters that stand behind the first one of a word, in order."""
+    found: set[str] = set()
+    for text in texts:
+        for word, _ in tokenizer.pre_tokenizer.pre_tokenize_str(tokenizer.normalizer.normalize_str(text)):
+            found.update(word[1:])
+    return sorted(found)
 
 
 def unknown_rate(tokenizer_json: str, texts: Sequence[str]) -> dict[str, float]:

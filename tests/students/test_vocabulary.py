@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,16 @@ from tests.tiny_models import CORPUS, byte_bpe, unigram_json, wordpiece_json
 SEEN = CORPUS[:60]
 """What the cut sees; the rest of the corpus it does not."""
 UNUSUAL = ("crèmes", "usb-usb", "naïve kids!!", "schwarz grün", "MODEL X-2000", "", "5")
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A tokenizer, its cut, and the padding token it had."""
+
+    name: str
+    before: Tokenizer = field(repr=False)
+    tokens: StudentTokens = field(repr=False)
+    pad: int = field(repr=False)
 
 
 def minilm() -> tuple[str, int]:
@@ -43,20 +54,23 @@ def bpe_with_padding() -> tuple[str, int]:
 SOURCES: dict[str, tuple[Callable[[], tuple[str, int]], int]] = {
     "wordpiece": (lambda: (wordpiece_json(), 0), 256),
     "minilm": (minilm, 2600),
-    "bpe": (lambda: (str(byte_bpe().to_str()), 0), 340),
-    "bpe-added": (bpe_with_padding, 340),
-    "unigram": (lambda: (unigram_json(), 1), 150),
+    "bpe": (lambda: (str(byte_bpe().to_str()), 0), 500),
+    "bpe-added": (bpe_with_padding, 500),
+    "unigram": (lambda: (unigram_json(), 1), 100),
 }
 
 
 @pytest.fixture(scope="module", params=list(SOURCES))
-def cut(request: pytest.FixtureRequest) -> tuple[Tokenizer, StudentTokens, int]:
-    """A tokenizer, its cut to what SEEN uses, and the padding token it had."""
+def cut(request: pytest.FixtureRequest) -> Cut:
+    """Each tokenizer cut to what SEEN uses."""
     source, keep = SOURCES[request.param]
     text, pad = source()
     tokens = prune(text, pad, SEEN, keep)
     assert tokens.size == keep
-    return Tokenizer.from_str(text), tokens, pad
+    before = Tokenizer.from_str(text)
+    before.no_padding()
+    before.no_truncation()
+    return Cut(request.param, before, tokens, pad)
 
 
 def pieces(tokenizer: Tokenizer, text: str) -> list[str]:
@@ -66,9 +80,9 @@ def pieces(tokenizer: Tokenizer, text: str) -> list[str]:
 
 @settings(deadline=None, max_examples=150)
 @given(words=st.lists(st.sampled_from(sorted({w for text in CORPUS for w in text.split()})), max_size=8))
-def test_kept_tokens_split_as_before(cut: tuple[Tokenizer, StudentTokens, int], words: list[str]) -> None:
+def test_kept_tokens_split_as_before(cut: Cut, words: list[str]) -> None:
     """A text whose tokens are all kept has the same tokens, and each comes from its own row of the teacher."""
-    before, tokens, _ = cut
+    before, tokens = cut.before, cut.tokens
     after, text = Tokenizer.from_str(tokens.tokenizer_json), " ".join(words)
     kept = set(tokens.teacher_ids.tolist())
     encoding = before.encode(text, add_special_tokens=False)
@@ -78,18 +92,18 @@ def test_kept_tokens_split_as_before(cut: tuple[Tokenizer, StudentTokens, int], 
         assert tokens.teacher_ids[own.ids].tolist() == encoding.ids
 
 
-def test_every_kept_token_is_its_own(cut: tuple[Tokenizer, StudentTokens, int]) -> None:
+def test_every_kept_token_is_its_own(cut: Cut) -> None:
     """New number and old number name the same token; numbers have no gap."""
-    before, tokens, _ = cut
+    before, tokens = cut.before, cut.tokens
     after = Tokenizer.from_str(tokens.tokenizer_json)
     assert after.get_vocab_size(with_added_tokens=True) == tokens.size
     for new, old in enumerate(tokens.teacher_ids.tolist()):
         assert after.id_to_token(new) == before.id_to_token(old)
 
 
-def test_what_the_cut_saw_is_covered(cut: tuple[Tokenizer, StudentTokens, int]) -> None:
+def test_what_the_cut_saw_is_covered(cut: Cut) -> None:
     """The report's coverage is the share of tokens kept."""
-    before, tokens, _ = cut
+    before, tokens = cut.before, cut.tokens
     kept = set(tokens.teacher_ids.tolist())
     ids = [i for text in SEEN for i in before.encode(text, add_special_tokens=False).ids]
     assert tokens.report["coverage"] == pytest.approx(np.mean([i in kept for i in ids]))
@@ -98,17 +112,17 @@ def test_what_the_cut_saw_is_covered(cut: tuple[Tokenizer, StudentTokens, int]) 
 
 @settings(deadline=None, max_examples=150)
 @given(text=st.sampled_from(CORPUS + UNUSUAL) | st.text(st.sampled_from("abcdefgxyz 0129-!.äèï"), max_size=30))
-def test_nothing_known_becomes_unknown(cut: tuple[Tokenizer, StudentTokens, int], text: str) -> None:
+def test_nothing_known_becomes_unknown(cut: Cut, text: str) -> None:
     """Words that lost their token are spelled by smaller ones."""
-    before, tokens, _ = cut
+    before, tokens = cut.before, cut.tokens
     unknown = {"[UNK]", "<unk>"}
     if unknown.isdisjoint(pieces(before, text)):
         assert unknown.isdisjoint(pieces(Tokenizer.from_str(tokens.tokenizer_json), text))
 
 
-def test_special_tokens_are_renumbered(cut: tuple[Tokenizer, StudentTokens, int]) -> None:
+def test_special_tokens_are_renumbered(cut: Cut) -> None:
     """Padding, template and list of special tokens name the tokens that they named before."""
-    before, tokens, pad = cut
+    before, tokens, pad = cut.before, cut.tokens, cut.pad
     after = Tokenizer.from_str(tokens.tokenizer_json)
     assert tokens.teacher_ids[tokens.pad_id] == pad
     old, new = before.encode("red kettle", "blue shoe"), after.encode("red kettle", "blue shoe")
@@ -123,9 +137,9 @@ def tokens_named(tokenizer: Tokenizer) -> list[str]:
     return [str(token) for token in (t.content for t in tokenizer.get_added_tokens_decoder().values())]
 
 
-def test_the_device_reads_it(cut: tuple[Tokenizer, StudentTokens, int]) -> None:
+def test_the_device_reads_it(cut: Cut) -> None:
     """The runtime's encoder opens it, and pads with the new number."""
-    _, tokens, _ = cut
+    tokens = cut.tokens
     encoder = TextEncoder(tokens.tokenizer_json, max_length=16, pad_id=tokens.pad_id)
     ids, types, _ = encoder.encode(["red kettle", "blue trail shoe size 42"], ["a", "b"])
     feed = encoder.arrays(ids, types, ("input_ids",))
@@ -219,6 +233,18 @@ def test_a_new_vocabulary() -> None:
         assert known.token_to_id(tokenizer.id_to_token(new)) == (None if old < 0 else old)
     assert tokens.pad_id == tokenizer.token_to_id("[PAD]")
     assert tokens.size == tokenizer.get_vocab_size()
+
+
+def test_padding_is_no_token_of_a_text() -> None:
+    """A tokenizer.json that pads and truncates, as sentence-transformers writes it, is counted without."""
+    parsed: dict[str, Any] = json.loads(wordpiece_json())
+    padding = {"strategy": {"Fixed": 64}, "direction": "Right", "pad_to_multiple_of": None}
+    padding |= {"pad_id": 0, "pad_type_id": 0, "pad_token": "[PAD]"}
+    truncation = {"direction": "Right", "max_length": 2, "strategy": "LongestFirst", "stride": 0}
+    padded = json.dumps(parsed | {"padding": padding, "truncation": truncation})
+    texts = ["red red kettle", "blue kettle"]
+    assert unknown_rate(padded, texts)["mean_tokens"] == 2.5
+    assert prune(padded, 0, SEEN, 256).report == prune(json.dumps(parsed), 0, SEEN, 256).report
 
 
 def test_unknown_rate() -> None:
