@@ -1,17 +1,17 @@
 """Append finished runs to `results/runs.jsonl` and draw `docs/results.md` from all recorded rows.
 
-    python -m benchmarks.record RUN_FOLDER... --command 'kdc run recipes/…'     record runs, then draw
-    python -m benchmarks.record                                                  draw only
+python -m benchmarks.record RUN_FOLDER... --command 'kdc run recipes/…'     record runs, then draw
+python -m benchmarks.record                                                  draw only
 """
 
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
-import subprocess
 from pathlib import Path
 from typing import Any
+
+from benchmarks.common import append, origin
 
 ROOT = Path(__file__).resolve().parents[1]
 RUNS = ROOT / "benchmarks" / "results" / "runs.jsonl"
@@ -24,7 +24,7 @@ def row_of(run: Path, command: str) -> dict[str, Any]:
     """The figures of a finished run, with device, date and commit."""
     summary = json.loads((run / "summary.json").read_bytes())
     latency = [row for row in summary["latency"] if row["scenario"] == "single-stream"]
-    device = summary["device"]
+    device, made = summary["device"], origin()
     return {
         "recipe": summary["name"],
         "digest": run.name.rsplit("-", 1)[-1],
@@ -42,21 +42,16 @@ def row_of(run: Path, command: str) -> dict[str, Any]:
         "bundle_bytes": summary["models"]["shipped"].get("bundle_bytes"),
         "notes": summary["notes"],
         "device": f"{device.get('processor')}, {device.get('cores')} cores",
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "commit": commit(),
+        "date": made["date"][:10],
+        "commit": made["commit"],
         "command": command,
     }
 
 
 def _ratio(summary: dict[str, Any], name: str) -> float | None:
-    quality = {m: (summary["models"].get(m, {}).get("quality") or {}).get(summary["metric"]) for m in (name, "teacher")}
-    return quality[name] / quality["teacher"] if quality[name] and quality["teacher"] else None
-
-
-def commit() -> str:
-    """Short hash of the checkout."""
-    found = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True)
-    return found.stdout.strip()
+    models, metric = summary["models"], summary["metric"]
+    ours, teachers = ((models.get(model, {}).get("quality") or {}).get(metric) for model in (name, "teacher"))
+    return ours / teachers if ours and teachers else None
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
@@ -68,7 +63,8 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 
 def draw(rows: list[dict[str, Any]]) -> str:
     """The page: one table of quality, one of speed and size, and where each row comes from."""
-    lines = ["| recipe | seed | student | metric | " + " | ".join(MODELS) + " | shipped ÷ teacher | gain over control |"]
+    headings = ["recipe", "seed", "student", "metric", *MODELS, "shipped ÷ teacher", "gain over control"]
+    lines = ["| " + " | ".join(headings) + " |"]
     lines.append("|" + " --- |" * (len(MODELS) + 6))
     for row in rows:
         values = [_percent((row["quality"].get(name) or {}).get(row["metric"])) for name in MODELS]
@@ -76,13 +72,26 @@ def draw(rows: list[dict[str, Any]]) -> str:
         gain = row["distillation_gain"]
         cells += [_percent(row["retention"]) + "%", "–" if gain is None else f"{100 * gain:+.1f}"]
         lines.append("| " + " | ".join(cells) + " |")
-    lines += ["", "| recipe | seed | teacher p50 ms | shipped p50 ms | p99 ms | speed-up | teacher MB | bundle MB | ÷ |"]
+    headings = [
+        "recipe",
+        "seed",
+        "teacher p50 ms",
+        "shipped p50 ms",
+        "p99 ms",
+        "speed-up",
+        "teacher MB",
+        "bundle MB",
+        "÷",
+    ]
+    lines += ["", "| " + " | ".join(headings) + " |"]
     lines.append("|" + " --- |" * 9)
     for row in rows:
         size, bundle = row["teacher_bytes"], row["bundle_bytes"]
-        cells = [row["recipe"], str(row["seed"]), _number(row["p50_ms"].get("teacher")), _number(row["p50_ms"].get("shipped"))]
-        cells += [_number(row["p99_ms"].get("shipped")), _number(row["speedup"], 1)]
-        cells += [_number(size / 1e6, 1), _number(bundle / 1e6, 1), _number(size / bundle, 1)] if size and bundle else ["–"] * 3
+        p50, p99 = row["p50_ms"], row["p99_ms"]
+        cells = [row["recipe"], str(row["seed"]), _number(p50.get("teacher")), _number(p50.get("shipped"))]
+        cells += [_number(p99.get("shipped")), _number(row["speedup"], 1)]
+        known = size and bundle
+        cells += [_number(size / 1e6, 1), _number(bundle / 1e6, 1), _number(size / bundle, 1)] if known else ["–"] * 3
         lines.append("| " + " | ".join(cells) + " |")
     lines += ["", "Other metrics of the test split (teacher → shipped), and where each row comes from:", ""]
     lines += [_origin(row) for row in rows]
@@ -112,9 +121,7 @@ def main() -> None:
     parser.add_argument("runs", nargs="*", type=Path, help="folders of finished runs")
     parser.add_argument("--command", default="", help="the command that made them")
     options = parser.parse_args()
-    with RUNS.open("a", encoding="utf-8") as stream:
-        for run in options.runs:
-            stream.write(json.dumps(row_of(run, options.command), ensure_ascii=False) + "\n")
+    append(RUNS, [row_of(run, options.command) for run in options.runs])
     PAGE.write_text(INTRODUCTION.read_text(encoding="utf-8") + "\n" + draw(read_rows(RUNS)), encoding="utf-8")
 
 

@@ -196,16 +196,12 @@ def check(rows: Sequence[dict[str, Any]]) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Parse, measure, record, print."""
     default = Settings()
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=default.rows, help="distinct texts")
     parser.add_argument("--rounds", type=int, default=default.rounds)
     parser.add_argument("--seconds", type=float, default=default.seconds, help="for each loop in a round")
     parser.add_argument("--teacher", default=default.teacher, help="directory, hub id or package:NAME")
-    parser.add_argument(
-        "--out", type=Path, default=RESULTS / "training.jsonl", help="file to append the rows to"
-    )
+    parser.add_argument("--out", type=Path, default=RESULTS / "training.jsonl", help="file to append the rows to")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
     parser.add_argument("--check", action="store_true", help="exit code 5 when kdc is not fast enough")
     options = parser.parse_args(arguments)

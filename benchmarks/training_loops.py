@@ -33,9 +33,7 @@ from compress.teachers.huggingface import Teacher
 from compress.teachers.outputs import compute_outputs, read_outputs
 from compress.text_model import TransformerClassifier
 
-STAGE = Stage(
-    name="align", epochs=1, learning_rate=2e-4, temperature=2.0, losses=Losses(soft=1.0, hidden=0.1)
-)
+STAGE = Stage(name="align", epochs=1, learning_rate=2e-4, temperature=2.0, losses=Losses(soft=1.0, hidden=0.1))
 BATCH, MAX_LENGTH, SEED = 32, 128, 7
 
 
@@ -109,9 +107,7 @@ def shop(rows: int) -> Splits:
     train_rows = splits.train
     joined = [f"{a} {b}" for a, b in zip(train_rows.texts[:rows], train_rows.texts[rows:], strict=True)]
     train = Examples(ids=train_rows.ids[:rows], texts=joined)
-    return Splits(
-        train, splits.validation, splits.test, None, splits.labels, splits.fingerprint, splits.notes
-    )
+    return Splits(train, splits.validation, splits.test, None, splits.labels, splits.fingerprint, splits.notes)
 
 
 def prepare(section: TransformerStudent, teacher: Teacher, rows: Examples, work: Path) -> Lesson:
@@ -176,9 +172,7 @@ class PlainLoop:
         optimizer = torch.optim.AdamW(parameters, lr=STAGE.learning_rate)
         for batch in itertools.chain.from_iterable(itertools.repeat(self.loader)):
             with torch.no_grad():
-                said, states = self.teacher(
-                    *self._inputs(batch, self.teacher), hidden=self.lesson.built.layer_map
-                )
+                said, states = self.teacher(*self._inputs(batch, self.teacher), hidden=self.lesson.built.layer_map)
             logits, hidden = self.student(*self._inputs(batch, self.student), hidden=self.lesson.layers)
             watch.step(len(logits))
             loss = self._loss(logits, hidden, said, states)

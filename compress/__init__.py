@@ -1,4 +1,4 @@
-"""kdc: distil a trained model into a small student, quantize it, measure it, ship it. Importing this imports no torch."""
+"""kdc: distil a trained model into a small student, measure it, ship it. Importing this imports no torch."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _HOMES = {
     "run": "compress.pipeline",
 }
 
-__all__ = ["Predictor", "Recipe", "__version__", "load_recipe", "run"]  # noqa: PLE0604  # names are loaded lazily
+__all__ = ["Predictor", "Recipe", "__version__", "load_recipe", "run"]  # names are loaded lazily
 
 
 def __getattr__(name: str) -> Any:

@@ -104,9 +104,7 @@ def sha256_file(path: Path) -> str:
 def list_files(folder: Path) -> dict[str, FileEntry]:
     """Every file below a folder but its manifest, by relative POSIX name."""
     found = (p for p in sorted(folder.rglob("*")) if p.is_file() and p.relative_to(folder).as_posix() != MANIFEST)
-    return {
-        p.relative_to(folder).as_posix(): FileEntry(sha256=sha256_file(p), size=p.stat().st_size) for p in found
-    }
+    return {p.relative_to(folder).as_posix(): FileEntry(sha256=sha256_file(p), size=p.stat().st_size) for p in found}
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -127,7 +125,9 @@ def read_artifact(folder: Path) -> Artifact | None:
     try:
         return Artifact.model_validate_json(manifest.read_bytes())
     except ValueError as error:
-        raise IntegrityError(f"{manifest} is not a readable artifact manifest; delete {folder} to make it anew") from error
+        raise IntegrityError(
+            f"{manifest} is not a readable artifact manifest; delete {folder} to make it anew"
+        ) from error
 
 
 def verify_artifact(folder: Path, artifact: Artifact) -> None:
@@ -141,7 +141,8 @@ def verify_artifact(folder: Path, artifact: Artifact) -> None:
         actual = sha256_file(path) if path.is_file() else "missing"
         if actual != entry.sha256:
             raise IntegrityError(
-                f"{path} is damaged: sha256 is {actual[:16]}, recorded was {entry.sha256[:16]}; delete {folder} to make it anew"
+                f"{path} is damaged: sha256 is {actual[:16]}, recorded was {entry.sha256[:16]}; "
+                f"delete {folder} to make it anew"
             )
 
 

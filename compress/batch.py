@@ -123,7 +123,8 @@ class Batch:
 class TeacherOutputs:
     """What the teacher says about rows.
 
-    logits float16 [B, C]: temperature never applied. hidden float16 [B, L, H]: mean over the tokens of each mapped layer.
+    logits float16 [B, C]: temperature never applied.
+    hidden float16 [B, L, H]: mean over the tokens of each mapped layer.
     """
 
     logits: npt.NDArray[np.float16]

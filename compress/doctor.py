@@ -92,7 +92,5 @@ def _gpu() -> Item:
             check=True,
         )
     except (OSError, subprocess.SubprocessError) as error:
-        return Item(
-            "NVIDIA GPU", use, False, remedy=f"nvidia-smi does not answer ({error}): check the driver"
-        )
+        return Item("NVIDIA GPU", use, False, remedy=f"nvidia-smi does not answer ({error}): check the driver")
     return Item("NVIDIA GPU", use, True, "; ".join(asked.stdout.split("\n")).strip("; "))

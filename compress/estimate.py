@@ -67,9 +67,7 @@ def student_size(recipe: Recipe, found: dict[str, Any]) -> Size:
     section = recipe.student
     teacher = teacher_size(found)
     hidden = int(found.get("hidden") or UNKNOWN_TEACHER["hidden"])
-    pieces = (
-        section.vocabulary.keep or section.vocabulary.train or (teacher.parameters - teacher.body) // hidden
-    )
+    pieces = section.vocabulary.keep or section.vocabulary.train or (teacher.parameters - teacher.body) // hidden
     if isinstance(section, TransformerStudent):
         width = section.hidden or hidden
         body = section.layers * (4 * width**2 + 2 * width * (section.intermediate or 4 * width))
@@ -94,12 +92,8 @@ def stages(recipe: Recipe, found: dict[str, Any], splits: Splits, tokens: float)
     train, transfer = len(splits.train), len(splits.transfer)
     held_out = len(splits.validation) + len(splits.test)
     epochs = sum(stage.epochs for stage in recipe.distill.stages)
-    distilling = epochs * (
-        transfer * _train(student, tokens) + len(splits.validation) * _answer(student, tokens)
-    )
-    rows = [
-        _stage("baseline", train, 2 + train * tokens / 15_000, 0, "TF-IDF or overlap features, scikit-learn")
-    ]
+    distilling = epochs * (transfer * _train(student, tokens) + len(splits.validation) * _answer(student, tokens))
+    rows = [_stage("baseline", train, 2 + train * tokens / 15_000, 0, "TF-IDF or overlap features, scikit-learn")]
     if isinstance(recipe.teacher, HuggingFaceTeacher):
         rows += _teacher_stages(recipe.teacher, teacher, splits, tokens)
         asked = (transfer + held_out) * _answer(teacher, tokens)
@@ -111,13 +105,9 @@ def stages(recipe: Recipe, found: dict[str, Any], splits: Splits, tokens: float)
     if recipe.distill.control:
         what = "the same student on hard labels, as many steps"
         rows.append(_stage("control", train, distilling, ADAM_COPIES * student.bytes, what))
-    rows.append(
-        _stage("quantize", len(splits.validation), 10, student.bytes // 3, "int8, parity on validation")
-    )
+    rows.append(_stage("quantize", len(splits.validation), 10, student.bytes // 3, "int8, parity on validation"))
     rows += _export_stages(recipe, teacher, student)
-    rows.append(
-        _stage("bench", *_bench(recipe, teacher, student, tokens), "teacher, student, shipped take turns")
-    )
+    rows.append(_stage("bench", *_bench(recipe, teacher, student, tokens), "teacher, student, shipped take turns"))
     rows.append(_stage("bundle", None, 3, student.bytes // 3, f"{recipe.name}.kdc"))
     return rows
 
@@ -131,9 +121,7 @@ def assumptions() -> list[str]:
     ]
 
 
-def _teacher_stages(
-    teacher: HuggingFaceTeacher, size: Size, splits: Splits, tokens: float
-) -> list[dict[str, Any]]:
+def _teacher_stages(teacher: HuggingFaceTeacher, size: Size, splits: Splits, tokens: float) -> list[dict[str, Any]]:
     if teacher.train is None:
         return []
     epoch = len(splits.train) * _train(size, tokens) + len(splits.validation) * _answer(size, tokens)

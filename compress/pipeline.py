@@ -161,6 +161,7 @@ STAGES = (
             "export": [e.model_dump() for e in run.recipe.export if e.to == "onnx"],
             "parents": _hashes(run, "teacher", "student", "control"),
         },
+        version=2,
     ),
     StageRule(
         "quantized",

@@ -18,9 +18,7 @@ def model_inputs(
     encoded: Encoded, rows: Sequence[int] | Ints, names: Sequence[str], device: torch.device
 ) -> list[torch.Tensor]:
     """Inputs of the given rows in the order of `names`, each int64 [B, T]."""
-    arrays = pad_rows(
-        [encoded.ids[i] for i in rows], [encoded.type_ids[i] for i in rows], names, encoded.pad_id
-    )
+    arrays = pad_rows([encoded.ids[i] for i in rows], [encoded.type_ids[i] for i in rows], names, encoded.pad_id)
     return [torch.from_numpy(arrays[name]).to(device) for name in names]
 
 
@@ -35,9 +33,7 @@ def forward_batches(encoded: Encoded, order: Ints) -> list[Ints]:
     return batches
 
 
-def predict_logits(
-    module: TextModel, encoded: Encoded, device: torch.device, *, bf16: bool = False
-) -> Floats:
+def predict_logits(module: TextModel, encoded: Encoded, device: torch.device, *, bf16: bool = False) -> Floats:
     """Logits float32 [N, C] in the order of the rows; the module is put into evaluation mode."""
     module.eval().to(device)
     order = np.argsort(encoded.lengths, kind="stable")

@@ -80,7 +80,8 @@ class Bar:
             self._said = time.monotonic()
             left = (self.total - self.done) / max(rate, 1e-9)
             reporter.say(
-                f"  {self.name}: {self.done:,}/{self.total:,} {self.unit}, {rate:,.0f}/s, {left:,.0f} s left {self.note}"
+                f"  {self.name}: {self.done:,}/{self.total:,} {self.unit}, {rate:,.0f}/s, "
+                f"{left:,.0f} s left {self.note}"
             )
 
     def close(self) -> None:

@@ -32,7 +32,7 @@ class ClassificationTask(Section):
     metric: Metric = "macro_f1"
     """Metric that picks checkpoints and is reported first."""
     unseen_labels: Literal["error", "wrong"] = "error"
-    """A label in validation or test that training never shows: refuse the data, or count such rows as answered wrongly."""
+    """A label in validation or test that training never shows: refuse the data, or count such rows as wrong."""
 
 
 class PairsTask(Section):

@@ -130,11 +130,7 @@ def _problem(place: Place, group: Sequence[ErrorDetails], raw: Any) -> str:
     if kind == "value_error":
         return error["msg"].removeprefix("Value error, ")
     wanted = " or ".join(dict.fromkeys(_wanted(each) for each in group)).replace(" or must be", " or")
-    quote = (
-        '; put it in quotes, as in "1"'
-        if kind == "string_type" and isinstance(error["input"], int | float)
-        else ""
-    )
+    quote = '; put it in quotes, as in "1"' if kind == "string_type" and isinstance(error["input"], int | float) else ""
     return f"{wanted}, not {_short(error['input'])}{quote}{_about(place, raw)}"
 
 
@@ -143,9 +139,7 @@ def _wanted(error: ErrorDetails) -> str:
         return "must be a mapping of keys"
     message = error["msg"].partition(", unable to")[0].partition(", got a")[0]
     message = (
-        message.replace("Input should be", "must be")
-        .replace("String should", "must")
-        .replace("List should", "must")
+        message.replace("Input should be", "must be").replace("String should", "must").replace("List should", "must")
     )
     return message.replace("a valid ", "a ").replace("a integer", "a whole number").partition(", not ")[0]
 
@@ -171,19 +165,12 @@ def _nearest(given: str, allowed: Sequence[str]) -> str:
 
 def _about(place: Place, raw: Any) -> str:
     """The text under the field, in brackets."""
-    return next(
-        (f" ({info.description.rstrip('.')})" for info in _fields(place, raw) if info.description), ""
-    )
+    return next((f" ({info.description.rstrip('.')})" for info in _fields(place, raw) if info.description), "")
 
 
 def _literals(place: Place, raw: Any) -> list[str]:
     """Values that a field with a fixed list of them accepts."""
-    return [
-        str(value)
-        for info in _fields(place, raw)
-        for value in _flat(info.annotation)
-        if isinstance(value, str)
-    ]
+    return [str(value) for info in _fields(place, raw) for value in _flat(info.annotation) if isinstance(value, str)]
 
 
 def _alternatives(place: Place, raw: Any) -> list[str]:
@@ -192,9 +179,7 @@ def _alternatives(place: Place, raw: Any) -> list[str]:
     if key not in _DISCRIMINATORS:
         return []
     members = _candidates(place, raw, fitting=False)
-    return [
-        str(value) for member in members if key in member.model_fields for value in _kinds(member, str(key))
-    ]
+    return [str(value) for member in members if key in member.model_fields for value in _kinds(member, str(key))]
 
 
 def _fields(place: Place, raw: Any) -> list[FieldInfo]:

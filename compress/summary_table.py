@@ -67,13 +67,9 @@ def summary_lines(summary: Mapping[str, Any]) -> list[str]:
     if summary.get("retention") is not None:
         lines.append(f"retention          {summary['retention']:.1%} of the teacher's {metric}")
     if summary.get("distillation_gain") is not None:
-        lines.append(
-            f"distillation gain  {summary['distillation_gain']:+.4f} over the same student on hard labels"
-        )
+        lines.append(f"distillation gain  {summary['distillation_gain']:+.4f} over the same student on hard labels")
     if summary.get("speedup") is not None:
-        lines.append(
-            f"speed-up           {summary['speedup']:.1f}× (p50, same runtime, end to end from text)"
-        )
+        lines.append(f"speed-up           {summary['speedup']:.1f}× (p50, same runtime, end to end from text)")
     lines += [_gate(gate) for gate in summary.get("gates") or []]
     lines += [
         f"{stage['stage']}: {stage['status']}" + (f": {stage['reason']}" if stage.get("reason") else "")
@@ -96,10 +92,7 @@ def print_latency(rows: Sequence[Mapping[str, Any]]) -> None:
     table.add_column("status", overflow="fold")
     for row in rows:
         table.add_row(
-            *(
-                escape(str(row.get(key, NOTHING)))
-                for key in ("artifact", "target", "scenario", "threads", "batch")
-            ),
+            *(escape(str(row.get(key, NOTHING))) for key in ("artifact", "target", "scenario", "threads", "batch")),
             *(_number(row.get(key), 3) for key in ("p50_ms", "p90_ms", "p99_ms")),
             _number(row.get("qps"), 0),
             _number(row.get("peak_mb"), 0),

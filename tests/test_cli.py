@@ -157,9 +157,7 @@ def test_start_up_imports_nothing_heavy_and_is_quick(tmp_path: Path, arguments: 
         (IntegrityError("a byte changed"), 6),
     ],
 )
-def test_errors_are_one_sentence_and_a_code(
-    recipe: Path, pipeline: FakePipeline, error: KdcError, code: int
-) -> None:
+def test_errors_are_one_sentence_and_a_code(recipe: Path, pipeline: FakePipeline, error: KdcError, code: int) -> None:
     pipeline.error = error
     result = kdc("run", recipe)
     assert result.exit_code == code
@@ -290,9 +288,7 @@ def test_quantize_and_export_take_paths(paths: ModuleType) -> None:
     made = json.loads(kdc("quantize", "m.onnx", "-o", "q.onnx", "--method", "static", "--json").stdout)
     assert made == {"model": "m.onnx", "out": "q.onnx", "calibration": None, "method": "static"}
     made = json.loads(
-        kdc(
-            "export", "m", "--to", "onnx", "--to", "tensorrt-rtx", "--gpu", "sm89", "-o", "d", "--json"
-        ).stdout
+        kdc("export", "m", "--to", "onnx", "--to", "tensorrt-rtx", "--gpu", "sm89", "-o", "d", "--json").stdout
     )
     assert (made["to"], made["gpus"]) == (["onnx", "tensorrt-rtx"], ["sm89"])
     assert kdc("quantize", "m.onnx").exit_code == 2
@@ -385,9 +381,7 @@ class FakePredictor:
         task = "classification"
 
     def answer(self, requests: list[Request], batch_size: int) -> list[Answer]:
-        return [
-            Answer(request.id, request.text, 0.9, {request.text: 0.9, "other": 0.1}) for request in requests
-        ]
+        return [Answer(request.id, request.text, 0.9, {request.text: 0.9, "other": 0.1}) for request in requests]
 
 
 @pytest.fixture
@@ -404,9 +398,7 @@ def bundle(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("bundle")
 def test_predict_streams_json_lines(tmp_path: Path) -> None:
     (tmp_path / "r.csv").write_text("sku,title\n1,größe\n2,mug\n")
-    result = kdc(
-        "predict", "x.kdc", tmp_path / "r.csv", "--text", "title", "--id", "sku", "--batch-size", "1"
-    )
+    result = kdc("predict", "x.kdc", tmp_path / "r.csv", "--text", "title", "--id", "sku", "--batch-size", "1")
     answers = [json.loads(line) for line in result.stdout.splitlines()]
     assert [(answer["id"], answer["label"]) for answer in answers] == [("1", "größe"), ("2", "mug")]
 

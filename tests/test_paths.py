@@ -154,9 +154,7 @@ def test_quantizing_to_a_file_writes_only_that_file(built: dict[str, Path], tmp_
     assert "parity" not in found
 
 
-def test_a_bare_onnx_is_quantized_dynamically_only(
-    built: dict[str, Path], tmp_path: Path, calibration: Path
-) -> None:
+def test_a_bare_onnx_is_quantized_dynamically_only(built: dict[str, Path], tmp_path: Path, calibration: Path) -> None:
     source = tmp_path / "float.onnx"
     shutil.copyfile(built["exported"] / ONNX, source)
     with pytest.raises(RecipeError, match="--method dynamic"):
@@ -174,16 +172,12 @@ def test_a_bare_onnx_is_quantized_dynamically_only(
 def test_an_onnx_beside_its_tokenizer_can_be_calibrated(
     built: dict[str, Path], tmp_path: Path, calibration: Path
 ) -> None:
-    found = quantize_path(
-        built["exported"] / ONNX, tmp_path / "q.onnx", calibration=calibration, method="none"
-    )
+    found = quantize_path(built["exported"] / ONNX, tmp_path / "q.onnx", calibration=calibration, method="none")
     assert found["parity"]["max_logit_difference"] == 0
     assert found["size_bytes"] == found["source_bytes"]
 
 
-def test_what_quantizing_must_not_overwrite(
-    built: dict[str, Path], model: Path, run: Path, tmp_path: Path
-) -> None:
+def test_what_quantizing_must_not_overwrite(built: dict[str, Path], model: Path, run: Path, tmp_path: Path) -> None:
     precious = tmp_path / "precious"
     precious.mkdir()
     (precious / "thesis.txt").write_text("x")
@@ -352,9 +346,7 @@ def test_a_model_that_generated_inputs_cannot_feed_is_a_row_too(model: Path, tmp
     assert rows["strings.onnx"]["status"].startswith("not run: the input 'words'")
 
 
-def test_what_cannot_be_benched(
-    built: dict[str, Path], model: Path, tmp_path: Path, calibration: Path
-) -> None:
+def test_what_cannot_be_benched(built: dict[str, Path], model: Path, tmp_path: Path, calibration: Path) -> None:
     with pytest.raises(RecipeError, match="kdc export"):
         rows_of([built["transformer"]])
     with pytest.raises(RecipeError, match="there is no"):
@@ -399,9 +391,7 @@ def test_a_packed_folder_answers_as_before(model: Path, tmp_path: Path) -> None:
     from compress.runtime.bundle import open_bundle
 
     asked = [Request("red shoes")]
-    assert open_bundle(tmp_path / "m.kdc").predictor().answer(asked) == Predictor.from_folder(model).answer(
-        asked
-    )
+    assert open_bundle(tmp_path / "m.kdc").predictor().answer(asked) == Predictor.from_folder(model).answer(asked)
 
 
 def test_what_cannot_be_packed(built: dict[str, Path], model: Path, run: Path, tmp_path: Path) -> None:

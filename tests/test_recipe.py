@@ -97,9 +97,7 @@ def test_overrides_reach_lists_and_make_missing_mappings(recipe: Path) -> None:
 
 
 def test_override_with_null_unsets(recipe: Path) -> None:
-    loaded = load_recipe(
-        recipe, ["gates=null", "data.train.columns.label=null", "export.0=null", "seed="][:2]
-    )
+    loaded = load_recipe(recipe, ["gates=null", "data.train.columns.label=null", "export.0=null", "seed="][:2])
     assert loaded.recipe.gates.p99_ms is None
     assert isinstance(loaded.recipe.data, FilesData)
     assert loaded.recipe.data.train.columns is not None
@@ -132,9 +130,7 @@ def test_index_out_of_range(recipe: Path) -> None:
     assert "export is a list of 1; '1' is not an index (0 to 0)" in message
 
 
-def test_data_root_on_the_command_line_may_be_meant_from_here(
-    recipe: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_data_root_on_the_command_line_may_be_meant_from_here(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (recipe.parent / "here" / "data").mkdir(parents=True)
     monkeypatch.chdir(recipe.parent / "here")
     assert load_recipe(recipe, ["data.root=data"]).data_root() == recipe.parent / "here" / "data"

@@ -7,7 +7,6 @@ from typing import Any
 from compress.bench.markup import number, quality, ratio, significant
 from compress.bench.summary import Summary, mapping, metric_of, rows_of, size_ratio
 
-
 ALARMING = ("simulated", "not worth distilling")
 """What a note says that must not be overlooked."""
 

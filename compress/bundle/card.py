@@ -60,9 +60,7 @@ def _labels(spec: ModelSpec) -> str:
 
 def _usage(name: str, example: tuple[Request, Answer]) -> str:
     request, answer = example
-    fields = {"text": request.text} | (
-        {"text_pair": request.text_pair} if request.text_pair is not None else {}
-    )
+    fields = {"text": request.text} | ({"text_pair": request.text_pair} if request.text_pair is not None else {})
     line = shlex.quote(json.dumps(fields, ensure_ascii=False))
     return (
         f"```sh\npip install kdc\necho {line} | kdc predict {name}.kdc\nkdc verify {name}.kdc\n```\n\n"

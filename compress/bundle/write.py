@@ -118,7 +118,5 @@ def _golden_line(request: Request, answer: Answer) -> str:
 def _license_members(licenses: Mapping[str, str]) -> dict[str, bytes]:
     for file_name in licenses:
         if not is_safe_name(file_name) or "/" in file_name:
-            raise RecipeError(
-                f"the licence file name {file_name!r} is not a plain name such as 'Apache-2.0.txt'"
-            )
+            raise RecipeError(f"the licence file name {file_name!r} is not a plain name such as 'Apache-2.0.txt'")
     return {f"{LICENSES}/{file_name}": text.encode() for file_name, text in licenses.items()}

@@ -34,12 +34,8 @@ def register(app: typer.Typer) -> None:
 
 
 def predict(  # noqa: PLR0913, PLR0917  # one parameter an option
-    bundle: Annotated[
-        Path, typer.Argument(metavar="BUNDLE", help="A .kdc file, packed or not.", show_default=False)
-    ],
-    file: Annotated[
-        Path | None, typer.Argument(metavar="[FILE]", help="Requests; stdin when absent or -.")
-    ] = None,
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="A .kdc file, packed or not.", show_default=False)],
+    file: Annotated[Path | None, typer.Argument(metavar="[FILE]", help="Requests; stdin when absent or -.")] = None,
     format: Annotated[Format | None, typer.Option(help="Of the requests; detected when absent.")] = None,
     text: Annotated[str | None, typer.Option(metavar="COLUMN", help="Column or key of the text.")] = None,
     text_pair: Annotated[str | None, typer.Option(metavar="COLUMN", help="… of the second text.")] = None,

@@ -7,22 +7,16 @@ from typing import Annotated
 
 import typer
 
-RecipePath = Annotated[
-    Path, typer.Argument(metavar="RECIPE", help="The recipe, a YAML file.", show_default=False)
-]
+RecipePath = Annotated[Path, typer.Argument(metavar="RECIPE", help="The recipe, a YAML file.", show_default=False)]
 Overrides = Annotated[
     list[str] | None,
-    typer.Option(
-        "--set", metavar="KEY.PATH=VALUE", help="Change a key of the recipe; repeatable.", show_default=False
-    ),
+    typer.Option("--set", metavar="KEY.PATH=VALUE", help="Change a key of the recipe; repeatable.", show_default=False),
 ]
 Runs = Annotated[Path, typer.Option("--runs", metavar="DIR", help="Folder that holds the runs.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Say more.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Say nothing but warnings and errors.")]
-Out = Annotated[
-    Path | None, typer.Option("-o", "--out", metavar="PATH", help="Where to write.", show_default=False)
-]
+Out = Annotated[Path | None, typer.Option("-o", "--out", metavar="PATH", help="Where to write.", show_default=False)]
 Threads = Annotated[int, typer.Option("--threads", min=1, max=256, help="Threads of the runtime.")]
 
 RUNS = Path("runs")

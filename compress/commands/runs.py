@@ -61,9 +61,7 @@ def distill(  # noqa: PLR0913, PLR0917  # one parameter an option
         Path | None,
         typer.Argument(metavar="[RECIPE]", help="A recipe; or give --teacher, --train, --student, -o."),
     ] = None,
-    teacher: Annotated[
-        str | None, typer.Option(help="Trained teacher: directory, hub id or package:NAME.")
-    ] = None,
+    teacher: Annotated[str | None, typer.Option(help="Trained teacher: directory, hub id or package:NAME.")] = None,
     train: Annotated[str | None, typer.Option(metavar="FILE", help="Labelled rows.")] = None,
     student: Annotated[
         str | None, typer.Option(metavar="SPEC", help="transformer:layers=3 or mobile:width=128,blocks=4.")
@@ -71,9 +69,7 @@ def distill(  # noqa: PLR0913, PLR0917  # one parameter an option
     out: options.Out = None,
     task: Annotated[str, typer.Option(help="classification or pairs.")] = "classification",
     text: Annotated[str, typer.Option(metavar="COLUMN", help="Column of the text.")] = "text",
-    text_pair: Annotated[
-        str | None, typer.Option(metavar="COLUMN", help="Column of the second text.")
-    ] = None,
+    text_pair: Annotated[str | None, typer.Option(metavar="COLUMN", help="Column of the second text.")] = None,
     label: Annotated[str, typer.Option(metavar="COLUMN", help="Column of the label.")] = "label",
     unlabeled: Annotated[str | None, typer.Option(metavar="FILE", help="More rows, without labels.")] = None,
     overrides: options.Overrides = None,
@@ -108,9 +104,7 @@ def quantize(
     calibration: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Requests that set the ranges of static quantization.")
     ] = None,
-    method: Annotated[
-        str | None, typer.Option(help="dynamic or static; by the model's kind when absent.")
-    ] = None,
+    method: Annotated[str | None, typer.Option(help="dynamic or static; by the model's kind when absent.")] = None,
     overrides: options.Overrides = None,
     runs: options.Runs = options.RUNS,
     json: options.Json = False,
@@ -134,15 +128,9 @@ def quantize(
 
 def export(  # noqa: PLR0913, PLR0917  # one parameter an option
     model: RecipeOrModel,
-    to: Annotated[
-        list[str] | None, typer.Option("--to", help="onnx, tensorrt, tensorrt-rtx; repeatable.")
-    ] = None,
-    gpu: Annotated[
-        list[str] | None, typer.Option("--gpu", help="Compute capability such as sm89; repeatable.")
-    ] = None,
-    precision: Annotated[
-        str | None, typer.Option(help="Of engines: fp32, fp16 or int8; fp16 when absent.")
-    ] = None,
+    to: Annotated[list[str] | None, typer.Option("--to", help="onnx, tensorrt, tensorrt-rtx; repeatable.")] = None,
+    gpu: Annotated[list[str] | None, typer.Option("--gpu", help="Compute capability such as sm89; repeatable.")] = None,
+    precision: Annotated[str | None, typer.Option(help="Of engines: fp32, fp16 or int8; fp16 when absent.")] = None,
     out: options.Out = None,
     overrides: options.Overrides = None,
     runs: options.Runs = options.RUNS,
@@ -168,20 +156,14 @@ def export(  # noqa: PLR0913, PLR0917  # one parameter an option
 def bench(  # noqa: PLR0913, PLR0917  # one parameter an option
     artifacts: Annotated[
         list[Path],
-        typer.Argument(
-            metavar="RECIPE|ARTIFACT...", help="A recipe, or models to compare.", show_default=False
-        ),
+        typer.Argument(metavar="RECIPE|ARTIFACT...", help="A recipe, or models to compare.", show_default=False),
     ],
     target: Annotated[list[str] | None, typer.Option("--target", help="onnxruntime-cpu; repeatable.")] = None,
     scenario: Annotated[
         list[str] | None, typer.Option("--scenario", help="single-stream or offline; repeatable.")
     ] = None,
-    threads: Annotated[
-        list[int] | None, typer.Option("--threads", min=1, help="Threads; repeatable.")
-    ] = None,
-    requests: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Requests to time, JSON lines or CSV.")
-    ] = None,
+    threads: Annotated[list[int] | None, typer.Option("--threads", min=1, help="Threads; repeatable.")] = None,
+    requests: Annotated[Path | None, typer.Option(metavar="FILE", help="Requests to time, JSON lines or CSV.")] = None,
     overrides: options.Overrides = None,
     runs: options.Runs = options.RUNS,
     json: options.Json = False,

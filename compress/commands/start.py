@@ -26,9 +26,7 @@ def register(app: typer.Typer) -> None:
 
 
 def init(
-    folder: Annotated[
-        Path, typer.Argument(metavar="DIR", help="Folder to make or fill.", show_default=False)
-    ],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to make or fill.", show_default=False)],
     task: Annotated[TaskKind, typer.Option("--task", help="What an answer is.")] = TaskKind.classification,
     json: options.Json = False,
     verbose: options.Verbose = False,
@@ -72,9 +70,7 @@ def check(
     print_plan(planned)
 
 
-def schema(
-    json: options.Json = False, verbose: options.Verbose = False, quiet: options.Quiet = False
-) -> None:
+def schema(json: options.Json = False, verbose: options.Verbose = False, quiet: options.Quiet = False) -> None:
     """Print the JSON Schema of the recipe, for editors."""
     from compress.recipe import Recipe
 
@@ -83,9 +79,7 @@ def schema(
     output.object(head | Recipe.model_json_schema())
 
 
-def doctor(
-    json: options.Json = False, verbose: options.Verbose = False, quiet: options.Quiet = False
-) -> None:
+def doctor(json: options.Json = False, verbose: options.Verbose = False, quiet: options.Quiet = False) -> None:
     """Each runtime and device: available, version, or the one command that makes it so."""
     from compress.doctor import diagnose
 

@@ -57,9 +57,7 @@ def read_hub(source: TableSource, wants: Sequence[Want], cache_dir: Path, key: s
     except (ValueError, FileNotFoundError, datasets.exceptions.DatasetsError) as error:
         raise DataError(f"the data set {name!r} ({key}.hub) cannot be loaded: {error}") from error
     if len(table) == 0:
-        raise DataError(
-            f"split {source.split!r} of {name!r} ({key}.hub) has no rows: it needs at least one row"
-        )
+        raise DataError(f"split {source.split!r} of {name!r} ({key}.hub) has no rows: it needs at least one row")
     names = _names(wants, table.column_names, name)
     batches = table.select_columns(_distinct(names)).with_format("arrow").iter(BATCH_ROWS)
     yield from _batched(batches, table.features, names)
@@ -73,9 +71,7 @@ def _distinct(names: Sequence[str | None]) -> list[str]:
     return list(dict.fromkeys(name for name in names if name is not None))
 
 
-def _batched(
-    batches: Iterable[Any], features: Mapping[str, Any], names: Sequence[str | None]
-) -> Iterator[Row]:
+def _batched(batches: Iterable[Any], features: Mapping[str, Any], names: Sequence[str | None]) -> Iterator[Row]:
     """Rows of arrow batches, numbered from 1; class indices become class names."""
     from datasets import ClassLabel
 

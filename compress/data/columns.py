@@ -50,21 +50,15 @@ def _position(want: Want, names: Sequence[str] | None, width: int, name: str) ->
             return column
         if want.optional:
             return None
-        raise DataError(
-            f"{name} has no column {column} ({want.key}): its {width} columns count from 0 to {width - 1}"
-        )
+        raise DataError(f"{name} has no column {column} ({want.key}): its {width} columns count from 0 to {width - 1}")
     if names is None:
         raise RecipeError(
             f"{want.key} is the name {column!r}, but header is false: give a position from 0 to {width - 1}"
         )
     if names.count(column) > 1:
-        raise DataError(
-            f"{name} has {names.count(column)} columns named {column!r} ({want.key}): use a position"
-        )
+        raise DataError(f"{name} has {names.count(column)} columns named {column!r} ({want.key}): use a position")
     if column in names:
         return names.index(column)
     if want.optional:
         return None
-    raise DataError(
-        f"{name} has no column {column!r} ({want.key}); it has {listing(names)}{nearest(column, names)}"
-    )
+    raise DataError(f"{name} has no column {column!r} ({want.key}); it has {listing(names)}{nearest(column, names)}")

@@ -179,9 +179,7 @@ def _dropped(dropped: dict[str, int], repeated: int) -> list[str]:
         if count
     ]
     if repeated:
-        notes.append(
-            f"{repeated:,} training rows were dropped because their texts also stand in the validation split"
-        )
+        notes.append(f"{repeated:,} training rows were dropped because their texts also stand in the validation split")
     return notes
 
 

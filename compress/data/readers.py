@@ -129,9 +129,7 @@ def _pick(cells: Sequence[Any], positions: Sequence[int | None]) -> list[Any]:
 def _json_lines(lines: Iterator[str], name: str, wants: Sequence[Want]) -> Iterator[Row]:
     for want in wants:
         if isinstance(want.column, int):
-            raise RecipeError(
-                f"{want.key} is the position {want.column}, but JSON lines have names: give a name"
-            )
+            raise RecipeError(f"{want.key} is the position {want.column}, but JSON lines have names: give a name")
     seen: dict[str, None] = {}
     number = 0
     for number, line in enumerate(lines, 1):
@@ -162,12 +160,8 @@ def _json_object(line: str, where: str) -> dict[str, Any]:
     try:
         value = json.loads(line)
     except (ValueError, RecursionError) as error:
-        hint = (
-            ", and JSON lines hold one object a line, not an array" if line.lstrip().startswith("[") else ""
-        )
+        hint = ", and JSON lines hold one object a line, not an array" if line.lstrip().startswith("[") else ""
         raise DataError(f"{where} is not valid JSON ({error}){hint}: mend the line") from error
     if not isinstance(value, dict):
-        raise DataError(
-            f"{where} is {line.strip()[:40]!r}, but JSON lines hold one object a line: mend the line"
-        )
+        raise DataError(f"{where} is {line.strip()[:40]!r}, but JSON lines hold one object a line: mend the line")
     return value

@@ -72,9 +72,7 @@ class RowMaker:
         return [*self.texts, *self.pairs, *(want for want in single if want is not None)]
 
     @classmethod
-    def for_source(
-        cls, source: TableSource, train: TableSource, role: Role, pairs: bool, key: str
-    ) -> RowMaker:
+    def for_source(cls, source: TableSource, train: TableSource, role: Role, pairs: bool, key: str) -> RowMaker:
         """Columns of a source in its role.
 
         id and group are optional where the columns are only inherited from `train`.
@@ -100,9 +98,7 @@ class RowMaker:
             weight=single("weight", columns.weight, role == "train"),
         )
 
-    def records(
-        self, sources: Iterable[tuple[str, Iterator[Row]]], limit: int | None
-    ) -> Iterator[dict[str, Any]]:
+    def records(self, sources: Iterable[tuple[str, Iterator[Row]]], limit: int | None) -> Iterator[dict[str, Any]]:
         """Checked rows of all readers, each given with what stands before the line number in messages.
 
         Raises:
@@ -134,9 +130,7 @@ class RowMaker:
 
 def _fits_task(columns: Columns, role: Role, pairs: bool, place: str) -> None:
     if pairs and not columns.text_pair and columns.text_pair != 0:
-        raise RecipeError(
-            f"task.kind is pairs, but {place}.text_pair is not given: name the column of the second text"
-        )
+        raise RecipeError(f"task.kind is pairs, but {place}.text_pair is not given: name the column of the second text")
     if not pairs and columns.text_pair is not None:
         raise RecipeError(
             f"{place}.text_pair is given, but task.kind is classification, which reads one text: "
@@ -158,9 +152,7 @@ def _text(want: Want, cell: Any, where: str) -> str:
         return cell_text(cell)
     except ValueError as error:
         kind = "half a surrogate pair" if isinstance(error, UnicodeError) else str(error)
-        raise DataError(
-            f"{where} has {kind} in column {want.column!r} ({want.key}): make it plain text"
-        ) from error
+        raise DataError(f"{where} has {kind} in column {want.column!r} ({want.key}): make it plain text") from error
 
 
 def _full(wants: Sequence[Want], cells: Sequence[Any], where: str, what: str) -> str:
@@ -168,9 +160,7 @@ def _full(wants: Sequence[Want], cells: Sequence[Any], where: str, what: str) ->
     text = parts[0] if len(parts) == 1 else " ".join(part for part in parts if part)
     if not text:
         columns = ", ".join(repr(want.column) for want in wants)
-        raise DataError(
-            f"{where} has an empty {what} (column {columns}, {wants[0].key}): fill it or remove the row"
-        )
+        raise DataError(f"{where} has an empty {what} (column {columns}, {wants[0].key}): fill it or remove the row")
     return text
 
 
@@ -179,9 +169,7 @@ def _named(want: Want | None, single: Iterator[Any], where: str, what: str) -> s
         return None
     text = _text(want, next(single), where)
     if not text and not want.optional:
-        raise DataError(
-            f"{where} has no {what} (column {want.column!r}, {want.key}): fill it or remove the row"
-        )
+        raise DataError(f"{where} has no {what} (column {want.column!r}, {want.key}): fill it or remove the row")
     return text or None
 
 

@@ -111,9 +111,7 @@ def read_table(
         return _table(pyarrow.Table.from_pylist(list(rows), _features().arrow_schema), role, origins, first)
     files = find_files(source, root, key)
     layouts = _layouts(files, source, train, root, key)
-    origins = [
-        f.name + (":" if layout.by_line else ", row ") for f, layout in zip(files, layouts, strict=True)
-    ]
+    origins = [f.name + (":" if layout.by_line else ", row ") for f, layout in zip(files, layouts, strict=True)]
 
     def generate() -> Iterator[dict[str, Any]]:
         readers = (read_file(file, layout, maker.wants) for file, layout in zip(files, layouts, strict=True))
@@ -123,14 +121,8 @@ def read_table(
     return _table(_cached(generate, fingerprint, cache_dir), role, origins, first)
 
 
-def _layouts(
-    files: Sequence[DataFile], source: TableSource, train: TableSource, root: Path, key: str
-) -> list[Layout]:
-    endings = (
-        {file.ending for file in find_files(train, root, "data.train")}
-        if train.format and train.path
-        else set()
-    )
+def _layouts(files: Sequence[DataFile], source: TableSource, train: TableSource, root: Path, key: str) -> list[Layout]:
+    endings = {file.ending for file in find_files(train, root, "data.train")} if train.format and train.path else set()
     header = next((given for given in (source.header, train.header) if given is not None), True)
     quoting = source.quoting or train.quoting or "csv"
     return [Layout(format_of(file, source, train, endings, key), header, quoting, key) for file in files]
@@ -167,9 +159,7 @@ def _known_cause(error: BaseException, cache_dir: Path) -> KdcError | None:
             return found
         # datasets looks for room before it writes, and gives its error no number
         if is_disk_full(found) or (isinstance(found, OSError) and str(found).startswith("Not enough disk space")):
-            return EnvironmentProblem(
-                f"the disk of {cache_dir} is full: free some space and run the command again"
-            )
+            return EnvironmentProblem(f"the disk of {cache_dir} is full: free some space and run the command again")
         found = found.__cause__ or found.__context__
     return None
 

@@ -82,9 +82,7 @@ def restore(checkpoint: Path, modules: dict[str, nn.Module], optimizer: torch.op
     tensors = load_file(checkpoint / "tensors.safetensors")
     for name, module in modules.items():
         prefix = f"module.{name}."
-        module.load_state_dict(
-            {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-        )
+        module.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
     if optimizer is not None:
         states: dict[int, dict[str, Tensor]] = {}
         for name, tensor in tensors.items():

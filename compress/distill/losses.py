@@ -26,9 +26,7 @@ def hidden_states(projected: Tensor, teacher: Tensor) -> Tensor:
     return 0.5 * (projected - teacher).pow(2).sum(-1).mean()
 
 
-def hard_labels(
-    student: Tensor, labels: Tensor, weights: Tensor | None = None, smoothing: float = 0.0
-) -> Tensor:
+def hard_labels(student: Tensor, labels: Tensor, weights: Tensor | None = None, smoothing: float = 0.0) -> Tensor:
     """Cross-entropy with labels int64 [B], mean over rows that have one (label >= 0), by weights [B].
 
     Zero when no row has a label.

@@ -222,9 +222,7 @@ def _close_epoch(job: Job, phase: Phase, progress: Progress, loop: _Loop) -> Non
     if metric > progress.best:
         progress.best, progress.best_at = metric, f"{phase.name}, epoch {progress.epoch}"
         with publishing(job.work / BEST) as temporary:
-            save_file(
-                {k: v.detach().cpu().clone().contiguous() for k, v in judged.state_dict().items()}, temporary
-            )
+            save_file({k: v.detach().cpu().clone().contiguous() for k, v in judged.state_dict().items()}, temporary)
     progress.waiting = 0 if metric > progress.stage_best else progress.waiting + 1
     progress.stage_best = max(progress.stage_best, metric)
     reporter.detail(f"  {job.name}: {phase.name} epoch {progress.epoch}: validation {metric:.4f}")

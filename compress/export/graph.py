@@ -92,9 +92,7 @@ def _quantization(nodes: Sequence[Any], operators: set[str]) -> Quantization:
     # Dynamic graphs hold QuantizeLinear or DequantizeLinear too: one after the other marks a static range,
     # and beside static ranges stand products that are quantized dynamically.
     codes = {name for node in nodes if node.op_type == "QuantizeLinear" for name in node.output}
-    if operators & STATIC or any(
-        node.op_type == "DequantizeLinear" and node.input[0] in codes for node in nodes
-    ):
+    if operators & STATIC or any(node.op_type == "DequantizeLinear" and node.input[0] in codes for node in nodes):
         return "static"
     if operators & DYNAMIC:
         return "dynamic"
@@ -113,7 +111,6 @@ def _signature(value: Any) -> str:
 
     tensor = value.type.tensor_type
     sizes = [
-        axis.dim_param or (str(axis.dim_value) if axis.HasField("dim_value") else "?")
-        for axis in tensor.shape.dim
+        axis.dim_param or (str(axis.dim_value) if axis.HasField("dim_value") else "?") for axis in tensor.shape.dim
     ]
     return f"{TensorProto.DataType.Name(tensor.elem_type).lower()} [{', '.join(sizes)}]"

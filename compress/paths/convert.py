@@ -70,13 +70,9 @@ def quantize_path(model: Path, out: Path, *, calibration: Path | None, method: s
             source = _float_folder(meant, Path(temporary) / "float")
             graph = read_graph(source / ONNX)
             if graph.quantization != "none":
-                raise RecipeError(
-                    f"{meant} is quantized already ({graph.quantization}); give the float model"
-                )
+                raise RecipeError(f"{meant} is quantized already ({graph.quantization}); give the float model")
             if not to_file and not answers_text(source):
-                raise RecipeError(
-                    f"{meant} has no {TOKENIZER} and {SPEC} to go into a folder; give -o FILE.onnx"
-                )
+                raise RecipeError(f"{meant} has no {TOKENIZER} and {SPEC} to go into a folder; give -o FILE.onnx")
             requests = _calibration(calibration, source, meant)
             chosen = _method(method, source, graph, meant, bool(requests))
             made = _quantized(source, Path(temporary) / "int8", chosen, requests)
@@ -131,13 +127,9 @@ def _method(asked: str, source: Path, graph: Graph, model: Path, has_requests: b
             "--calibration FILE"
         )
     why = (
-        f"{model} is made of convolutions, which quantize statically, and that"
-        if asked == AUTO
-        else "--method static"
+        f"{model} is made of convolutions, which quantize statically, and that" if asked == AUTO else "--method static"
     )
-    raise RecipeError(
-        f"{why} needs requests to set its ranges; give --calibration FILE, or take --method dynamic"
-    )
+    raise RecipeError(f"{why} needs requests to set its ranges; give --calibration FILE, or take --method dynamic")
 
 
 def _suiting(source: Path, graph: Graph) -> str:
@@ -190,9 +182,7 @@ def _publish(made: Path, out: Path, *, to_file: bool) -> None:
         reporter.say(f"  {out} reads text only with {TOKENIZER} and {SPEC} beside it; -o DIR writes them too")
 
 
-def export_path(
-    model: Path, out: Path, *, to: Sequence[str], gpus: Sequence[str], precision: str
-) -> dict[str, Any]:
+def export_path(model: Path, out: Path, *, to: Sequence[str], gpus: Sequence[str], precision: str) -> dict[str, Any]:
     """Export a model to other formats.
 
     Args:
@@ -215,9 +205,7 @@ def export_path(
     kind = kind_of(meant)
     checkpoint = kind in (Kind.student, Kind.teacher)
     if "onnx" in to and not checkpoint:
-        raise RecipeError(
-            f"{meant} is ONNX already; name another format, for example --to tensorrt-rtx --gpu sm89"
-        )
+        raise RecipeError(f"{meant} is ONNX already; name another format, for example --to tensorrt-rtx --gpu sm89")
     if "onnx" in to:
         refuse_target(out, meant)
     elif out.is_file():
@@ -254,8 +242,7 @@ def package_path(artifact: Path, out: Path) -> dict[str, Any]:
         raise RecipeError(f"-o {out} is no name of a bundle; give NAME{SUFFIX}")
     if not (folder / ONNX).is_file() or kind is Kind.bundle:
         raise RecipeError(
-            f"{artifact} is a {kind}, which cannot be packed; give an {Kind.model} or the `quantized` folder "
-            "of a run"
+            f"{artifact} is a {kind}, which cannot be packed; give an {Kind.model} or the `quantized` folder of a run"
         )
     own = verified(folder)
     notes: list[str] = []

@@ -36,9 +36,7 @@ def engine_sections(to: Sequence[str], gpus: Sequence[str], precision: str) -> l
         raise RecipeError(f"--to is {unknown[0]!r}, known are {', '.join(FORMATS)}")
     engines = [name for name in dict.fromkeys(to) if name != "onnx"]
     if gpus and "tensorrt-rtx" not in engines:
-        raise RecipeError(
-            f"--gpu {gpus[0]} has no effect without --to tensorrt-rtx; leave it out, or add that"
-        )
+        raise RecipeError(f"--gpu {gpus[0]} has no effect without --to tensorrt-rtx; leave it out, or add that")
     return [_section(name, gpus if name == "tensorrt-rtx" else [], precision) for name in engines]
 
 
@@ -74,9 +72,7 @@ def build_engines(source: Path, out: Path, sections: Sequence[TensorRTExport], w
     if (source / SPEC).is_file():
         max_length = read_spec(source).max_length
     else:
-        reporter.say(
-            f"  {source / ONNX} does not say how long its inputs get: engines take up to {MAX_LENGTH} tokens"
-        )
+        reporter.say(f"  {source / ONNX} does not say how long its inputs get: engines take up to {MAX_LENGTH} tokens")
     found: dict[str, Any] = {}
     for section in sections:
         given = source / ONNX

@@ -87,9 +87,7 @@ def _recipe(path: Path) -> dict[str, Any]:
     try:
         recipe = yaml.safe_load(path.read_bytes())
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise IntegrityError(
-            f"{path} is not readable YAML ({' '.join(str(error).split())}); run again"
-        ) from error
+        raise IntegrityError(f"{path} is not readable YAML ({' '.join(str(error).split())}); run again") from error
     if not isinstance(recipe, dict):
         raise IntegrityError(f"{path} holds a {type(recipe).__name__}, expected is a recipe; run again")
     return {"name": recipe.get("name"), "recipe_digest": digest(recipe)}
@@ -147,9 +145,7 @@ def _model(folder: Path) -> dict[str, Any]:
     facts: dict[str, Any] = {
         "answers_text": answers_text(folder),
         "files": {
-            name: (folder / name).stat().st_size
-            for name in (ONNX, TOKENIZER, SPEC)
-            if (folder / name).is_file()
+            name: (folder / name).stat().st_size for name in (ONNX, TOKENIZER, SPEC) if (folder / name).is_file()
         },
     }
     if (folder / SPEC).is_file():
@@ -181,9 +177,7 @@ def _teacher(folder: Path) -> dict[str, Any]:
 def _recorded(folder: Path) -> dict[str, Any]:
     """The record of the run that made a model's folder, where there is one."""
     artifact = verified(folder)
-    return (
-        {} if artifact is None else {"artifact": {"stage": artifact.kind} | _artifact(artifact, brief=False)}
-    )
+    return {} if artifact is None else {"artifact": {"stage": artifact.kind} | _artifact(artifact, brief=False)}
 
 
 def _onnx(path: Path) -> dict[str, Any]:

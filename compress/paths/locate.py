@@ -68,9 +68,7 @@ def kind_of(path: Path) -> Kind:
 def _file_kind(path: Path) -> Kind | None:
     if path.suffix.lower() in (".onnx", SUFFIX):
         return Kind.onnx if path.suffix.lower() == ".onnx" else Kind.bundle
-    if path.suffix == ".json" and (
-        path.name == SUMMARY or {"run", "stages", "models"} <= read_object(path).keys()
-    ):
+    if path.suffix == ".json" and (path.name == SUMMARY or {"run", "stages", "models"} <= read_object(path).keys()):
         return Kind.summary
     return None
 
@@ -152,9 +150,7 @@ def narrowed(path: Path) -> Path:
         return path
     found = next((folder for folder in candidates if folder.is_dir()), None)
     if found is None:
-        raise RecipeError(
-            f"the {kind} {path} holds no student; give a model, or run `kdc distill RECIPE` first"
-        )
+        raise RecipeError(f"the {kind} {path} holds no student; give a model, or run `kdc distill RECIPE` first")
     return found
 
 
@@ -247,6 +243,4 @@ def refuse_target(out: Path, source: Path) -> None:
     if inside and ONNX not in inside:
         raise RecipeError(f"-o {out} is there already and is no {Kind.model}; name a new folder")
     if MANIFEST in inside:
-        raise RecipeError(
-            f"-o {out} belongs to a run, whose stages only `kdc run` writes; name another folder"
-        )
+        raise RecipeError(f"-o {out} belongs to a run, whose stages only `kdc run` writes; name another folder")

@@ -35,9 +35,7 @@ from compress.runtime.bundle import SUFFIX, open_bundle
 from compress.runtime.predictor import Request
 from compress.runtime.requests import read_requests
 
-GENERATED = (
-    f"timed on generated inputs ({SEQUENCE} tokens a row), without a tokenizer: not end to end from text"
-)
+GENERATED = f"timed on generated inputs ({SEQUENCE} tokens a row), without a tokenizer: not end to end from text"
 OPTION_OF = {"targets": "--target", "scenarios": "--scenario", "threads": "--threads"}
 
 
@@ -87,17 +85,13 @@ def bench_paths(
     bench = _section(targets, scenarios, threads)
     with TemporaryDirectory(prefix="kdc-bench-") as temporary:
         entries = [
-            entry
-            for number, path in enumerate(artifacts)
-            for entry in _entries(path, Path(temporary) / str(number))
+            entry for number, path in enumerate(artifacts) for entry in _entries(path, Path(temporary) / str(number))
         ]
         pairs = any(entry.from_text and read_spec(entry.folder).task == "pairs" for entry in entries)
         asked = _requests(requests, artifacts, pairs=pairs)
         for warning in describe()["warnings"]:
             reporter.warn(warning)
-        return _time(
-            dict(zip(distinct([entry.where for entry in entries]), entries, strict=True)), asked, bench
-        )
+        return _time(dict(zip(distinct([entry.where for entry in entries]), entries, strict=True)), asked, bench)
 
 
 def _section(targets: Sequence[str], scenarios: Sequence[str], threads: Sequence[int]) -> Bench:
@@ -161,9 +155,7 @@ def _requests(path: Path | None, artifacts: Sequence[Path], *, pairs: bool) -> l
     if path is not None:
         return list(read_requests(path, pairs=pairs))
     for artifact in artifacts:
-        bundles = (
-            [artifact] if kind_of(artifact) is Kind.bundle else sorted(artifact.glob(f"bundle/*{SUFFIX}"))
-        )
+        bundles = [artifact] if kind_of(artifact) is Kind.bundle else sorted(artifact.glob(f"bundle/*{SUFFIX}"))
         for bundle in bundles:
             golden, _ = read_golden(open_bundle(bundle))
             if not pairs or all(request.text_pair is not None for request in golden):

@@ -192,9 +192,7 @@ def _check_infos(path: Path, infos: list[zipfile.ZipInfo], archive_size: int) ->
         if not stat.S_ISREG(info.external_attr >> 16):
             raise _damaged(path, f"the member {info.filename!r} is a link or not a plain file")
         if info.file_size > archive_size:
-            raise _damaged(
-                path, f"the member {info.filename!r} claims {info.file_size:,} of {archive_size:,} bytes"
-            )
+            raise _damaged(path, f"the member {info.filename!r} claims {info.file_size:,} of {archive_size:,} bytes")
 
 
 def _read_folder(folder: Path) -> dict[str, bytes]:
@@ -235,13 +233,10 @@ def _check_runtime(path: Path, manifest: Mapping[str, Any]) -> None:
     """Refuse a bundle from the future, before its unknown fields would look like damage."""
     needed = str(manifest.get("runtime_minimum"))
     if not re.fullmatch(r"\d+(\.\d+)*", needed):
-        raise _damaged(
-            path, f"runtime_minimum is {needed!r}, a version such as {RUNTIME_MINIMUM!r} was expected"
-        )
+        raise _damaged(path, f"runtime_minimum is {needed!r}, a version such as {RUNTIME_MINIMUM!r} was expected")
     if _version(needed) > _version(__version__):
         raise EnvironmentProblem(
-            f"{path} needs kdc {needed} or newer, installed is {__version__}: "
-            f"pip install --upgrade 'kdc>={needed}'"
+            f"{path} needs kdc {needed} or newer, installed is {__version__}: pip install --upgrade 'kdc>={needed}'"
         )
 
 

@@ -68,9 +68,7 @@ class Predictor:
         IntegrityError: the model cannot be loaded, or its inputs are not those of the spec.
     """
 
-    def __init__(
-        self, spec: ModelSpec, tokenizer_json: str, model: bytes | Path, *, threads: int = 1
-    ) -> None:
+    def __init__(self, spec: ModelSpec, tokenizer_json: str, model: bytes | Path, *, threads: int = 1) -> None:
         self.spec = spec
         self.threads = threads
         self.encoder = TextEncoder(
@@ -98,16 +96,12 @@ class Predictor:
         """
         missing = [name for name in (ONNX, TOKENIZER, SPEC) if not (folder / name).is_file()]
         if missing:
-            raise DataError(
-                f"{folder} has no {', '.join(missing)}: it is not an exported model; export one first"
-            )
+            raise DataError(f"{folder} has no {', '.join(missing)}: it is not an exported model; export one first")
         try:
             spec = ModelSpec.model_validate_json((folder / SPEC).read_bytes())
             tokenizer_json = (folder / TOKENIZER).read_text(encoding="utf-8")
         except ValueError as error:
-            raise IntegrityError(
-                f"{folder} has an unreadable {SPEC} or {TOKENIZER} ({error}); make it anew"
-            ) from error
+            raise IntegrityError(f"{folder} has an unreadable {SPEC} or {TOKENIZER} ({error}); make it anew") from error
         return cls(spec, tokenizer_json, folder / ONNX, threads=threads)
 
     def tensors(self) -> tuple[list[Tensor], list[Tensor]]:
@@ -160,9 +154,7 @@ class Predictor:
         if not requests:
             return np.zeros((0, len(self.spec.labels)), np.float32)
         starts = range(0, len(requests), batch_size)
-        return np.concatenate(
-            [self.logits_from(self.encode(requests[i : i + batch_size], i)) for i in starts]
-        )
+        return np.concatenate([self.logits_from(self.encode(requests[i : i + batch_size], i)) for i in starts])
 
     def answer(self, requests: Sequence[Request], batch_size: int = 32) -> list[Answer]:
         """Answers in the order of the requests."""
@@ -194,9 +186,7 @@ def check_request(request: Request, position: int, *, pairs: bool) -> None:
         try:
             value.encode()
         except UnicodeEncodeError as error:
-            raise DataError(
-                f"{name} has half a character (a lone surrogate) in {field} at {error.start}"
-            ) from error
+            raise DataError(f"{name} has half a character (a lone surrogate) in {field} at {error.start}") from error
 
 
 def _tensor(item: Any) -> Tensor:
@@ -206,9 +196,7 @@ def _tensor(item: Any) -> Tensor:
 
 def _index(spec: ModelSpec) -> int:
     if spec.positive not in spec.labels:
-        raise IntegrityError(
-            f"the positive label {spec.positive!r} is not among the labels {list(spec.labels)}"
-        )
+        raise IntegrityError(f"the positive label {spec.positive!r} is not among the labels {list(spec.labels)}")
     return spec.labels.index(spec.positive)
 
 
@@ -232,7 +220,5 @@ def open_session(model: bytes | Path, threads: int) -> onnxruntime.InferenceSess
         name = model if isinstance(model, Path) else ONNX
         raise IntegrityError(f"{name} cannot be loaded by onnxruntime ({str(error).strip()})") from error
     if session.get_providers() != PROVIDERS:
-        raise IntegrityError(
-            f"onnxruntime runs the model on {session.get_providers()}, {PROVIDERS} was asked for"
-        )
+        raise IntegrityError(f"onnxruntime runs the model on {session.get_providers()}, {PROVIDERS} was asked for")
     return session

@@ -49,15 +49,11 @@ def read_requests(
         yield from _read_stream(source, _name(source), format, columns, pairs)
 
 
-def _read_path(
-    path: Path, format: Format | None, columns: Mapping[str, str] | None, pairs: bool
-) -> Iterator[Request]:
+def _read_path(path: Path, format: Format | None, columns: Mapping[str, str] | None, pairs: bool) -> Iterator[Request]:
     try:
         stream = path.open("rb")
     except OSError as error:
-        raise DataError(
-            f"{path} cannot be read ({error.strerror}): give a file of JSON lines or CSV"
-        ) from error
+        raise DataError(f"{path} cannot be read ({error.strerror}): give a file of JSON lines or CSV") from error
     with stream:
         yield from _read_stream(stream, str(path), format, columns, pairs)
 
@@ -71,11 +67,7 @@ def _read_stream(
         raise DataError(f'{name} is empty: give JSON lines such as {{"text": "…"}}, or CSV with a header')
     lines = chain([first], lines)
     format = format or _sniff(first[1])
-    rows = (
-        _json_rows(lines, name)
-        if format == "jsonl"
-        else _csv_rows(lines, name, "\t" if format == "tsv" else ",")
-    )
+    rows = _json_rows(lines, name) if format == "jsonl" else _csv_rows(lines, name, "\t" if format == "tsv" else ",")
     keys = {field: (columns or {}).get(field, field) for field in FIELDS}
     asked = {"text", *(columns or {}), *(["text_pair"] if pairs else [])}
     empty = True
@@ -114,15 +106,11 @@ def _json_rows(lines: Iterable[tuple[int, str]], name: str) -> Iterator[tuple[st
         except (ValueError, RecursionError) as error:
             raise DataError(f"{where} is not JSON ({error}): one object a line is expected") from error
         if not isinstance(row, dict):
-            raise DataError(
-                f'{where} is {line.strip()[:40]!r}, an object such as {{"text": "…"}} is expected'
-            )
+            raise DataError(f'{where} is {line.strip()[:40]!r}, an object such as {{"text": "…"}} is expected')
         yield where, row
 
 
-def _csv_rows(
-    lines: Iterable[tuple[int, str]], name: str, delimiter: str
-) -> Iterator[tuple[str, dict[str, Any]]]:
+def _csv_rows(lines: Iterable[tuple[int, str]], name: str, delimiter: str) -> Iterator[tuple[str, dict[str, Any]]]:
     position = 0
 
     def text_lines() -> Iterator[str]:
@@ -150,9 +138,7 @@ def _csv_rows(
         if header is None:
             header = _header(row, name)
         elif len(row) != len(header):
-            raise DataError(
-                f"{name}:{start} has {len(row)} fields, the header has {len(header)}: check its quotes"
-            )
+            raise DataError(f"{name}:{start} has {len(row)} fields, the header has {len(header)}: check its quotes")
         else:
             yield f"{name}:{start}", dict(zip(header, row, strict=True))
 
@@ -173,8 +159,7 @@ def _request(where: str, row: Mapping[str, Any], keys: Mapping[str, str], asked:
             if field in asked:
                 there = ", ".join(repr(column) for column in row) or "none"
                 raise DataError(
-                    f"{where} has no {key!r} (for {field}), there are: {there}; "
-                    f"name one with --{_flag(field)}"
+                    f"{where} has no {key!r} (for {field}), there are: {there}; name one with --{_flag(field)}"
                 )
             values[field] = None
         elif field == "id":
@@ -196,9 +181,7 @@ def _text(where: str, key: str, value: Any, *, needed: bool) -> str | None:
     try:
         value.encode()
     except UnicodeEncodeError as error:
-        raise DataError(
-            f"{where} has half a character (a lone surrogate) in {key!r} at {error.start}"
-        ) from error
+        raise DataError(f"{where} has half a character (a lone surrogate) in {key!r} at {error.start}") from error
     return value
 
 

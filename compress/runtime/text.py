@@ -43,9 +43,7 @@ class TextEncoder:
         try:
             self.tokenizer = Tokenizer.from_str(tokenizer_json)
         except Exception as error:  # the Rust binding raises bare Exception for every parse failure
-            raise IntegrityError(
-                f"the tokenizer is not a readable tokenizer.json ({error}); make it anew"
-            ) from error
+            raise IntegrityError(f"the tokenizer is not a readable tokenizer.json ({error}); make it anew") from error
         special = self.tokenizer.num_special_tokens_to_add(True)
         if max_length < special + 2:
             raise RecipeError(

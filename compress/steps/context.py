@@ -102,9 +102,7 @@ class Run:
 def requests_of(rows: Examples) -> list[Request]:
     """Rows as the device receives them."""
     pairs: Sequence[str | None] = rows.pairs or [None] * len(rows)
-    return [
-        Request(text, pair, row_id) for text, pair, row_id in zip(rows.texts, pairs, rows.ids, strict=True)
-    ]
+    return [Request(text, pair, row_id) for text, pair, row_id in zip(rows.texts, pairs, rows.ids, strict=True)]
 
 
 def read_spec(folder: Path) -> ModelSpec:

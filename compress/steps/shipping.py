@@ -42,9 +42,7 @@ def onnx(run: Run, out: Path, work: Path) -> Metrics:
     found: Metrics = {}
     for name in ("student", "control"):
         if (run.at(name) / SPEC).is_file():
-            found[name] = export_student(
-                run.at(name), out / name, opset_of(run), requests_of(run.splits.test)[:256]
-            )
+            found[name] = export_student(run.at(name), out / name, opset_of(run), requests_of(run.splits.test)[:256])
     if run.has_teacher_model:
         folder = out / "teacher"
         folder.mkdir(parents=True)
@@ -197,9 +195,7 @@ def engines(run: Run, out: Path, work: Path) -> Metrics:
         elif section.precision == "int8":
             given = work / "int8.onnx"
             train = requests_of(run.splits.train)[: run.recipe.quantize.calibration]
-            quantize_static_int8(
-                source / ONNX, given, feeds(Predictor.from_folder(source), train), symmetric=True
-            )
+            quantize_static_int8(source / ONNX, given, feeds(Predictor.from_folder(source), train), symmetric=True)
         found[name] = build_engine(
             given,
             out / f"{name}.engine",
@@ -250,9 +246,7 @@ def bundle(run: Run, out: Path, work: Path) -> Metrics:
         metrics=measured,
         provenance={
             "recipe_digest": run.recipe.digest,
-            "parents": {
-                stage: artifact.sha256 for stage, artifact in run.artifacts.items() if stage in PARENTS
-            },
+            "parents": {stage: artifact.sha256 for stage, artifact in run.artifacts.items() if stage in PARENTS},
             "versions": run.artifacts["quantized"].versions,
         },
         notes=[*run.splits.notes],

@@ -76,9 +76,7 @@ def is_cjk(texts: Sequence[str]) -> bool:
 
 def _labels(rows: Examples, split: str) -> Ints:
     if rows.labels is None:
-        raise DataError(
-            f"the {split} rows have no labels, which the baseline needs; set data.{split}.columns.label"
-        )
+        raise DataError(f"the {split} rows have no labels, which the baseline needs; set data.{split}.columns.label")
     return rows.labels
 
 
@@ -138,9 +136,7 @@ def _fit_pairs(train: Examples, count: int, seed: int) -> tuple[str, Scorer]:
 
 def _second(rows: Examples) -> Sequence[str]:
     if rows.pairs is None:
-        raise DataError(
-            "the task is pairs, but the rows have no second text; set data.train.columns.text_pair"
-        )
+        raise DataError("the task is pairs, but the rows have no second text; set data.train.columns.text_pair")
     return rows.pairs
 
 

@@ -63,22 +63,16 @@ def layer_map_of(section: Student, teacher_layers: int | None) -> tuple[int, ...
         return spread(count, teacher_layers)
     too_high = [layer for layer in section.layer_map if layer > teacher_layers]
     if too_high:
-        raise RecipeError(
-            f"student.layer_map names layer {too_high[0]}, but the teacher has {teacher_layers} layers"
-        )
+        raise RecipeError(f"student.layer_map names layer {too_high[0]}, but the teacher has {teacher_layers} layers")
     return tuple(section.layer_map)
 
 
-def student_tokens(
-    section: Student, teacher_json: str | None, pad_id: int, texts: Sequence[str]
-) -> StudentTokens:
+def student_tokens(section: Student, teacher_json: str | None, pad_id: int, texts: Sequence[str]) -> StudentTokens:
     """The student's tokenizer, with a report of what it covers of the texts."""
     if section.vocabulary.train is not None:
         return train(texts, section.vocabulary.train, teacher_json)
     if teacher_json is None:
-        raise RecipeError(
-            "student.vocabulary: there is no teacher model to take tokens from; set vocabulary.train"
-        )
+        raise RecipeError("student.vocabulary: there is no teacher model to take tokens from; set vocabulary.train")
     if section.vocabulary.keep is not None:
         return prune(teacher_json, pad_id, texts, section.vocabulary.keep)
     return whole(teacher_json, pad_id)
@@ -151,9 +145,7 @@ def _start_embeddings(
         rows = rows @ basis[: embedding.embedding_dim].T
     reduced = rows[:, : embedding.embedding_dim]
     weight = embedding.weight.data
-    weight[torch.from_numpy(known.nonzero()[0]), : reduced.shape[1]] = reduced * (
-        EMBEDDING_STD / reduced.std()
-    )
+    weight[torch.from_numpy(known.nonzero()[0]), : reduced.shape[1]] = reduced * (EMBEDDING_STD / reduced.std())
 
 
 def describe(built: Built, texts: Mapping[str, Sequence[str]]) -> dict[str, Any]:
@@ -192,14 +184,10 @@ def load_student(folder: Path) -> tuple[TextModel, ModelSpec, str]:
 
     spec_path = folder / SPEC
     if not spec_path.is_file():
-        raise IntegrityError(
-            f"{folder} is not a student folder: it has no {SPEC}; give the `student` folder of a run"
-        )
+        raise IntegrityError(f"{folder} is not a student folder: it has no {SPEC}; give the `student` folder of a run")
     spec = ModelSpec.model_validate_json(spec_path.read_bytes())
     if spec.student is None:
-        raise IntegrityError(
-            f"{spec_path} does not say how the student was built; give the `student` folder of a run"
-        )
+        raise IntegrityError(f"{spec_path} does not say how the student was built; give the `student` folder of a run")
     section: Student = TypeAdapter(Student).validate_python(spec.student["section"])
     module: TextModel
     if isinstance(section, TransformerStudent):

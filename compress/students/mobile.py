@@ -131,9 +131,7 @@ class MobileEncoder(TextModel):
             own = mask * (segments == side).to(mask.dtype)
             only_here = own * (1 - both)
             sides.append(
-                torch.cat(
-                    [masked_mean(states, own), masked_max(states, own), masked_mean(states, only_here)], -1
-                )
+                torch.cat([masked_mean(states, own), masked_max(states, own), masked_mean(states, only_here)], -1)
             )
             shares.append((own * both).sum(1, keepdim=True) / own.sum(1, keepdim=True).clamp_min(1.0))
         u, v = sides

@@ -69,9 +69,7 @@ def find_layers(body: nn.Module, count: int) -> tuple[nn.Module, str]:
         for name, child in module.named_children():
             if isinstance(child, nn.ModuleList) and len(child) == count:
                 return module, name
-    raise RecipeError(
-        f"student.init: the {count} layers of {type(body).__name__} were not found; set it to random"
-    )
+    raise RecipeError(f"student.init: the {count} layers of {type(body).__name__} were not found; set it to random")
 
 
 def take_embeddings(model: Any, tokens: StudentTokens) -> None:

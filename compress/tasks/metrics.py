@@ -67,9 +67,7 @@ def evaluate(
     from sklearn.metrics import accuracy_score, f1_score, precision_recall_fscore_support, roc_auc_score
 
     if probabilities.shape != (len(labels), len(names)) or len(labels) == 0:
-        raise ValueError(
-            f"probabilities are {probabilities.shape}, not [{len(labels)} labels, {len(names)} classes]"
-        )
+        raise ValueError(f"probabilities are {probabilities.shape}, not [{len(labels)} labels, {len(names)} classes]")
     index = names.index(positive) if positive is not None and len(names) == 2 else None
     answers = decide(probabilities, index, threshold)
     truth = np.where(labels < 0, len(names), labels)

@@ -82,9 +82,7 @@ def load_teacher(
             ) from error
         raise DataError(f"teacher.model: {local} could not be loaded: {text}") from error
     except (ValueError, RuntimeError) as error:  # another kind of model; weights of another shape than said
-        raise DataError(
-            f"teacher.model: {source} could not be loaded: {str(error).splitlines()[0]}"
-        ) from error
+        raise DataError(f"teacher.model: {source} could not be loaded: {str(error).splitlines()[0]}") from error
     if trained and info["missing_keys"]:
         raise DataError(
             f"teacher.model: {source} lacks trained weights for "
@@ -174,9 +172,7 @@ def _input_names(model: Any, tokenizer: Any) -> tuple[str, ...]:
 
 
 def _has_pair_template(tokenizer: Any) -> bool:
-    return int(tokenizer.num_special_tokens_to_add(pair=True)) > int(
-        tokenizer.num_special_tokens_to_add(pair=False)
-    )
+    return int(tokenizer.num_special_tokens_to_add(pair=True)) > int(tokenizer.num_special_tokens_to_add(pair=False))
 
 
 def match_labels(id2label: dict[Any, Any], labels: Sequence[str], where: str) -> tuple[int, ...]:
@@ -218,9 +214,7 @@ def order_head(model: Any, columns: Sequence[int], positive_index: int, where: s
     if columns and list(columns) == list(range(outputs)):
         return
     body = set(model.base_model.modules())
-    linear = [
-        m for m in model.modules() if isinstance(m, nn.Linear) and m not in body and m.out_features == outputs
-    ]
+    linear = [m for m in model.modules() if isinstance(m, nn.Linear) and m not in body and m.out_features == outputs]
     if not linear:
         raise DataError(
             f"teacher.model: the classification head of {where} has no linear layer of {outputs} outputs, "

@@ -33,18 +33,14 @@ def resolve(model: str, folder: Path) -> Path | None:
     if path.is_dir():
         return path
     if model.startswith((".", "/", "~")) or model.count("/") != 1:
-        raise DataError(
-            f"teacher.model: there is no directory {path}; give a directory, a hub id or package:NAME"
-        )
+        raise DataError(f"teacher.model: there is no directory {path}; give a directory, a hub id or package:NAME")
     return None
 
 
 def _inside_package(name: str) -> Path:
     spec = importlib.util.find_spec(name.replace("-", "_"))
     if spec is None or not spec.submodule_search_locations:
-        raise EnvironmentProblem(
-            f"teacher.model: the Python package {name!r} is not installed: pip install {name}"
-        )
+        raise EnvironmentProblem(f"teacher.model: the Python package {name!r} is not installed: pip install {name}")
     root = Path(spec.submodule_search_locations[0])
     for candidate in (root, root / "model"):
         if (candidate / "config.json").is_file():
@@ -60,9 +56,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     """
     path = folder / "config.json"
     if not path.is_file():
-        raise DataError(
-            f"teacher.model: {folder} has no config.json; give a directory that save_pretrained wrote"
-        )
+        raise DataError(f"teacher.model: {folder} has no config.json; give a directory that save_pretrained wrote")
     try:
         config: dict[str, Any] = json.loads(path.read_bytes())
     except ValueError as error:
@@ -98,9 +92,7 @@ def safetensors_parameters(path: Path) -> int:
         start = stream.read(8)
         length = struct.unpack("<Q", start)[0] if len(start) == 8 else 1 << 62
         if length > path.stat().st_size - 8:
-            raise DataError(
-                f"teacher.model: {path} is cut short or damaged: its header claims {length:,} bytes"
-            )
+            raise DataError(f"teacher.model: {path} is cut short or damaged: its header claims {length:,} bytes")
         try:
             header = json.loads(stream.read(length))
         except ValueError as error:
@@ -115,9 +107,7 @@ def safetensors_parameters(path: Path) -> int:
         total += count
         end = max(end, int(entry["data_offsets"][1]))
     if path.stat().st_size < 8 + length + end:
-        raise DataError(
-            f"teacher.model: {path} is cut short: {path.stat().st_size:,} bytes of {8 + length + end:,}"
-        )
+        raise DataError(f"teacher.model: {path} is cut short: {path.stat().st_size:,} bytes of {8 + length + end:,}")
     return total
 
 
@@ -137,9 +127,7 @@ def check_positions(config: dict[str, Any], max_length: int, *, key: str) -> int
     """
     limit = positions(config)
     if limit is not None and max_length > limit:
-        raise RecipeError(
-            f"{key} is {max_length}, but the teacher has {limit} positions; set it to {limit} or less"
-        )
+        raise RecipeError(f"{key} is {max_length}, but the teacher has {limit} positions; set it to {limit} or less")
     return limit
 
 
@@ -186,11 +174,5 @@ def fingerprint(teacher: HuggingFaceTeacher, folder: Path | None) -> str:
     """Hash of a teacher's files (weights, configuration, tokenizer); the id itself for one on a hub."""
     if folder is None:
         return teacher.model
-    names = [
-        path
-        for path in sorted(folder.iterdir())
-        if path.suffix in (".safetensors", ".json", ".txt", ".model")
-    ]
-    return digest_files(
-        {path.name: FileEntry(sha256=sha256_file(path), size=path.stat().st_size) for path in names}
-    )
+    names = [path for path in sorted(folder.iterdir()) if path.suffix in (".safetensors", ".json", ".txt", ".model")]
+    return digest_files({path.name: FileEntry(sha256=sha256_file(path), size=path.stat().st_size) for path in names})

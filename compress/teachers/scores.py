@@ -44,9 +44,7 @@ def read_scores(
         raise DataError(f"{path}: {len(ids) - len(rows)} ids stand there more than once; one row for each id")
     columns = _score_columns(path, [str(name) for name in table.columns], labels, positive)
     values = _numbers(path, table, columns, FIRST_LINE.get(_format(section, path) or ""))
-    logits, scale = to_logits(
-        values, section.scale, None if positive is None else list(labels).index(positive)
-    )
+    logits, scale = to_logits(values, section.scale, None if positive is None else list(labels).index(positive))
     reporter.say(f"  teacher scores: {len(ids):,} rows in {path.name}, read as {scale}")
     return rows, logits, scale
 
@@ -60,9 +58,7 @@ def _read_table(section: ScoresTeacher, path: Path) -> pandas.DataFrame:
 
     kind = _format(section, path)
     if kind is None:
-        raise DataError(
-            f"teacher.path: the format of {path.name} is not told by its ending; set teacher.format"
-        )
+        raise DataError(f"teacher.path: the format of {path.name} is not told by its ending; set teacher.format")
     if not path.is_file():
         raise DataError(f"teacher.path: there is no file {path}")
     try:

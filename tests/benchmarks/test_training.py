@@ -62,9 +62,7 @@ def test_every_loop_is_measured_and_rows_are_appended(
         assert row["ratio"]["naive"] == pytest.approx(
             row["samples_per_s"]["kdc"] / row["samples_per_s"]["naive"], rel=0.01
         )
-        assert (
-            row["tokens"]["mean"] <= row["tokens"]["kdc"] <= row["tokens"]["dynamic"] < row["tokens"]["naive"]
-        )
+        assert row["tokens"]["mean"] <= row["tokens"]["kdc"] <= row["tokens"]["dynamic"] < row["tokens"]["naive"]
         assert row["machine"]["cores"] >= 1
         assert row["date"]
     training.main([*arguments, "--out", str(out)])

@@ -68,10 +68,7 @@ def test_golden_answers_are_spread_over_what_was_given(deployable: Path, tmp_pat
 
 
 def test_without_data_there_are_golden_answers_too(deployable: Path, tmp_path: Path) -> None:
-    assert (
-        open_bundle(write(deployable, tmp_path / "a.kdc", golden=())).members["golden.jsonl"].count(b"\n")
-        >= 3
-    )
+    assert open_bundle(write(deployable, tmp_path / "a.kdc", golden=())).members["golden.jsonl"].count(b"\n") >= 3
 
 
 def test_a_folder_that_is_no_model_is_refused(tmp_path: Path) -> None:
@@ -84,9 +81,7 @@ def test_a_licence_name_must_be_plain(deployable: Path, tmp_path: Path) -> None:
         write(deployable, tmp_path / "a.kdc", licenses={"../MIT": "text"})
 
 
-def test_a_full_disk_leaves_no_half_bundle(
-    deployable: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_leaves_no_half_bundle(deployable: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = write(deployable, tmp_path / "out/a.kdc")
     before = out.read_bytes()
 

@@ -81,9 +81,7 @@ CASES: list[tuple[str, bytes, dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("name", "content", "source", "message"), CASES)
-def test_bad_files(
-    load: Load, shop: Path, name: str, content: bytes, source: dict[str, Any], message: str
-) -> None:
+def test_bad_files(load: Load, shop: Path, name: str, content: bytes, source: dict[str, Any], message: str) -> None:
     (shop / name).write_bytes(content)
     for _ in range(2):  # a failure leaves no half-read cache behind
         with pytest.raises(DataError, match=message) as raised:

@@ -96,9 +96,7 @@ def test_columns_join_weigh_group_and_name(load: Load, shop: Path) -> None:
     ]
     (shop / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     columns = {"text": ["brand", "title"], "label": "kind", "id": "sku", "group": "cluster", "weight": "w"}
-    (shop / "test.jsonl").write_text(
-        '{"brand": null, "title": "bag", "kind": true}\n{"brand": "b", "kind": 1}\n'
-    )
+    (shop / "test.jsonl").write_text('{"brand": null, "title": "bag", "kind": true}\n{"brand": "b", "kind": 1}\n')
     data = {"train": {"path": "train.jsonl", "columns": columns}}
     tests = {"path": "test.jsonl"}
     with pytest.raises(DataError, match=r"'true' \(1 row, first at .*test\.jsonl:1\)"):
@@ -176,16 +174,12 @@ def test_hub_data_set(load: Load, shop: Path, monkeypatch: pytest.MonkeyPatch) -
     splits = load({"train": {"hub": str(folder)}, **OTHERS})
     assert splits.labels == ("lamp", "shoe")
     assert [splits.labels[i] for i in splits.train.labels] == ["shoe", "lamp", "shoe"]
-    with pytest.raises(
-        DataError, match=r"no column 'titel' \(data\.train\.columns\.text\); it has 'text', 'label'"
-    ):
+    with pytest.raises(DataError, match=r"no column 'titel' \(data\.train\.columns\.text\); it has 'text', 'label'"):
         load({"train": {"hub": str(folder), "columns": {"text": "titel"}}, **OTHERS})
     with pytest.raises(DataError, match=r"data\.train\.hub\) cannot be loaded: Unknown split \"nope\""):
         load({"train": {"hub": str(folder), "split": "nope"}, **OTHERS})
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
-    with pytest.raises(
-        EnvironmentProblem, match=r"'someone/something' \(data\.train\.hub\).*cannot be reached"
-    ):
+    with pytest.raises(EnvironmentProblem, match=r"'someone/something' \(data\.train\.hub\).*cannot be reached"):
         load({"train": {"hub": "someone/something"}, **OTHERS})
 
 

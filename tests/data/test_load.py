@@ -148,9 +148,7 @@ def test_matching_files(
     data = {"train": MATCHING, "validation": {"path": "valid.txt"}, "test": {"path": "test.txt"}}
     splits = load({"root": str(shared_data / name), **data}, PAIRS)
     assert (len(splits.train), len(splits.validation), len(splits.test)) == sizes
-    train, test = (
-        set(zip(part.texts, part.pairs or [], strict=True)) for part in (splits.train, splits.test)
-    )
+    train, test = (set(zip(part.texts, part.pairs or [], strict=True)) for part in (splits.train, splits.test))
     assert len(train & test) == shared_keys
     leaked = sum(key in test for key in zip(splits.train.texts, splits.train.pairs or [], strict=True))
     assert splits.notes[0].startswith(f"{leaked} of {sizes[0]:,} training rows")

@@ -96,9 +96,7 @@ def test_any_changed_byte_of_the_zip_structure_is_found(packed: Path, tmp_path: 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-def test_any_changed_byte_of_an_unpacked_bundle_is_found(
-    packed: Path, tmp_path: Path, data: st.DataObject
-) -> None:
+def test_any_changed_byte_of_an_unpacked_bundle_is_found(packed: Path, tmp_path: Path, data: st.DataObject) -> None:
     folder = tmp_path / "unpacked"
     with zipfile.ZipFile(packed) as archive:
         archive.extractall(folder)
@@ -224,9 +222,7 @@ def test_an_honest_digest_does_not_excuse_a_wrong_manifest(packed: Path, tmp_pat
 
 def test_a_bundle_from_the_future_says_how_to_open_it(packed: Path, tmp_path: Path) -> None:
     path = tmp_path / "future.kdc"
-    path.write_bytes(
-        with_manifest(members_of(packed), lambda m: m.update(runtime_minimum="99.1", surprise=1))
-    )
+    path.write_bytes(with_manifest(members_of(packed), lambda m: m.update(runtime_minimum="99.1", surprise=1)))
     with pytest.raises(EnvironmentProblem, match=r"needs kdc 99\.1.*pip install --upgrade 'kdc>=99\.1'"):
         open_bundle(path)
     path.write_bytes(with_manifest(members_of(packed), lambda m: m.update(runtime_minimum=__version__)))
@@ -239,10 +235,6 @@ def test_the_manifest_tells_what_goes_in_and_what_comes_out(packed: Path) -> Non
         ("input_ids", "int64"),
         ("attention_mask", "int64"),
     ]
-    assert [(item.name, item.dtype, item.shape) for item in manifest.outputs] == [
-        ("logits", "float32", ("batch", 3))
-    ]
+    assert [(item.name, item.dtype, item.shape) for item in manifest.outputs] == [("logits", "float32", ("batch", 3))]
     assert manifest.signature is None
-    assert {"model.onnx", "tokenizer.json", "golden.jsonl", "README.md", "LICENSES/MIT.txt"} == set(
-        manifest.files
-    )
+    assert {"model.onnx", "tokenizer.json", "golden.jsonl", "README.md", "LICENSES/MIT.txt"} == set(manifest.files)

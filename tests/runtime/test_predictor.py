@@ -142,9 +142,7 @@ def test_answering_loads_no_training_library(folder: Path) -> None:
         "heavy = ('torch', 'transformers', 'datasets', 'sklearn', 'onnx')\n"
         "print([name for name in heavy if name in sys.modules])"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", program, str(folder)], capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", program, str(folder)], capture_output=True, text=True, check=True)
     label, loaded = done.stdout.splitlines()
     assert label in {"shoes", "power", "kitchen"}
     assert loaded == "[]"
