@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from compress.artifacts import ONNX, list_files, read_artifact, verify_artifact
+from compress.bench import measure
 from compress.bench.results import BenchResult
 from compress.recipe import LoadedRecipe
 from compress.recipe_file import load_recipe
@@ -34,6 +36,14 @@ from tests.tiny_project import (
 STAGES = ("baseline", "teacher", "outputs", "student", "control", "onnx", "quantized", "engines", "bench", "bundle")
 KEYS = {"run", "bundle", "stages", "models", "retention", "distillation_gain", "latency", "speedup", "gates"}
 MODELS = {"baseline", "teacher", "control", "student", "shipped"}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_bench() -> Iterator[None]:
+    """On a busy machine warming up takes as long as it may; these tests do not quote times."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(measure, "WARM_SECONDS", 0.1)
+        yield
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from tests.processes import PATIENCE_SECONDS, Accident, Process, start
 from tests.tiny_project import leftovers, recipe_of, statuses, write_recipe
 
 COMPARED = ("teacher", "outputs", "student", "control", "onnx", "quantized", "bundle")
-KILLS = 12
+KILLS = 14
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(3600)]
 
@@ -71,9 +71,10 @@ def test_a_run_that_is_killed_again_and_again_ends_with_the_same_bytes(project: 
     runs, kills, attempt, went_on = project / "killed", 0, 0, 0
     while kills < KILLS:
         attempt += 1
-        # by turns at any moment, and at the moment of a rename, which no clock would hit
-        by_clock = attempt % 2 == 0
-        accident = None if by_clock else Accident(int(generator.integers(1, 9)), bool(generator.integers(2)))
+        # at any moment, or at the moment of a rename, which no clock would hit; later and later in the run
+        by_clock = attempt % 3 == 0
+        publish = int(generator.integers(1, 6 + 2 * kills))
+        accident = None if by_clock else Accident(publish, bool(generator.integers(2)))
         process = start(command("killed"), project, f"killed-{attempt}", accident)
         code = process.wait(float(generator.uniform(0.05, 0.35)) * whole_seconds if by_clock else PATIENCE_SECONDS)
         went_on += "going on from step" in process.said()

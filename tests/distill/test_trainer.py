@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from itertools import pairwise
 from pathlib import Path
@@ -30,15 +30,6 @@ from tests.tiny_models import ToyModel, toy_encoded
 
 ROWS, WIDER = 70, 9
 STEPS = 6 * 9  # epochs of both phases, batches of 8 rows
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Sums in one order, and children that can be forked."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def make_job(work: Path, *, average: float = 0.0, tick: Callable[[], None] = lambda: None) -> Job:

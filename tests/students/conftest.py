@@ -1,4 +1,4 @@
-"""A tiny teacher that students are cut from."""
+"""Tiny teachers that students are cut from; torch keeps to one thread."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ import pytest
 from compress.recipe import HuggingFaceTeacher
 from compress.teachers.huggingface import Teacher, load_teacher
 from tests.tiny_models import bert_folder, gpt2_folder
+from tests.tiny_models import one_thread as one_thread_for_a_while
 
 LABELS = ("a", "b", "c")
+one_thread = pytest.fixture(autouse=True)(one_thread_for_a_while)
 
 
 @pytest.fixture(scope="session")
