@@ -73,7 +73,7 @@ def test_a_run_that_is_killed_again_and_again_ends_with_the_same_bytes(project: 
         attempt += 1
         # at any moment, or at the moment of a rename, which no clock would hit; later and later in the run
         by_clock = attempt % 3 == 0
-        publish = int(generator.integers(1, 6 + 2 * kills))
+        publish = int(generator.integers(1, min(6 + kills, 13)))
         accident = None if by_clock else Accident(publish, bool(generator.integers(2)))
         process = start(command("killed"), project, f"killed-{attempt}", accident)
         code = process.wait(float(generator.uniform(0.05, 0.35)) * whole_seconds if by_clock else PATIENCE_SECONDS)

@@ -166,6 +166,31 @@ def gpt2_folder(folder: Path, labels: Sequence[str] = ("a", "b", "c"), *, pad: b
     return folder
 
 
+def llama_folder(folder: Path, labels: Sequence[str] = ("a", "b", "c")) -> Path:
+    """A Llama classifier, which takes no type ids, with a tokenizer that was saved as giving them."""
+    from transformers import LlamaConfig, LlamaForSequenceClassification
+
+    tokenizer = byte_bpe()
+    torch.manual_seed(2)
+    config = LlamaConfig(
+        vocab_size=tokenizer.get_vocab_size(),
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=40,
+        initializer_range=0.2,
+        pad_token_id=0,
+        eos_token_id=0,
+        id2label=dict(enumerate(labels)),
+        label2id={label: i for i, label in enumerate(labels)},
+    )
+    LlamaForSequenceClassification(config).save_pretrained(folder, safe_serialization=True)
+    _wrap(tokenizer.to_str(), folder, eos_token="<|endoftext|>")
+    return folder
+
+
 def _wrap(tokenizer_json: str, folder: Path, **named: Any) -> None:
     """Save a tokenizer the way a model's folder has it."""
     from tokenizers import Tokenizer

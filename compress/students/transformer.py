@@ -30,7 +30,7 @@ def cut_from_teacher(
     The result is built from its own configuration, so that it is the same when it is loaded again.
 
     Raises:
-        RecipeError: a size that differs from the teacher's, or an architecture whose layers are not found.
+        RecipeError: a size that differs from the teacher's, or layers that are not found or not alike.
     """
     config = teacher.model.config
     for key, name in (
@@ -55,7 +55,13 @@ def cut_from_teacher(
     take_embeddings(model, tokens)
     with torch.random.fork_rng(devices=[]):
         built = type(model)(model.config)
-    built.load_state_dict(model.state_dict())
+    try:
+        built.load_state_dict(model.state_dict())
+    except RuntimeError as error:
+        raise RecipeError(
+            f"student.init: the layers {list(layer_map)} of {type(model).__name__} are not built alike, so they "
+            "cannot take each other's places; name others in student.layer_map, or set init: random"
+        ) from error
     return TransformerClassifier(built, teacher.input_names)
 
 

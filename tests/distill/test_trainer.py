@@ -143,6 +143,7 @@ def short_job(work: Path, tick: Callable[[], None] = lambda: None) -> Job:
     return replace(job, phases=phases, encoded=toy_encoded(24))
 
 
+@pytest.mark.long
 def test_survives_a_kill_at_any_write(tmp_path: Path) -> None:
     """Killed without warning before any step, rename or deletion of a file: the same weights in the end."""
     whole = short_job(tmp_path / "whole")

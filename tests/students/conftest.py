@@ -8,7 +8,7 @@ import pytest
 
 from compress.recipe import HuggingFaceTeacher
 from compress.teachers.huggingface import Teacher, load_teacher
-from tests.tiny_models import bert_folder, gpt2_folder
+from tests.tiny_models import bert_folder, gpt2_folder, llama_folder
 from tests.tiny_models import one_thread as one_thread_for_a_while
 
 LABELS = ("a", "b", "c")
@@ -25,6 +25,12 @@ def bert_teacher(tmp_path_factory: pytest.TempPathFactory) -> Teacher:
 def gpt2_teacher(tmp_path_factory: pytest.TempPathFactory) -> Teacher:
     """Four GPT-2 layers of width 32, byte-level BPE."""
     return _load(gpt2_folder(tmp_path_factory.mktemp("gpt2")))
+
+
+@pytest.fixture(scope="session")
+def llama_teacher(tmp_path_factory: pytest.TempPathFactory) -> Teacher:
+    """Four Llama layers of width 32, byte-level BPE."""
+    return _load(llama_folder(tmp_path_factory.mktemp("llama")))
 
 
 def _load(folder: Path) -> Teacher:

@@ -24,7 +24,7 @@ from compress.teachers.huggingface import (
     order_head,
     save_teacher,
 )
-from tests.tiny_models import CORPUS, bert_folder, edit_json, gpt2_folder
+from tests.tiny_models import CORPUS, bert_folder, edit_json, gpt2_folder, llama_folder
 
 CPU = torch.device("cpu")
 LABELS = ("a", "b", "c")
@@ -157,10 +157,11 @@ def test_more_tokens_than_positions(tmp_path: Path) -> None:
 # ---------------------------------------------------------------- decoders
 
 
+@pytest.mark.parametrize("builder", [gpt2_folder, llama_folder])
 @pytest.mark.parametrize("pairs", [False, True])
-def test_a_decoder_teaches(tmp_path: Path, pairs: bool) -> None:
+def test_a_decoder_teaches(tmp_path: Path, pairs: bool, builder: Any) -> None:
     """Padding does not change its answers; two texts stand apart by a separator of ours."""
-    teacher = load(gpt2_folder(tmp_path), task="pairs" if pairs else "classification")
+    teacher = load(builder(tmp_path), task="pairs" if pairs else "classification")
     assert teacher.spec.separator == (PAIR_SEPARATOR if pairs else "")
     assert teacher.spec.inputs == ("input_ids", "attention_mask")
     together = answers(teacher, pairs=pairs)
