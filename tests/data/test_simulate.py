@@ -139,6 +139,7 @@ def test_more_rows_than_there_are_texts_is_said(monkeypatch: pytest.MonkeyPatch)
         simulate(shop(), CLASSES, 7)
 
 
+@pytest.mark.long
 def test_counting_words_is_not_enough(tmp_path: Path) -> None:
     made = simulate(shop(products=2000, train=4000, validation=1000, test=1000), PAIRS, 7)
     found = fit_baseline(made, PAIRS, 7, tmp_path)

@@ -121,6 +121,7 @@ def test_rows_without_labels_are_refused(tmp_path: Path) -> None:
         )
 
 
+@pytest.mark.long
 def test_amazon_google_reaches_the_published_floor(shared_data: Path, tmp_path: Path) -> None:
     parts = []
     for name in ("train", "valid", "test"):
