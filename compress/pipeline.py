@@ -271,6 +271,7 @@ def _run_stage(current: Run, rule: StageRule, runs: Path) -> dict[str, Any]:
         reporter.say(f"{rule.name}")
         found = _make(current, rule, key)
     current.artifacts[rule.name] = found
+    _forget_work(current, rule.name)
     _after(current, rule.name)
     return {
         "stage": rule.name,
@@ -336,8 +337,13 @@ def _make(current: Run, rule: StageRule, key: str) -> Artifact:
             reason=None if accepted else f"quality loss {metrics['quality_loss']:.4f} is above the limit",
         )
         (temporary / MANIFEST).write_text(artifact.model_dump_json(indent=2) + "\n", encoding="utf-8")
-    remove(work)
     return artifact
+
+
+def _forget_work(current: Run, stage: str) -> None:
+    """Delete the checkpoints of a finished stage; a kill may have come between its publishing and this."""
+    for work in (current.folder / ".work").glob(f"{stage}-*"):
+        remove(work)
 
 
 def versions() -> dict[str, str]:

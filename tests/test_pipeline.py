@@ -154,7 +154,7 @@ def test_the_headline_figures_follow_from_the_models(ran: Ran) -> None:
     assert summary["speedup"] == pytest.approx(p50["teacher"] / p50["shipped"])
     if ran.task == "classification":  # the words give it away, so a model that was put together rightly learns it
         assert quality["teacher"] > 0.9
-        assert quality["student"] > 0.6
+        assert quality["student"] > 0.5
         assert summary["parity"]["onnx"]["argmax_agreement"] > 0.9
     assert [entry["stage"] for entry in summary["history"]["student"]] == ["imitate", "align"]
     assert {"loss", "soft", "hidden", "hard", "metric", "learning_rate"} <= summary["history"]["student"][1].keys()
@@ -315,7 +315,7 @@ def test_a_file_of_scores_teaches(project: Path) -> None:
     found = kdc_json("run", recipe, "--runs", project / "runs")
     assert found["models"]["teacher"]["quality"]["accuracy"] == 1.0
     assert found["models"]["teacher"]["size_bytes"] is None
-    assert found["models"]["student"]["quality"]["accuracy"] > 0.6
+    assert found["models"]["student"]["quality"]["accuracy"] > 0.5
     assert found["retention"] == pytest.approx(found["models"]["shipped"]["quality"]["macro_f1"])
     assert found["speedup"] is None
     assert {row["artifact"] for row in found["latency"]} == {"control", "student", "shipped"}

@@ -32,7 +32,6 @@ def project(tiny_project: Path, tmp_path: Path) -> Path:
     shutil.copytree(tiny_project, copy, ignore=shutil.ignore_patterns("runs"))
     recipe = recipe_of("pairs", "transformer", name="killed")
     recipe["teacher"]["train"] = {"epochs": 3, "batch_size": 16, "average": 0.9, "learning_rate": 1e-3}
-    recipe["distill"]["batch_size"] = 8
     for stage in recipe["distill"]["stages"]:
         stage["epochs"] = 2
     write_recipe(copy, recipe)

@@ -157,6 +157,7 @@ def recipe_of(task: str, student: str = "mobile", **changes: Any) -> dict[str, A
                     "losses": {"soft": 1.0, "hidden": 0.1, "hard": 0.5},
                 },
             ],
+            "batch_size": 8,
         },
         "quantize": {"max_quality_loss": 1.0, "calibration": 16},
         "bench": QUICK_BENCH,
