@@ -33,7 +33,9 @@ def resolve(model: str, folder: Path) -> Path | None:
     if path.is_dir():
         return path
     if model.startswith((".", "/", "~")) or model.count("/") != 1:
-        raise DataError(f"teacher.model: there is no directory {path}; give a directory, a hub id (owner/name) or package:NAME")
+        raise DataError(
+            f"teacher.model: there is no directory {path}; give a directory, a hub id (owner/name) or package:NAME"
+        )
     return None
 
 
