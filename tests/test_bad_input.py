@@ -340,14 +340,14 @@ def small_disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
         subprocess.run(["umount", "--lazy", str(point)], check=True)
 
 
-@pytest.mark.parametrize(("command", "step"), [("distill", 32), pytest.param("run", 96, marks=pytest.mark.long)])
+@pytest.mark.parametrize(("command", "step"), [("distill", 64), pytest.param("run", 96, marks=pytest.mark.long)])
 def test_a_full_disk_is_4_and_the_same_command_goes_on_with_more_room(
     project: Path, small_disk: Callable[[int], Path], command: str, step: int
 ) -> None:
     runs = small_disk(8) / "runs"
     recipe = write_recipe(project, recipe_of("classification", "transformer"))
     full_at: list[set[str]] = []
-    for kilobytes in range(16, 4000, step):
+    for kilobytes in range(16, 8000, step):
         small_disk(kilobytes)
         done = kdc(command, recipe, "--runs", runs, "--json")
         if done.exit_code == 0:

@@ -17,6 +17,7 @@ from compress.bench.results import BenchResult
 from compress.recipe import LoadedRecipe
 from compress.recipe_file import load_recipe
 from compress.runtime.predictor import Predictor, Request
+from tests import tiny_models
 from tests.tiny_project import (
     COLOURS,
     LABELS,
@@ -36,6 +37,9 @@ from tests.tiny_project import (
 STAGES = ("baseline", "teacher", "outputs", "student", "control", "onnx", "quantized", "engines", "bench", "bundle")
 KEYS = {"run", "bundle", "stages", "models", "retention", "distillation_gain", "latency", "speedup", "gates"}
 MODELS = {"baseline", "teacher", "control", "student", "shipped"}
+
+
+one_thread = pytest.fixture(scope="module", autouse=True)(tiny_models.one_thread)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -337,9 +341,7 @@ def test_scores_of_training_rows_alone_leave_the_teacher_unmeasured(project: Pat
 
 @pytest.mark.long
 def test_a_decoder_teaches_a_student_of_other_tokens(project: Path) -> None:
-    from tests.tiny_models import gpt2_folder
-
-    gpt2_folder(project / "gpt", PAIR_HEAD)
+    tiny_models.gpt2_folder(project / "gpt", PAIR_HEAD)
     recipe = recipe_of("pairs", teacher={"model": "gpt", "max_length": 32})
     recipe["student"] = {
         "kind": "transformer",

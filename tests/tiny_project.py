@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -63,13 +65,20 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
 
 def make_project(folder: Path) -> Path:
     """Data and a teacher of each task: a BERT of 2 layers of width 32 that knows the words, briefly trained."""
+    from tests.tiny_models import one_thread
+
     folder.mkdir(parents=True, exist_ok=True)
+    with contextmanager(one_thread)():
+        _make(folder)
+    return folder
+
+
+def _make(folder: Path) -> None:
     for task, head in (("classification", HEAD), ("pairs", PAIR_HEAD)):
         for seed, (split, count) in enumerate(ROWS.items()):
             write_csv(folder / f"{task}-{split}.csv", rows_of(task, count, seed))
         _bert(folder / f"teacher-{task}", head)
         _train(folder / f"teacher-{task}", task, folder / f"{task}-train.csv")
-    return folder
 
 
 def _bert(folder: Path, head: Sequence[str]) -> None:
@@ -146,7 +155,7 @@ def recipe_of(task: str, student: str = "mobile", **changes: Any) -> dict[str, A
             "test": {"path": f"{task}-test.csv"},
         },
         "teacher": {"model": f"teacher-{task}", "max_length": 32},
-        "student": STUDENTS[student],
+        "student": copy.deepcopy(STUDENTS[student]),
         "distill": {
             "stages": [
                 {"name": "imitate", "epochs": 1, "learning_rate": 5e-3},
@@ -160,7 +169,7 @@ def recipe_of(task: str, student: str = "mobile", **changes: Any) -> dict[str, A
             "batch_size": 8,
         },
         "quantize": {"max_quality_loss": 1.0, "calibration": 16},
-        "bench": QUICK_BENCH,
+        "bench": dict(QUICK_BENCH),
     }
     return given | changes
 
