@@ -106,13 +106,13 @@ def _student_depends(run: Run) -> dict[str, Any]:
 
 
 def _bench_depends(run: Run) -> dict[str, Any]:
-    from compress.bench.machine import describe
+    from compress.bench.machine import processor
 
     return {
         "section": run.recipe.bench.model_dump(),
         "data": run.splits.fingerprint,
         "parents": _hashes(run, "onnx", "quantized"),
-        "machine": describe().get("processor"),
+        "machine": processor(),
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import time
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,8 @@ FLAGS = (
     "i8mm",
     "bf16",
 )
-BUSY_SHARE = 0.5
+BUSY_SHARE = 0.25
+LOOK_SECONDS = 0.5
 PACKAGES = ("onnxruntime", "tokenizers", "numpy")
 
 
@@ -32,28 +34,58 @@ def describe() -> dict[str, Any]:
     """
     model, flags = _processor()
     cores = usable_cores()
-    load = os.getloadavg()[0]
+    busy = busy_cores()
     return {
         "processor": model,
         "flags": flags,
         "cores": cores,
         "cpu_limit": cgroup_cpus(),
         "memory_gib": _memory_gib(),
-        "load_average": round(load, 2),
+        "load_average": round(os.getloadavg()[0], 2),
+        "busy_cores": round(busy, 2),
         "system": f"{platform.system()} {platform.release()}",
         "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
-        "warnings": load_warnings(load, cores),
+        "warnings": busy_warnings(busy, cores),
     }
 
 
-def load_warnings(load: float, cores: int) -> list[str]:
-    """A sentence when other work kept more than half of the cores busy over the last minute."""
-    if load <= cores * BUSY_SHARE:
+def busy_cores() -> float:
+    """Cores that others keep busy while this process sleeps for a moment; the load average where /proc/stat is not.
+
+    The load average alone would blame the run's own training of the last minute.
+    """
+    before = _processor_times()
+    if before is None:
+        return os.getloadavg()[0]
+    time.sleep(LOOK_SECONDS)
+    after = _processor_times() or before
+    busy, total = (new - old for new, old in zip(after, before, strict=True))
+    return (os.cpu_count() or 1) * busy / total if total else 0.0
+
+
+def _processor_times() -> tuple[int, int] | None:
+    """Ticks of all processors since the start of the system: (busy, all)."""
+    path = Path("/proc/stat")
+    if not path.is_file():
+        return None
+    ticks = [int(field) for field in path.read_text(encoding="ascii").split("\n", 1)[0].split()[1:9]]
+    idle = ticks[3] + ticks[4]
+    return sum(ticks) - idle, sum(ticks)
+
+
+def busy_warnings(busy: float, cores: int) -> list[str]:
+    """A sentence when other work keeps more than a quarter of the cores busy."""
+    if busy <= cores * BUSY_SHARE:
         return []
     return [
-        f"the load average was {load:.1f} on {cores} cores when timing began: other work was running, "
+        f"other work kept {busy:.1f} of {cores} cores busy when timing began, "
         "so the latencies are unsafe to quote; repeat `kdc bench` on a quiet machine"
     ]
+
+
+def processor() -> str | None:
+    """Model of the processor."""
+    return _processor()[0]
 
 
 def usable_cores() -> int:

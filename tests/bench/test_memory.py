@@ -34,8 +34,8 @@ def test_the_machine_is_described_and_a_busy_one_is_said() -> None:
     told = machine.describe()
     assert told["cores"] >= 1
     assert told["versions"]["onnxruntime"]
-    assert machine.load_warnings(0.9, 2) == []
-    assert "load average was 1.6 on 2 cores" in machine.load_warnings(1.6, 2)[0]
+    assert machine.busy_warnings(0.4, 2) == []
+    assert "1.6 of 2 cores busy" in machine.busy_warnings(1.6, 2)[0]
 
 
 @pytest.mark.parametrize(
