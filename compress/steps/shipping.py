@@ -71,7 +71,7 @@ def export_student(student: Path, out: Path, opset: int, requests: Sequence[Requ
     module, spec, tokenizer_json = load_student(student)
     out.mkdir(parents=True, exist_ok=True)
     vocabulary = int((spec.student or {})["vocabulary"])
-    export_module(_positional(module), out / ONNX, inputs=spec.inputs, opset=opset, vocabulary=vocabulary)
+    export_module(_exportable(module), out / ONNX, inputs=spec.inputs, opset=opset, vocabulary=vocabulary)
     (out / TOKENIZER).write_text(tokenizer_json, encoding="utf-8")
     write_spec(out, spec)
     if not requests:
@@ -92,29 +92,14 @@ def export_student(student: Path, out: Path, opset: int, requests: Sequence[Requ
     return {"size_bytes": (out / ONNX).stat().st_size, "parity": parity}
 
 
-def _positional(module: Any) -> Any:
-    """The module with one named argument an input, as the exporter wants it."""
-    from torch import Tensor, nn
-
+def _exportable(module: Any) -> Any:
+    """The module to trace: for a BERT classifier the form that computes no more than its answer needs."""
     from compress.students.first_token import FirstTokenBert, reads_first_token_only
     from compress.text_model import TransformerClassifier
 
     if isinstance(module, TransformerClassifier) and reads_first_token_only(module.model):
         return FirstTokenBert(module.model).eval()
-
-    class One(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.inner = module
-
-        def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Any:
-            return self.inner(input_ids, attention_mask)
-
-    class Two(One):
-        def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor) -> Any:  # type: ignore[override]  # one more input
-            return self.inner(input_ids, attention_mask, token_type_ids)
-
-    return (Two() if "token_type_ids" in module.input_names else One()).eval()
+    return module
 
 
 def quantize_method(section_method: str | None, student: Student) -> str:
