@@ -118,6 +118,17 @@ Split = Annotated[
 ]
 
 
+class Transfer(Section):
+    """Rows made from the training rows, answered once by the teacher: more to learn from when labels are few."""
+
+    variants: Annotated[int, Field(ge=0)] = 0
+    """Training texts with words dropped, replaced or cut away."""
+    random_pairs: Annotated[int, Field(ge=0)] = 0
+    """For pairs: a first text with the second text of any other row."""
+    hard_pairs: Annotated[int, Field(ge=0)] = 0
+    """For pairs: a first text with a second text that shares its rare words."""
+
+
 class FilesData(Section):
     """Tables of the user's own."""
 
@@ -133,6 +144,8 @@ class FilesData(Section):
     """Rows that only the reported figures see: a table, or a share of the training rows."""
     unlabeled: TableSource | list[TableSource] | None = None
     """Transfer set: texts without labels, answered once by the teacher."""
+    transfer: Transfer = Transfer()
+    """More of a transfer set, made from the training rows."""
     overlap: Literal["warn", "drop"] = "warn"
     """Training rows whose texts also stand in test (and train or validation rows that do): warn, or drop them."""
 
@@ -152,6 +165,8 @@ class SimulatedShop(Section):
     """Test rows."""
     unlabeled: Annotated[int, Field(ge=0)] = 0
     """Transfer rows without labels."""
+    transfer: Transfer = Transfer()
+    """More of a transfer set, made from the training rows."""
 
 
 def _data_kind(value: Any) -> str:
@@ -488,7 +503,12 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Recipe:
+        made = self.data.transfer
+        if isinstance(self.task, ClassificationTask) and (made.random_pairs or made.hard_pairs):
+            raise ValueError("data.transfer: random_pairs and hard_pairs need two texts; set task.kind: pairs")
         scores = isinstance(self.teacher, ScoresTeacher)
+        if scores and (made.variants or made.random_pairs or made.hard_pairs):
+            raise ValueError("a file of scores cannot answer new rows: leave data.transfer out")
         if isinstance(self.student, TransformerStudent) and self.student.init == "teacher":
             if scores:
                 raise ValueError("student.init: teacher needs a teacher model; a file of scores has no layers")

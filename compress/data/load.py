@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,7 @@ from compress.data.splits import hold_out
 from compress.data.table import Table, read_table
 from compress.errors import DataError, RecipeError
 from compress.progress import reporter
-from compress.recipe import FilesData, Fraction, LoadedRecipe, PairsTask, TableSource
+from compress.recipe import FilesData, Fraction, LoadedRecipe, PairsTask, TableSource, Transfer
 
 
 def load_splits(loaded: LoadedRecipe, cache_dir: Path) -> Splits:
@@ -34,12 +34,43 @@ def load_splits(loaded: LoadedRecipe, cache_dir: Path) -> Splits:
         EnvironmentProblem: a hub cannot be reached, or the disk is full.
     """
     recipe = loaded.recipe
-    if not isinstance(recipe.data, FilesData):
+    if isinstance(recipe.data, FilesData):
+        splits = _from_files(loaded, recipe.data, cache_dir)
+    else:
         from compress.data.simulate import simulate
 
-        return simulate(recipe.data, recipe.task, recipe.seed)
-    reader = _Reader(recipe.data, loaded.data_root(), cache_dir, isinstance(recipe.task, PairsTask))
-    train, validation, test, notes = _three(reader, recipe.data, recipe.seed)
+        splits = simulate(recipe.data, recipe.task, recipe.seed)
+    return _with_transfer(splits, recipe.data.transfer, recipe.seed)
+
+
+def _with_transfer(splits: Splits, section: Transfer, seed: int) -> Splits:
+    if not (section.variants or section.random_pairs or section.hard_pairs):
+        return splits
+    from compress.data.transfer import make_transfer
+
+    made, notes = make_transfer(section, splits, seed)
+    for note in notes:
+        reporter.warn(note)
+    unlabeled = made if splits.unlabeled is None else _joined(splits.unlabeled, made)
+    every = [splits.train, splits.validation, splits.test, unlabeled]
+    return replace(
+        splits, unlabeled=unlabeled, fingerprint=fingerprint(splits.labels, every), notes=(*splits.notes, *notes)
+    )
+
+
+def _joined(first: Examples, second: Examples) -> Examples:
+    """Two sets without labels, one after the other."""
+    return Examples(
+        ids=[*first.ids, *second.ids],
+        texts=[*first.texts, *second.texts],
+        pairs=None if first.pairs is None else [*first.pairs, *(second.pairs or [])],
+    )
+
+
+def _from_files(loaded: LoadedRecipe, data: FilesData, cache_dir: Path) -> Splits:
+    recipe = loaded.recipe
+    reader = _Reader(data, loaded.data_root(), cache_dir, isinstance(recipe.task, PairsTask))
+    train, validation, test, notes = _three(reader, data, recipe.seed)
     labels = label_names(train, recipe.task)
     notes += unseen_labels(labels, {"validation": validation, "test": test}, recipe.task)
     unlabeled = reader.unlabeled()

@@ -1,0 +1,142 @@
+"""A transfer set made from the training rows: new texts and pairings of which only the teacher's opinion is used.
+
+Variants of texts after Tang et al. 2019 (https://arxiv.org/abs/1903.12136): words dropped or replaced, and stretches
+of words. Pairings give two texts of different rows to the teacher: drawn at random, or alike in their words.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+
+from compress.batch import Examples, Splits
+from compress.data.shop import stream
+from compress.recipe import Transfer
+
+STRETCH, DROP, REPLACE = 0.25, 0.1, 0.1
+"""Chances: that only a stretch of the words is kept; for each word, to be dropped, and to be replaced."""
+TRIES = 20
+"""Draws for each row asked for, before there are held to be no more."""
+NEIGHBOURS = 10
+"""Second texts that are most like a first text, of which one is taken."""
+CHUNK = 256
+
+Key = tuple[str, str | None]
+"""A row's first text, and its second text if it has one."""
+
+
+def make_transfer(section: Transfer, splits: Splits, seed: int) -> tuple[Examples, list[str]]:
+    """Rows without labels, none of which stands in a split already; the same seed gives the same rows.
+
+    Returns:
+        the rows, and a note for each kind of which fewer than asked for could be made.
+    """
+    makers: list[tuple[str, int, Callable[[Examples, random.Random], Iterator[Key]]]] = [
+        ("variants", section.variants, _variants),
+        ("random_pairs", section.random_pairs, _random_pairs),
+        ("hard_pairs", section.hard_pairs, _hard_pairs),
+    ]
+    given = [splits.train, splits.validation, splits.test, *([splits.unlabeled] if splits.unlabeled else [])]
+    taken = {key for rows in given for key in _keys(rows)}
+    made: list[Key] = []
+    ids: list[str] = []
+    notes: list[str] = []
+    for kind, wanted, maker in makers:
+        if not wanted:
+            continue
+        found = _fresh(maker(splits.train, stream(seed, f"transfer {kind}")), wanted, taken)
+        if len(found) < wanted:
+            notes.append(
+                f"data.transfer.{kind} asks for {wanted:,} rows, but the training rows give only {len(found):,}"
+            )
+        made += found
+        ids += [f"{kind}-{number}" for number in range(len(found))]
+    pairs = None if splits.train.pairs is None else [str(second) for _, second in made]
+    return Examples(ids=ids, texts=[first for first, _ in made], pairs=pairs), notes
+
+
+def _keys(rows: Examples) -> Iterator[Key]:
+    seconds: Sequence[str | None] = rows.pairs if rows.pairs is not None else [None] * len(rows)
+    return zip(rows.texts, seconds, strict=True)
+
+
+def _fresh(drawn: Iterator[Key], wanted: int, taken: set[Key]) -> list[Key]:
+    """The first `wanted` keys that are not taken yet; they are taken then."""
+    found: list[Key] = []
+    for tries, key in enumerate(drawn):
+        if len(found) == wanted or tries == TRIES * wanted:
+            break
+        if key not in taken:
+            taken.add(key)
+            found.append(key)
+    return found
+
+
+# ---------------------------------------------------------------- variants
+
+
+def _variants(rows: Examples, rng: random.Random) -> Iterator[Key]:
+    """Training rows with changed words; of two texts, one or both are changed."""
+    texts = rows.texts if rows.pairs is None else [*rows.texts, *rows.pairs]
+    while True:
+        row = rng.randrange(len(rows))
+        first = rows.texts[row]
+        if rows.pairs is None:
+            yield _vary(first, texts, rng), None
+            continue
+        second, which = rows.pairs[row], rng.randrange(3)
+        yield (
+            first if which == 0 else _vary(first, texts, rng),
+            second if which == 1 else _vary(second, texts, rng),
+        )
+
+
+def _vary(text: str, texts: Sequence[str], rng: random.Random) -> str:
+    parts, glue = _parts(text)
+    if len(parts) > 2 and rng.random() < STRETCH:
+        size = rng.randrange(2, len(parts))
+        start = rng.randrange(len(parts) - size + 1)
+        parts = parts[start : start + size]
+    kept = []
+    for part in parts:
+        chance = rng.random()
+        if chance < DROP:
+            continue
+        kept.append(rng.choice(_parts(rng.choice(texts))[0]) if chance < DROP + REPLACE else part)
+    return glue.join(kept) or text
+
+
+def _parts(text: str) -> tuple[list[str], str]:
+    """Words, or characters where nothing is spaced; and what joins them again."""
+    words = text.split()
+    return (words, " ") if len(words) > 1 else (list(text.strip()), "")
+
+
+# ---------------------------------------------------------------- pairings
+
+
+def _random_pairs(rows: Examples, rng: random.Random) -> Iterator[Key]:
+    """A first text with the second text of any row."""
+    pairs = rows.pairs or []
+    while True:
+        yield rng.choice(rows.texts), rng.choice(pairs)
+
+
+def _hard_pairs(rows: Examples, rng: random.Random) -> Iterator[Key]:
+    """A first text with one of the second texts that share most of its rare words (cosine of TF-IDF)."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    firsts, seconds = sorted(set(rows.texts)), sorted(set(rows.pairs or []))
+    vectorizer = TfidfVectorizer(tokenizer=lambda text: _parts(text)[0], token_pattern=None, sublinear_tf=True)
+    right = vectorizer.fit(firsts + seconds).transform(seconds).T.tocsc()
+    while True:
+        rng.shuffle(firsts)
+        for start in range(0, len(firsts), CHUNK):
+            chunk = firsts[start : start + CHUNK]
+            alike = np.asarray((vectorizer.transform(chunk) @ right).todense())
+            count = min(NEIGHBOURS, len(seconds))
+            nearest = np.argpartition(-alike, count - 1, axis=1)[:, :count]
+            for first, places in zip(chunk, nearest, strict=True):
+                yield first, seconds[int(rng.choice(sorted(places.tolist())))]
