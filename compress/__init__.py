@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from compress.pipeline import run as run
     from compress.recipe import Recipe as Recipe
-    from compress.recipe_file import load_recipe as load_recipe
+    from compress.recipe.file import load_recipe as load_recipe
     from compress.runtime.predictor import Predictor as Predictor
 
 __version__ = "0.1.0"
@@ -16,7 +16,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "Predictor": "compress.runtime.predictor",
     "Recipe": "compress.recipe",
-    "load_recipe": "compress.recipe_file",
+    "load_recipe": "compress.recipe.file",
     "run": "compress.pipeline",
 }
 

@@ -28,15 +28,12 @@ ROOM_OF = {
     "__main__": "cli",
     "commands": "cli",
     "summary_table": "cli",
-    "recipe_templates": "cli",
     "steps": "pipeline",
     "summary": "pipeline",
     "paths": "pipeline",
     "check": "pipeline",
     "estimate": "pipeline",
     "doctor": "pipeline",
-    "recipe_file": "recipe",
-    "recipe_errors": "recipe",
     "predict": "models",
     "text_model": "models",
     "decide": "foundation",
@@ -46,7 +43,7 @@ ROOM_OF = {
 }
 RUNTIME_MAY = {"runtime", "errors", "extras", "artifacts", "decide"}
 HEAVY = {"torch", "transformers", "datasets", "sklearn", "onnx", "optimum", "accelerate", "scipy", "pandas"}
-LIGHT = ("cli", "commands", "recipe", "recipe_file", "recipe_errors", "recipe_templates", "summary_table")
+LIGHT = ("cli", "commands", "recipe", "summary_table")
 LIGHT += ("errors", "extras", "progress", "artifacts", "runtime", "decide", "doctor", "")
 
 

@@ -15,7 +15,7 @@ from compress.artifacts import ONNX, list_files, read_artifact, verify_artifact
 from compress.bench import measure
 from compress.bench.results import BenchResult
 from compress.recipe import LoadedRecipe
-from compress.recipe_file import load_recipe
+from compress.recipe.file import load_recipe
 from compress.runtime.predictor import Predictor, Request
 from tests import tiny_models
 from tests.tiny_project import (

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import yaml
 
+from compress.commands.templates import write_starter
 from compress.errors import RecipeError
 from compress.recipe import FilesData, LoadedRecipe, MobileStudent, TransformerStudent
-from compress.recipe_file import load_recipe, parse_student, recipe_from_paths, resolve
-from compress.recipe_templates import write_starter
+from compress.recipe.file import load_recipe, parse_student, recipe_from_paths, resolve
 
 RECIPES = sorted((Path(__file__).parents[1] / "recipes").glob("*.yaml"))
 MINIMAL: dict[str, Any] = {
@@ -102,7 +102,7 @@ def test_overrides_reach_into_lists_that_the_file_leaves_to_their_defaults(recip
     assert [export.to for export in changed.export] == ["tensorrt"]
     assert [stage.epochs for stage in changed.distill.stages] == [plain.distill.stages[0].epochs, 9]
     assert changed.distill.stages[1].losses == plain.distill.stages[1].losses
-    assert changed.bench.threads == [2]
+    assert changed.bench.threads == (2,)
 
 
 def test_override_with_null_unsets(recipe: Path) -> None:

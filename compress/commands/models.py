@@ -93,7 +93,7 @@ def inspect(
     quiet: options.Quiet = False,
 ) -> None:
     """What a file or folder is: kind, sizes, hashes, metrics, where it came from."""
-    from compress.recipe_file import is_recipe, load_recipe
+    from compress.recipe.file import is_recipe, load_recipe
 
     output.configure(json=json, verbose=verbose, quiet=quiet)
     if is_recipe(path):

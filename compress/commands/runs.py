@@ -14,7 +14,7 @@ from compress.commands import options
 from compress.commands.output import output, results_only
 from compress.errors import GateError, RecipeError
 from compress.recipe import LoadedRecipe
-from compress.recipe_file import is_recipe, load_recipe, recipe_from_paths
+from compress.recipe.file import is_recipe, load_recipe, recipe_from_paths
 
 RecipeOrModel = Annotated[
     Path,

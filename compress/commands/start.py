@@ -33,7 +33,7 @@ def init(
     quiet: options.Quiet = False,
 ) -> None:
     """Write a commented starter recipe and a little example data."""
-    from compress.recipe_templates import write_starter
+    from compress.commands.templates import write_starter
 
     output.configure(json=json, verbose=verbose, quiet=quiet)
     written = write_starter(folder, task.value)
@@ -54,7 +54,7 @@ def check(
     quiet: options.Quiet = False,
 ) -> None:
     """Validate recipe, data and environment, and print the plan; does no work."""
-    from compress.recipe_file import load_recipe
+    from compress.recipe.file import load_recipe
 
     output.configure(json=json, verbose=verbose, quiet=quiet)
     loaded = load_recipe(recipe, overrides or [])

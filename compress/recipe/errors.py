@@ -137,10 +137,9 @@ def _problem(place: Place, group: Sequence[ErrorDetails], raw: Any) -> str:
 def _wanted(error: ErrorDetails) -> str:
     if error["type"] in _NEEDS_MAPPING:
         return "must be a mapping of keys"
-    message = error["msg"].partition(", unable to")[0].partition(", got a")[0]
-    message = (
-        message.replace("Input should be", "must be").replace("String should", "must").replace("List should", "must")
-    )
+    message = error["msg"].partition(", unable to")[0].partition(", got a")[0].partition(" after validation")[0]
+    message = message.replace("Input should be", "must be").replace("a valid tuple", "a list")
+    message = message.replace("String should", "must").replace("List should", "must").replace("Tuple should", "must")
     return message.replace("a valid ", "a ").replace("a integer", "a whole number").partition(", not ")[0]
 
 

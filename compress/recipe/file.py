@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from compress.errors import RecipeError
 from compress.recipe import LoadedRecipe, Recipe, Section
-from compress.recipe_errors import refuse_booleans, sentence, unset_empty_sections
+from compress.recipe.errors import refuse_booleans, sentence, unset_empty_sections
 
 ENDINGS = (".yaml", ".yml")
 COMMAND_LINE = Path("command-line")
@@ -149,7 +149,7 @@ def _default_list(path: Sequence[str]) -> list[Any]:
         if not isinstance(section, type) or not issubclass(section, Section):
             return []
     field = section.model_fields.get(path[-1])
-    items = field.default if field is not None and isinstance(field.default, list) else []
+    items = field.default if field is not None and isinstance(field.default, tuple) else ()
     return [item.model_dump(mode="json", exclude_unset=True) if isinstance(item, Section) else item for item in items]
 
 

@@ -1,0 +1,149 @@
+"""The recipe: what a run shall do, as frozen pydantic models. Loading one has no side effects and imports no torch."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from compress.recipe.base import Epochs, LearningRate, Metric, Section
+from compress.recipe.data import Column, Columns, Data, FilesData, Fraction, SimulatedShop, Split, TableSource, Transfer
+from compress.recipe.distill import Distill, Losses, Stage
+from compress.recipe.shipping import (
+    Bench,
+    BundleSection,
+    Export,
+    Gates,
+    OnnxExport,
+    QualityGate,
+    Quantize,
+    TensorRTExport,
+)
+from compress.recipe.student import MobileStudent, Student, TransformerStudent, Vocabulary
+from compress.recipe.task import ClassificationTask, PairsTask, Task
+from compress.recipe.teacher import HuggingFaceTeacher, ScoresTeacher, Teach, Teacher
+
+__all__ = [
+    "Bench",
+    "BundleSection",
+    "ClassificationTask",
+    "Column",
+    "Columns",
+    "Data",
+    "Distill",
+    "Epochs",
+    "Export",
+    "FilesData",
+    "Fraction",
+    "Gates",
+    "HuggingFaceTeacher",
+    "LearningRate",
+    "LoadedRecipe",
+    "Losses",
+    "Metric",
+    "MobileStudent",
+    "OnnxExport",
+    "PairsTask",
+    "QualityGate",
+    "Quantize",
+    "Recipe",
+    "ScoresTeacher",
+    "Section",
+    "SimulatedShop",
+    "Split",
+    "Stage",
+    "Student",
+    "TableSource",
+    "Task",
+    "Teach",
+    "Teacher",
+    "TensorRTExport",
+    "Transfer",
+    "TransformerStudent",
+    "Vocabulary",
+    "digest",
+]
+
+
+class Recipe(Section):
+    """A whole run."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=80)]
+    """Name of the run and of the bundle: letters, digits, `.`, `_`, `-`."""
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 7
+    """The one seed of everything random."""
+    task: Task
+    """What an answer is."""
+    data: Data
+    """What to learn from."""
+    teacher: Teacher
+    """Whom to learn from."""
+    student: Student
+    """What to build."""
+    distill: Distill = Distill()
+    """How to train it."""
+    quantize: Quantize = Quantize()
+    """How to shrink it."""
+    export: tuple[Export, ...] = (OnnxExport(to="onnx"),)
+    """What to export; ONNX is always made."""
+    bench: Bench = Bench()
+    """What to time."""
+    gates: Gates = Gates()
+    """What must hold."""
+    bundle: BundleSection = BundleSection()
+    """What to ship."""
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Recipe:
+        made = self.data.transfer
+        if isinstance(self.task, ClassificationTask) and (made.random_pairs or made.hard_pairs):
+            raise ValueError("data.transfer: random_pairs and hard_pairs need two texts; set task.kind: pairs")
+        scores = isinstance(self.teacher, ScoresTeacher)
+        if scores and (made.variants or made.random_pairs or made.hard_pairs):
+            raise ValueError("a file of scores cannot answer new rows: leave data.transfer out")
+        if isinstance(self.student, TransformerStudent) and self.student.init == "teacher":
+            if scores:
+                raise ValueError("student.init: teacher needs a teacher model; a file of scores has no layers")
+        elif scores and self.student.init == "teacher":
+            raise ValueError("student.init: teacher needs a teacher model; set student.init: random")
+        if scores and self.student.vocabulary.train is None:
+            raise ValueError("a file of scores brings no tokenizer: set student.vocabulary.train to a size")
+        if scores and any(stage.losses.hidden for stage in self.distill.stages):
+            raise ValueError("a file of scores has no hidden states: set losses.hidden to 0")
+        return self
+
+    def dump(self) -> dict[str, Any]:
+        """The recipe as plain data, defaults included."""
+        return self.model_dump(mode="json")
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 (hex) of the resolved recipe."""
+        return digest(self.dump())
+
+
+def digest(value: Any) -> str:
+    """SHA-256 (hex) of plain data in canonical JSON."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+class LoadedRecipe(BaseModel):
+    """A recipe and the file it came from, against which its relative paths are meant."""
+
+    model_config = ConfigDict(frozen=True)
+
+    recipe: Recipe
+    path: Path
+
+    @property
+    def folder(self) -> Path:
+        """Folder that relative paths start from."""
+        return self.path.parent
+
+    def data_root(self) -> Path:
+        """Folder before the data's relative paths."""
+        root = self.recipe.data.root if isinstance(self.recipe.data, FilesData) else None
+        return self.folder if root is None else (self.folder / root)

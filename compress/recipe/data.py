@@ -1,0 +1,134 @@
+"""`data`: what to learn from."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Discriminator, Field, Tag, model_validator
+
+from compress.recipe.base import Section
+
+Column = str | int
+
+
+class Columns(Section):
+    """Which column holds what: by name, or by position from 0 when the file has no header."""
+
+    id: Column | None = None
+    """Identifier of a row; the row's number when absent."""
+    text: Column | list[Column] = "text"
+    """The text; several columns are joined with a space."""
+    text_pair: Column | list[Column] | None = None
+    """The second text, for pairs."""
+    label: Column | None = "label"
+    """The label; not needed for unlabeled data."""
+    group: Column | None = None
+    """Rows of one group never stand on both sides of a fractional split."""
+    weight: Column | None = None
+    """Weight of the row in the hard-label loss, above 0."""
+
+
+class TableSource(Section):
+    """A table on disk or on a hub."""
+
+    path: str | list[str] | None = None
+    """File, glob, `.gz` file, or archive member `zip://member::file.zip`; a list is read in order."""
+    hub: str | None = None
+    """Data set id on a hub, instead of a path."""
+    name: str | None = None
+    """Configuration name of the hub data set."""
+    split: str = "train"
+    """Split of the hub data set."""
+    format: Literal["csv", "tsv", "jsonl", "parquet"] | None = None
+    """File format; from the file's ending when absent."""
+    header: bool | None = None
+    """Whether the first line names the columns (csv, tsv); default true, or as for `train`."""
+    quoting: Literal["csv", "none"] | None = None
+    """`none`: a quote is a character like any other (csv, tsv); default csv, or as for `train`."""
+    columns: Columns | None = None
+    """Which column holds what; as for `train` when absent."""
+    limit: Annotated[int, Field(ge=1)] | None = None
+    """Read at most this many rows."""
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> TableSource:
+        if (self.path is None) == (self.hub is None):
+            raise ValueError("give exactly one of `path` and `hub`")
+        return self
+
+
+class Fraction(Section):
+    """A share of the training rows, stratified by label, or by whole groups when a group column is given."""
+
+    fraction: Annotated[float, Field(gt=0, lt=1)]
+    """Share of the training rows, 0 to 1."""
+
+
+def _split_kind(value: Any) -> str:
+    has = "fraction" in value if isinstance(value, dict) else isinstance(value, Fraction)
+    return "fraction" if has else "table"
+
+
+Split = Annotated[
+    Annotated[TableSource, Tag("table")] | Annotated[Fraction, Tag("fraction")], Discriminator(_split_kind)
+]
+
+
+class Transfer(Section):
+    """Rows made from the training rows, answered once by the teacher: more to learn from when labels are few."""
+
+    variants: Annotated[int, Field(ge=0)] = 0
+    """Training texts with words dropped, replaced or cut away."""
+    random_pairs: Annotated[int, Field(ge=0)] = 0
+    """For pairs: a first text with the second text of any other row."""
+    hard_pairs: Annotated[int, Field(ge=0)] = 0
+    """For pairs: a first text with a second text that shares its rare words."""
+
+
+class FilesData(Section):
+    """Tables of the user's own."""
+
+    kind: Literal["files"] = "files"
+    """The kind of data."""
+    root: str | None = None
+    """Folder before every relative path; itself relative to the recipe's file."""
+    train: TableSource
+    """Labelled rows to learn from."""
+    validation: Split = Fraction(fraction=0.1)
+    """Rows that pick checkpoints and thresholds: a table, or a share of the training rows."""
+    test: Split = Fraction(fraction=0.1)
+    """Rows that only the reported figures see: a table, or a share of the training rows."""
+    unlabeled: TableSource | list[TableSource] | None = None
+    """Transfer set: texts without labels, answered once by the teacher."""
+    transfer: Transfer = Transfer()
+    """More of a transfer set, made from the training rows."""
+    overlap: Literal["warn", "drop"] = "warn"
+    """Training rows whose texts also stand in test (and train or validation rows that do): warn, or drop them."""
+
+
+class SimulatedShop(Section):
+    """The built-in, seeded shop: simulated products and queries, so that everything runs without a download."""
+
+    kind: Literal["simulated-shop"]
+    """The kind of data."""
+    products: Annotated[int, Field(ge=50, le=1_000_000)] = 2000
+    """Products in the catalogue."""
+    train: Annotated[int, Field(ge=50)] = 4000
+    """Labelled training rows."""
+    validation: Annotated[int, Field(ge=20)] = 1000
+    """Validation rows."""
+    test: Annotated[int, Field(ge=20)] = 1000
+    """Test rows."""
+    unlabeled: Annotated[int, Field(ge=0)] = 0
+    """Transfer rows without labels."""
+    transfer: Transfer = Transfer()
+    """More of a transfer set, made from the training rows."""
+
+
+def _data_kind(value: Any) -> str:
+    return str(value.get("kind", "files") if isinstance(value, dict) else getattr(value, "kind", "files"))
+
+
+Data = Annotated[
+    Annotated[FilesData, Tag("files")] | Annotated[SimulatedShop, Tag("simulated-shop")], Discriminator(_data_kind)
+]

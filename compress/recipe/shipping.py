@@ -1,0 +1,99 @@
+"""`quantize`, `export`, `bench`, `gates` and `bundle`: what follows training."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from compress.recipe.base import Metric, Section
+
+
+class Quantize(Section):
+    """Lower precision after training."""
+
+    method: Literal["dynamic", "static", "none"] | None = None
+    """Absent: dynamic for transformers, static (QDQ) for convolutions, which dynamic makes slower."""
+    bits: Literal[8] = 8
+    """Bits of weights and activations."""
+    calibration: Annotated[int, Field(ge=8)] = 256
+    """Training rows that set the ranges of static quantization."""
+    max_quality_loss: Annotated[float, Field(ge=0, le=1)] = 0.01
+    """Largest loss of the task's metric on validation that is accepted; beyond it the run ends with exit code 5."""
+
+
+class OnnxExport(Section):
+    """ONNX for onnxruntime."""
+
+    to: Literal["onnx"]
+    """The format."""
+    opset: Annotated[int, Field(ge=17, le=24)] = 20
+    """ONNX operator set."""
+
+
+class TensorRTExport(Section):
+    """An engine for NVIDIA GPUs, from the float ONNX of the student."""
+
+    to: Literal["tensorrt", "tensorrt-rtx"]
+    """`tensorrt` builds on the GPU of this machine, `tensorrt-rtx` ahead of time for the GPUs named."""
+    precision: Literal["fp32", "fp16", "int8"] = "fp16"
+    """Arithmetic: fp16, or symmetric int8 (QDQ)."""
+    gpus: tuple[Literal["sm75", "sm80", "sm86", "sm89", "sm120", "sm121"], ...] = ()
+    """Compute capabilities to build for; must be named for tensorrt-rtx."""
+    max_batch: Annotated[int, Field(ge=1, le=4096)] = 64
+    """Largest batch of the optimization profile."""
+
+    @model_validator(mode="after")
+    def _gpus_named(self) -> TensorRTExport:
+        if self.to == "tensorrt-rtx" and not self.gpus:
+            raise ValueError("tensorrt-rtx builds ahead of time: name the GPUs, for example gpus: [sm89]")
+        return self
+
+
+Export = Annotated[OnnxExport | TensorRTExport, Field(discriminator="to")]
+
+
+class Bench(Section):
+    """What is timed."""
+
+    targets: tuple[Literal["onnxruntime-cpu"], ...] = ("onnxruntime-cpu",)
+    """Runtimes."""
+    threads: tuple[Annotated[int, Field(ge=1, le=256)], ...] = (1,)
+    """Threads of the runtime, one measurement each."""
+    scenarios: tuple[Literal["single-stream", "offline"], ...] = ("single-stream", "offline")
+    """single-stream: one request after the other (latency); offline: batches, as many as possible (throughput)."""
+    batch_size: Annotated[int, Field(ge=1, le=4096)] = 32
+    """Requests in a batch of the offline scenario."""
+    requests: Annotated[int, Field(ge=10)] = 300
+    """Requests timed for each artifact, drawn from the test split."""
+    rounds: Annotated[int, Field(ge=1)] = 5
+    """Rounds in which the artifacts take turns."""
+
+
+class QualityGate(Section):
+    """Quality that the shipped model must keep."""
+
+    metric: Metric
+    """Metric on the test split."""
+    retain: Annotated[float, Field(gt=0, le=2)]
+    """Least share of the teacher's value."""
+
+
+class Gates(Section):
+    """Limits; one that is not met ends the run with exit code 5, artifacts kept."""
+
+    quality: QualityGate | None = None
+    """Least quality."""
+    p99_ms: Annotated[float, Field(gt=0)] | None = None
+    """Largest 99th percentile of the single-stream latency in milliseconds, first entry of bench.threads."""
+    size_mb: Annotated[float, Field(gt=0)] | None = None
+    """Largest size of the bundle in megabytes (10^6 bytes)."""
+    speedup: Annotated[float, Field(gt=0)] | None = None
+    """Least speed-up over the teacher."""
+
+
+class BundleSection(Section):
+    """What is packed."""
+
+    targets: tuple[Literal["python"], ...] = ("python",)
+    """Where the bundle shall run."""
