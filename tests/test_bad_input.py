@@ -243,17 +243,10 @@ def test_a_bad_recipe_is_2(
 
 def test_a_student_cut_from_its_teacher_has_no_more_positions(project: Path) -> None:
     recipe = write_recipe(project, recipe_of("classification", "transformer"))
-    refused(
-        2,
-        r"student\.max_length is 64, but .* 40",
-        "run",
-        recipe,
-        "--runs",
-        project / "runs",
-        "--set",
-        "student.max_length=64",
-    )
-    assert "student" not in published(project / "runs")
+    for command in ("check", "run"):
+        options = ("--runs", project / "runs", "--set", "student.max_length=64")
+        refused(2, r"student\.max_length is 64, but .* 40", command, recipe, *options)
+    assert not (project / "runs").exists()
 
 
 # ---------------------------------------------------------------- teachers

@@ -10,7 +10,7 @@ from typing import Any
 
 from compress.artifacts import FileEntry, digest_files, sha256_file
 from compress.errors import DataError, EnvironmentProblem, RecipeError
-from compress.recipe import HuggingFaceTeacher, LoadedRecipe, ScoresTeacher
+from compress.recipe import HuggingFaceTeacher, LoadedRecipe, ScoresTeacher, TransformerStudent
 
 PACKAGE = "package:"
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
@@ -34,7 +34,7 @@ def resolve(model: str, folder: Path) -> Path | None:
         return path
     if model.startswith((".", "/", "~")) or model.count("/") != 1:
         raise DataError(
-            f"teacher.model: there is no directory {path}; give a directory, a hub id (owner/name) or package:NAME"
+            f"teacher.model: there is no directory {path}; give a directory, a hub id (owner/name, as openai-community/gpt2) or package:NAME"
         )
     return None
 
@@ -146,7 +146,7 @@ def check_teacher(loaded: LoadedRecipe) -> dict[str, Any]:
 
     Raises:
         DataError: no weights, pickles only, damaged files.
-        RecipeError: teacher.max_length is beyond the model's positions.
+        RecipeError: max_length of the teacher, or of a student cut from it, is beyond the model's positions.
         EnvironmentProblem: the package that should hold it is not installed.
     """
     teacher = loaded.recipe.teacher
@@ -161,6 +161,9 @@ def check_teacher(loaded: LoadedRecipe) -> dict[str, Any]:
     config = read_config(folder)
     parameters = sum(safetensors_parameters(path) for path in weight_files(folder))
     limit = check_positions(config, teacher.max_length, key="teacher.max_length")
+    student = loaded.recipe.student
+    if isinstance(student, TransformerStudent) and student.init == "teacher" and student.max_length:
+        check_positions(config, student.max_length, key="student.max_length")
     hidden = config.get("hidden_size", config.get("n_embd", config.get("dim")))
     return {
         "kind": str(config.get("model_type")),
