@@ -34,7 +34,8 @@ def resolve(model: str, folder: Path) -> Path | None:
         return path
     if model.startswith((".", "/", "~")) or model.count("/") != 1:
         raise DataError(
-            f"teacher.model: there is no directory {path}; give a directory, a hub id (owner/name, as openai-community/gpt2) or package:NAME"
+            f"teacher.model: there is no directory {path}; give a directory, package:NAME, or a hub id with its owner "
+            "(openai-community/gpt2)"
         )
     return None
 
