@@ -18,9 +18,13 @@ RUNS = ROOT / "benchmarks" / "results" / "runs.jsonl"
 PAGE = ROOT / "docs" / "results.md"
 INTRODUCTION = ROOT / "benchmarks" / "results" / "introduction.md"
 MODELS = ("baseline", "teacher", "control", "student", "shipped")
+LEFT = ["recipe", "seed", "student", "metric"]
+
+Row = dict[str, Any]
+"""The figures of one run, as `row_of` gives them."""
 
 
-def row_of(run: Path, command: str) -> dict[str, Any]:
+def row_of(run: Path, command: str) -> Row:
     """The figures of a finished run, with device, date and commit."""
     summary = json.loads((run / "summary.json").read_bytes())
     latency = [row for row in summary["latency"] if row["scenario"] == "single-stream"]
@@ -54,51 +58,91 @@ def _ratio(summary: dict[str, Any], name: str) -> float | None:
     return ours / teachers if ours and teachers else None
 
 
-def read_rows(path: Path) -> list[dict[str, Any]]:
+def read_rows(path: Path) -> list[Row]:
     """All rows of an append-only file; none when it is not there."""
     if not path.is_file():
         return []
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]
 
 
-def draw(rows: list[dict[str, Any]]) -> str:
-    """The page: one table of quality, one of speed and size, and where each row comes from."""
-    headings = ["recipe", "seed", "student", "metric", *MODELS, "shipped ÷ teacher", "gain over control"]
-    lines = ["| " + " | ".join(headings) + " |"]
-    lines.append("|" + " --- |" * (len(MODELS) + 6))
+def newest(rows: list[Row]) -> list[Row]:
+    """The last row of each recipe and seed, in the order of their first."""
+    found: dict[tuple[str, int], Row] = {}
     for row in rows:
-        values = [_percent((row["quality"].get(name) or {}).get(row["metric"])) for name in MODELS]
-        cells = [row["recipe"], str(row["seed"]), row["student"], row["metric"], *values]
-        gain = row["distillation_gain"]
-        cells += [_percent(row["retention"]) + "%", "–" if gain is None else f"{100 * gain:+.1f}"]
-        lines.append("| " + " | ".join(cells) + " |")
-    headings = [
-        "recipe",
-        "seed",
-        "teacher p50 ms",
-        "shipped p50 ms",
-        "p99 ms",
-        "speed-up",
-        "teacher MB",
-        "bundle MB",
-        "÷",
-    ]
-    lines += ["", "| " + " | ".join(headings) + " |"]
-    lines.append("|" + " --- |" * 9)
+        found[row["recipe"], row["seed"]] = row
+    return list(found.values())
+
+
+def draw(rows: list[Row]) -> str:
+    """The page: quality, means over seeds, speed and size, and where each row comes from."""
+    lines = _table([*LEFT, *MODELS, "shipped ÷ teacher", "gain over control"], [_quality(row) for row in rows])
+    by_recipe: dict[str, list[Row]] = {}
     for row in rows:
-        size, bundle = row["teacher_bytes"], row["bundle_bytes"]
-        p50, p99 = row["p50_ms"], row["p99_ms"]
-        cells = [row["recipe"], str(row["seed"]), _number(p50.get("teacher")), _number(p50.get("shipped"))]
-        cells += [_number(p99.get("shipped")), _number(row["speedup"], 1)]
-        known = size and bundle
-        cells += [_number(size / 1e6, 1), _number(bundle / 1e6, 1), _number(size / bundle, 1)] if known else ["–"] * 3
-        lines.append("| " + " | ".join(cells) + " |")
+        by_recipe.setdefault(row["recipe"], []).append(row)
+    several = [_over_seeds(found) for found in by_recipe.values() if len(found) > 1]
+    if several:
+        lines += ["", "Over seeds, mean (lowest to highest):", ""]
+        lines += _table(["recipe", "seeds", *LEFT[2:], *MODELS, "shipped ÷ teacher", "gain over control"], several)
+    speed = ["teacher p50 ms", "shipped p50 ms", "p99 ms", "speed-up", "teacher MB", "bundle MB", "÷"]
+    lines += ["", *_table([*LEFT[:2], *speed], [_speed(row) for row in rows])]
     lines += ["", "Other metrics of the test split (teacher → shipped), and where each row comes from:", ""]
     lines += [_origin(row) for row in rows]
     return "\n".join(lines) + "\n"
 
 
-def _origin(row: dict[str, Any]) -> str:
+def _table(headings: list[str], rows: list[list[str]]) -> list[str]:
+    return ["| " + " | ".join(cells) + " |" for cells in (headings, ["---"] * len(headings), *rows)]
+
+
+def _metric(row: Row, model: str) -> float | None:
+    value: float | None = (row["quality"].get(model) or {}).get(row["metric"])
+    return value
+
+
+def _quality(row: Row) -> list[str]:
+    gain = row["distillation_gain"]
+    return [
+        row["recipe"],
+        str(row["seed"]),
+        row["student"],
+        row["metric"],
+        *(_percent(_metric(row, model)) for model in MODELS),
+        _percent(row["retention"]) + "%",
+        "–" if gain is None else f"{100 * gain:+.1f}",
+    ]
+
+
+def _over_seeds(rows: list[Row]) -> list[str]:
+    return [
+        rows[0]["recipe"],
+        ", ".join(str(row["seed"]) for row in rows),
+        rows[0]["student"],
+        rows[0]["metric"],
+        *(_spread([_metric(row, model) for row in rows]) for model in MODELS),
+        _spread([row["retention"] for row in rows], "%"),
+        _spread([row["distillation_gain"] for row in rows]),
+    ]
+
+
+def _spread(values: list[float | None], unit: str = "") -> str:
+    known = [100 * value for value in values if value is not None]
+    if not known:
+        return "–"
+    around = "" if len(set(known)) == 1 else f" ({min(known):.1f} to {max(known):.1f})"
+    return f"{sum(known) / len(known):.1f}{unit}{around}"
+
+
+def _speed(row: Row) -> list[str]:
+    size, bundle = row["teacher_bytes"], row["bundle_bytes"]
+    p50, p99 = row["p50_ms"], row["p99_ms"]
+    sizes = (
+        [_number(size / 1e6, 1), _number(bundle / 1e6, 1), _number(size / bundle, 1)] if size and bundle else ["–"] * 3
+    )
+    times = [_number(p50.get("teacher")), _number(p50.get("shipped")), _number(p99.get("shipped"))]
+    return [row["recipe"], str(row["seed"]), *times, _number(row["speedup"], 1), *sizes]
+
+
+def _origin(row: Row) -> str:
     teacher, shipped = row["quality"].get("teacher") or {}, row["quality"].get("shipped") or {}
     others = ", ".join(f"{name} {_percent(teacher[name])} → {_percent(shipped.get(name))}" for name in teacher)
     return (
@@ -122,7 +166,7 @@ def main() -> None:
     parser.add_argument("--command", default="", help="the command that made them")
     options = parser.parse_args()
     append(RUNS, [row_of(run, options.command) for run in options.runs])
-    PAGE.write_text(INTRODUCTION.read_text(encoding="utf-8") + "\n" + draw(read_rows(RUNS)), encoding="utf-8")
+    PAGE.write_text(INTRODUCTION.read_text(encoding="utf-8") + "\n" + draw(newest(read_rows(RUNS))), encoding="utf-8")
 
 
 if __name__ == "__main__":
