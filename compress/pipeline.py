@@ -42,7 +42,8 @@ Body = Callable[[Run, Path, Path], Metrics]
 class StageRule:
     """One stage: what it depends on, and where its body is.
 
-    version: raised when the body changes what it writes. wanted: whether the recipe asks for it.
+    version: raised when the body changes what it writes. wanted: why the recipe does not ask for it, or None.
+    passing: whether what an earlier run left is to be made again all the same.
     """
 
     name: str
@@ -50,6 +51,7 @@ class StageRule:
     depends: Callable[[Run], dict[str, Any]]
     version: int = 1
     wanted: Callable[[Run], str | None] = lambda run: None
+    passing: Callable[[Artifact], bool] = lambda found: False
 
 
 def _learning(name: str) -> Callable[[], Body]:
@@ -91,6 +93,7 @@ def _teacher_depends(run: Run) -> dict[str, Any]:
         "task": run.recipe.task.model_dump(),
         "data": _labelled(run),
         "seed": run.recipe.seed,
+        "bf16": run.bf16 if section.get("train") else None,
     }
 
 
@@ -105,6 +108,31 @@ def _student_depends(run: Run) -> dict[str, Any]:
     }
 
 
+def _engines_depend(run: Run) -> dict[str, Any]:
+    from compress.export.tensorrt import builders
+
+    asked = [export for export in run.recipe.export if isinstance(export, TensorRTExport)]
+    return {
+        "export": [export.model_dump() for export in asked],
+        "calibration": run.recipe.quantize.calibration,
+        "data": run.splits.fingerprint,
+        "seed": run.recipe.seed,
+        "builders": builders({export.to for export in asked}),
+        "parents": _hashes(run, "onnx"),
+    }
+
+
+def _bundle_depends(run: Run) -> dict[str, Any]:
+    stages = ("teacher", "student", "quantized")
+    return {
+        "name": run.recipe.name,
+        "recipe": run.recipe.digest,
+        "data": run.splits.fingerprint,
+        "quality": {stage: run.artifacts[stage].metrics.get("quality") for stage in stages},
+        "parents": _hashes(run, *stages),
+    }
+
+
 def _bench_depends(run: Run) -> dict[str, Any]:
     from compress.bench.machine import processor
 
@@ -114,6 +142,11 @@ def _bench_depends(run: Run) -> dict[str, Any]:
         "parents": _hashes(run, "onnx", "quantized"),
         "machine": processor(),
     }
+
+
+def _unsafe_figures(found: Artifact) -> bool:
+    """Timings of a busy machine are not taken over: running the same command again is how to mend them."""
+    return bool(found.metrics["device"].get("warnings"))
 
 
 def _no_control(run: Run) -> str | None:
@@ -137,6 +170,8 @@ STAGES = (
         _learning("outputs"),
         lambda run: {
             "parents": _hashes(run, "teacher"),
+            # a file of scores leaves nothing of itself in the teacher's folder
+            "teacher": run.artifacts["teacher"].key,
             "data": run.splits.fingerprint,
             "student": [run.recipe.student.layer_map, _depth(run.recipe)],
             "hidden": any(stage.losses.hidden for stage in run.recipe.distill.stages),
@@ -174,25 +209,9 @@ STAGES = (
             "parents": _hashes(run, "onnx"),
         },
     ),
-    StageRule(
-        "engines",
-        _shipping("engines"),
-        lambda run: {
-            "export": [e.model_dump() for e in run.recipe.export if e.to != "onnx"],
-            "parents": _hashes(run, "onnx"),
-        },
-        wanted=_no_engines,
-    ),
-    StageRule("bench", _shipping("bench"), _bench_depends),
-    StageRule(
-        "bundle",
-        _shipping("bundle"),
-        lambda run: {
-            "name": run.recipe.name,
-            "recipe": run.recipe.digest,
-            "parents": _hashes(run, "quantized"),
-        },
-    ),
+    StageRule("engines", _shipping("engines"), _engines_depend, wanted=_no_engines),
+    StageRule("bench", _shipping("bench"), _bench_depends, passing=_unsafe_figures),
+    StageRule("bundle", _shipping("bundle"), _bundle_depends),
 )
 LAST = {
     "teach": "teacher",
@@ -265,7 +284,7 @@ def _run_stage(current: Run, rule: StageRule, runs: Path) -> dict[str, Any]:
         return {"stage": rule.name, "status": "skipped", "seconds": 0.0, "reason": unwanted}
     start = time.monotonic()
     key = digest({"stage": rule.name, "version": rule.version, **rule.depends(current)})
-    found = _existing(current, rule.name, key) or _adopt(current, rule.name, key, runs)
+    found = _existing(current, rule, key) or _adopt(current, rule, key, runs)
     status = "reused" if found else "done"
     if found is None:
         reporter.say(f"{rule.name}")
@@ -281,29 +300,32 @@ def _run_stage(current: Run, rule: StageRule, runs: Path) -> dict[str, Any]:
     }
 
 
-def _existing(current: Run, name: str, key: str) -> Artifact | None:
-    found = read_artifact(current.at(name))
-    if found is None or found.key != key:
+def _existing(current: Run, rule: StageRule, key: str) -> Artifact | None:
+    found = read_artifact(current.at(rule.name))
+    if found is None or found.key != key or rule.passing(found):
         return None
-    verify_artifact(current.at(name), found)
+    verify_artifact(current.at(rule.name), found)
     return found
 
 
-def _adopt(current: Run, name: str, key: str, runs: Path) -> Artifact | None:
+def _adopt(current: Run, rule: StageRule, key: str, runs: Path) -> Artifact | None:
     """Take over the same artifact from another run, by hard links: its teacher is not taught again."""
-    for manifest in sorted(runs.glob(f"*/{name}/{MANIFEST}")):
+    for manifest in sorted(runs.glob(f"*/{rule.name}/{MANIFEST}")):
         other = manifest.parent
+        if other == current.at(rule.name):
+            continue
         try:
             found = read_artifact(other)
-            if found is None or found.key != key or other == current.at(name):
+            if found is None or found.key != key or rule.passing(found):
                 continue
-            verify_artifact(other, found)
-        except IntegrityError as error:
-            reporter.warn(f"{name} is not taken over: {error}")
+            # The other run may be at work: what was linked is what is verified.
+            with publishing(current.at(rule.name)) as temporary:
+                shutil.copytree(other, temporary, copy_function=_link)
+                verify_artifact(temporary, found)
+        except (IntegrityError, shutil.Error, FileNotFoundError) as error:
+            reporter.warn(f"{rule.name} is not taken over from {other.parent.name}: {error}")
             continue
-        with publishing(current.at(name)) as temporary:
-            shutil.copytree(other, temporary, copy_function=_link)
-        reporter.say(f"{name}: taken over from {other.parent.name}")
+        reporter.say(f"{rule.name}: taken over from {other.parent.name}")
         return found
     return None
 

@@ -25,9 +25,9 @@ def model_inputs(
 def forward_batches(encoded: Encoded, order: Ints) -> list[Ints]:
     """Cut rows, sorted by length, into batches of about BATCH_TOKENS tokens."""
     batches, start = [], 0
-    lengths = encoded.lengths[order]
+    lengths = [len(encoded.ids[row]) for row in order]
     while start < len(order):
-        size = max(1, BATCH_TOKENS // int(lengths[min(start + 255, len(order) - 1)]))
+        size = max(1, BATCH_TOKENS // lengths[min(start + 255, len(order) - 1)])
         batches.append(order[start : start + size])
         start += size
     return batches

@@ -20,6 +20,8 @@ from compress.errors import DataError, RecipeError
 from compress.progress import reporter
 from compress.recipe import FilesData, Fraction, LoadedRecipe, PairsTask, TableSource, Transfer
 
+ROWS_A_PIECE = 4096
+
 
 def load_splits(loaded: LoadedRecipe, cache_dir: Path) -> Splits:
     """Read and check everything under `data`, and warn of what must be known about the figures.
@@ -74,6 +76,8 @@ def _from_files(loaded: LoadedRecipe, data: FilesData, cache_dir: Path) -> Split
     labels = label_names(train, recipe.task)
     notes += unseen_labels(labels, {"validation": validation, "test": test}, recipe.task)
     unlabeled = reader.unlabeled()
+    if unlabeled is not None:
+        unlabeled = _transfer_without_leak(unlabeled, validation, test, data.overlap, notes)
     for note in notes:
         reporter.warn(note)
     splits = [_examples(table, labels) for table in (train, validation, test)]
@@ -191,6 +195,29 @@ def _cut(
     return train.take(stay), train.take(out)
 
 
+def _transfer_without_leak(
+    unlabeled: Table, validation: Table, test: Table, overlap: str, notes: list[str]
+) -> Table | None:
+    """The transfer set: without the texts of validation and test, or with a note of how many stand there."""
+    found = {"validation": len(overlapping(unlabeled, validation)), "test": len(overlapping(unlabeled, test))}
+    kept = unlabeled
+    if overlap == "drop":
+        for table in (validation, test):
+            kept, _ = without_overlap(kept, table)
+    for name, count in found.items():
+        if not count:
+            continue
+        rows = f"{count:,} of {len(unlabeled):,} unlabeled rows"
+        if overlap == "drop":
+            notes.append(f"{rows} were dropped because their texts also stand in the {name} split")
+        else:
+            notes.append(
+                f"{rows} have texts that also stand in the {name} split: the student sees the teacher's answers to "
+                "them, so figures on it look better than they are; data.overlap: drop removes them"
+            )
+    return kept if len(kept) else None
+
+
 def _overlaps(train: Table, validation: Table, test: Table) -> list[str]:
     notes = []
     for table, name in ((train, "training"), (validation, "validation")):
@@ -200,6 +227,12 @@ def _overlaps(train: Table, validation: Table, test: Table) -> list[str]:
                 f"{found:,} of {len(table):,} {name} rows have texts that also stand in the test split, so "
                 "figures on it look better than they are; data.overlap: drop removes them"
             )
+    repeated = len(overlapping(train, validation))
+    if repeated:
+        notes.append(
+            f"{repeated:,} of {len(train):,} training rows have texts that also stand in the validation split, which "
+            "picks checkpoints and thresholds; data.overlap: drop removes them"
+        )
     return notes
 
 
@@ -229,9 +262,18 @@ def fingerprint(labels: Sequence[str], splits: Sequence[Examples | None]) -> str
     """SHA-256 (hex) over label names and every column of every split, whatever files they came from."""
     state = hashlib.sha256(json.dumps(list(labels)).encode())
     for split in splits:
-        columns = () if split is None else (split.ids, split.texts, split.pairs, split.groups)
-        numbers = () if split is None else (split.labels, split.weights)
-        plain = [None if column is None else list(column) for column in columns]
-        plain += [None if column is None else column.tolist() for column in numbers]
-        state.update(json.dumps(plain).encode())
+        state.update(b"split" if split is None else f"split of {len(split)}".encode())
+        for column in () if split is None else (split.ids, split.texts, split.pairs, split.groups):
+            _hash_texts(state, column)
+        for numbers in () if split is None else (split.labels, split.weights):
+            state.update(b"none" if numbers is None else numbers.tobytes())
     return state.hexdigest()
+
+
+def _hash_texts(state: hashlib._Hash, column: Sequence[str] | None) -> None:
+    """Piece by piece: a column may be as large as memory."""
+    if column is None:
+        state.update(b"none")
+        return
+    for start in range(0, len(column), ROWS_A_PIECE):
+        state.update(json.dumps(column[start : start + ROWS_A_PIECE]).encode())

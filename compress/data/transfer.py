@@ -21,7 +21,7 @@ TRIES = 20
 """Draws for each row asked for, before there are held to be no more."""
 NEIGHBOURS = 10
 """Second texts that are most like a first text, of which one is taken."""
-CHUNK = 256
+CHUNK = 64
 
 Key = tuple[str, str | None]
 """A row's first text, and its second text if it has one."""
@@ -130,13 +130,14 @@ def _hard_pairs(rows: Examples, rng: random.Random) -> Iterator[Key]:
 
     firsts, seconds = sorted(set(rows.texts)), sorted(set(rows.pairs or []))
     vectorizer = TfidfVectorizer(tokenizer=lambda text: _parts(text)[0], token_pattern=None, sublinear_tf=True)
-    right = vectorizer.fit(firsts + seconds).transform(seconds).T.tocsc()
-    while True:
+    right = vectorizer.fit(firsts + seconds).transform(seconds).T.tocsr()
+    for _ in range(NEIGHBOURS * TRIES):  # a first text has no more neighbours than that
         rng.shuffle(firsts)
         for start in range(0, len(firsts), CHUNK):
             chunk = firsts[start : start + CHUNK]
-            alike = np.asarray((vectorizer.transform(chunk) @ right).todense())
-            count = min(NEIGHBOURS, len(seconds))
-            nearest = np.argpartition(-alike, count - 1, axis=1)[:, :count]
-            for first, places in zip(chunk, nearest, strict=True):
-                yield first, seconds[int(rng.choice(sorted(places.tolist())))]
+            alike = (vectorizer.transform(chunk) @ right).tocsr()  # most share no word: sparse, however many there are
+            for number, first in enumerate(chunk):
+                row = alike[number]
+                if row.nnz:
+                    nearest = row.indices[np.lexsort((row.indices, -row.data))[:NEIGHBOURS]]
+                    yield first, seconds[int(rng.choice(nearest.tolist()))]

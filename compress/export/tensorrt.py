@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import struct
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any, Literal
@@ -18,7 +18,7 @@ from compress import artifacts
 from compress.errors import DataError, EnvironmentProblem, RecipeError
 from compress.export.onnx import write_onnx
 from compress.export.quiet import native_output_to_stderr, quiet
-from compress.extras import require
+from compress.extras import require, version
 from compress.progress import Bar, reporter
 
 Target = Literal["tensorrt-rtx", "tensorrt"]
@@ -126,6 +126,16 @@ def build_engine(
         "quality": NOT_RUN,
         "latency": NOT_RUN,
     }
+
+
+def builders(targets: Collection[Target]) -> dict[str, str | None]:
+    """What decides an engine besides its model: the package's version and, for `tensorrt`, the GPU at hand."""
+    found: dict[str, str | None] = {to: version(to) for to in sorted(targets)}
+    if "tensorrt" in targets:
+        import torch
+
+        found["gpu"] = torch.cuda.get_device_name(0) if torch.cuda.is_available() else None
+    return found
 
 
 def check_header(engine: bytes, gpus: Sequence[str]) -> None:

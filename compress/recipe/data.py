@@ -103,7 +103,7 @@ class FilesData(Section):
     transfer: Transfer = Transfer()
     """More of a transfer set, made from the training rows."""
     overlap: Literal["warn", "drop"] = "warn"
-    """Training rows whose texts also stand in test (and train or validation rows that do): warn, or drop them."""
+    """Rows whose texts also stand in a split that is measured on (test, then validation): warn, or drop them."""
 
 
 class SimulatedShop(Section):

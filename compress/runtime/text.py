@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +12,8 @@ from compress.errors import IntegrityError, RecipeError
 
 TokenRow = npt.NDArray[np.int32]
 
+ROWS_AT_ONCE = 4096
+"""Rows that are tokenised together; what the tokenizer makes of a row is many times larger than its ids."""
 INPUT_NAMES = ("input_ids", "attention_mask", "token_type_ids")
 """Names that a model's inputs may have; each is int64 [batch, sequence]."""
 
@@ -69,13 +71,12 @@ class TextEncoder:
             rows = list(texts)
         else:
             rows = [(first + self.separator, second) for first, second in zip(texts, pairs, strict=True)]
-        encodings = self._encodings(rows)
-        ids = [np.array(encoding.ids, np.int32) for encoding in encodings]
-        if pairs is None:
-            type_ids = [np.zeros_like(row) for row in ids]
-        else:
-            type_ids = [_type_ids(encoding) for encoding in encodings]
-        return ids, type_ids, sum(bool(encoding.overflowing) for encoding in encodings)
+        ids, type_ids, truncated = [], [], 0
+        for encoding in self._encodings(rows):
+            ids.append(np.array(encoding.ids, np.int32))
+            type_ids.append(np.zeros_like(ids[-1]) if pairs is None else _type_ids(encoding))
+            truncated += bool(encoding.overflowing)
+        return ids, type_ids, truncated
 
     def arrays(
         self, ids: Sequence[TokenRow], type_ids: Sequence[TokenRow], names: Sequence[str]
@@ -83,11 +84,11 @@ class TextEncoder:
         """As `pad_rows`, with this encoder's padding token."""
         return pad_rows(ids, type_ids, names, self.pad_id)
 
-    def _encodings(self, rows: list[str] | list[tuple[str, str]]) -> list[Encoding]:
-        if self.parallel:
-            return list(self.tokenizer.encode_batch_fast(rows))
+    def _encodings(self, rows: list[str] | list[tuple[str, str]]) -> Iterator[Encoding]:
         # A batch of one never leaves the calling thread.
-        return [encoding for row in rows for encoding in self.tokenizer.encode_batch_fast([row])]
+        size = ROWS_AT_ONCE if self.parallel else 1
+        for start in range(0, len(rows), size):
+            yield from self.tokenizer.encode_batch_fast(rows[start : start + size])
 
 
 def _type_ids(encoding: Encoding) -> TokenRow:

@@ -25,10 +25,13 @@ from compress.recipe import MobileStudent, Student, TensorRTExport
 from compress.runtime.predictor import Predictor, Request
 from compress.steps.context import Metrics, Run, read_spec, requests_of, with_threshold, write_spec
 from compress.students.build import load_student
+from compress.teachers.huggingface import Teacher
+from compress.text_model import TextModel
 
 FLOAT, SHIPPED = "student", "shipped"
 TOLERANCE = 1e-3
 """Largest logit difference between torch and the exported float ONNX."""
+PARITY_ROWS = 256
 GOLDEN_ROWS = 16
 
 
@@ -40,20 +43,23 @@ def opset_of(run: Run) -> int:
 def onnx(run: Run, out: Path, work: Path) -> Metrics:
     """Export teacher, control and student as float ONNX, and check that they still say the same."""
     found: Metrics = {}
+    requests = requests_of(run.splits.test)[:PARITY_ROWS]
     for name in ("student", "control"):
         if (run.at(name) / SPEC).is_file():
-            found[name] = export_student(run.at(name), out / name, opset_of(run), requests_of(run.splits.test)[:256])
-    if run.has_teacher_model:
-        folder = out / "teacher"
-        folder.mkdir(parents=True)
-        inputs = export_teacher(run.at("teacher"), folder / ONNX, opset=opset_of(run))
-        taught = run.taught()
-        if taught is not None:
-            (folder / TOKENIZER).write_text(taught.tokenizer_json, encoding="utf-8")
-        spec = read_spec(run.at("teacher"))
-        write_spec(folder, spec.model_copy(update={"inputs": inputs}))
-        found["teacher"] = {"size_bytes": (folder / ONNX).stat().st_size}
+            found[name] = export_student(run.at(name), out / name, opset_of(run), requests)
+    taught = run.taught()
+    if taught is not None:
+        found["teacher"] = _export_teacher(run, taught, out / "teacher", requests)
     return found
+
+
+def _export_teacher(run: Run, taught: Teacher, out: Path, requests: Sequence[Request]) -> Metrics:
+    """The teacher as optimum exports it: what the speed-up is measured against."""
+    out.mkdir(parents=True)
+    inputs = export_teacher(run.at("teacher"), out / ONNX, opset=opset_of(run))
+    (out / TOKENIZER).write_text(taught.tokenizer_json, encoding="utf-8")
+    write_spec(out, read_spec(run.at("teacher")).model_copy(update={"inputs": inputs}))
+    return {"size_bytes": (out / ONNX).stat().st_size, "parity": _parity(taught.module, out, requests)}
 
 
 def export_student(student: Path, out: Path, opset: int, requests: Sequence[Request]) -> Metrics:
@@ -62,34 +68,42 @@ def export_student(student: Path, out: Path, opset: int, requests: Sequence[Requ
     Raises:
         GateError: the ONNX file says something else than torch.
     """
-    import torch
-
-    from compress.batch import Examples
-    from compress.data.encode import encode_examples
-    from compress.errors import GateError
-
     module, spec, tokenizer_json = load_student(student)
     out.mkdir(parents=True, exist_ok=True)
     vocabulary = int((spec.student or {})["vocabulary"])
     export_module(_exportable(module), out / ONNX, inputs=spec.inputs, opset=opset, vocabulary=vocabulary)
     (out / TOKENIZER).write_text(tokenizer_json, encoding="utf-8")
     write_spec(out, spec)
-    if not requests:
-        return {"size_bytes": (out / ONNX).stat().st_size}
+    size = {"size_bytes": (out / ONNX).stat().st_size}
+    return size | {"parity": _parity(module, out, requests)} if requests else size
+
+
+def _parity(module: TextModel, out: Path, requests: Sequence[Request]) -> dict[str, Any]:
+    """Agreement of an exported folder with the torch module that it came from, through the runtime that ships.
+
+    Raises:
+        GateError: they say different things.
+    """
+    import torch
+
+    from compress.batch import Examples
+    from compress.data.encode import encode_examples
+    from compress.errors import GateError
+
     predictor = Predictor.from_folder(out)
     rows = Examples(
         ids=[str(i) for i in range(len(requests))],
         texts=[request.text for request in requests],
-        pairs=[request.text_pair or "" for request in requests] if spec.task == "pairs" else None,
+        pairs=[request.text_pair or "" for request in requests] if predictor.spec.task == "pairs" else None,
     )
     said = predict_logits(module, encode_examples(predictor.encoder, rows), torch.device("cpu"))
     parity = agreement(said, predictor.logits(requests))
     if parity["max_logit_difference"] > TOLERANCE * max(1.0, float(np.abs(said).max())):
         raise GateError(
             f"the exported {out / ONNX} differs from torch by {parity['max_logit_difference']:.2g} in a "
-            f"logit (at most {TOLERANCE:g} of the largest is accepted); try another export.opset than {opset}"
+            f"logit (at most {TOLERANCE:g} of the largest is accepted); try another export.opset"
         )
-    return {"size_bytes": (out / ONNX).stat().st_size, "parity": parity}
+    return parity
 
 
 def _exportable(module: Any) -> Any:
@@ -126,11 +140,8 @@ def quantized(run: Run, out: Path, work: Path) -> Metrics:
     """Quantize the student; its own threshold is chosen on validation, its loss of quality measured there."""
     section = run.recipe.quantize
     method = quantize_method(section.method, run.recipe.student)
-    rng = np.random.default_rng(run.recipe.seed)
-    train = requests_of(run.splits.train)
-    picked = sorted(rng.choice(len(train), min(section.calibration, len(train)), replace=False))
     source = run.at("onnx") / FLOAT
-    quantize_folder(source, out, method, [train[i] for i in picked])
+    quantize_folder(source, out, method, _calibration(run))
     before = read_logits(source, run, "validation", "student")
     after, test = (read_logits(out, run, split, "quantized") for split in ("validation", "test"))
     verdict = run.judge.verdict(after, test)
@@ -148,6 +159,14 @@ def quantized(run: Run, out: Path, work: Path) -> Metrics:
         "parity": agreement(before, after),
         "accepted": loss <= section.max_quality_loss,
     }
+
+
+def _calibration(run: Run) -> list[Request]:
+    """Training rows, drawn by the recipe's seed: the first ones of a sorted file may all be of one label."""
+    train = requests_of(run.splits.train)
+    count = min(run.recipe.quantize.calibration, len(train))
+    picked = np.random.default_rng(run.recipe.seed).choice(len(train), count, replace=False)
+    return [train[i] for i in sorted(picked)]
 
 
 def read_logits(folder: Path, run: Run, split: str, name: str) -> Floats:
@@ -179,8 +198,8 @@ def engines(run: Run, out: Path, work: Path) -> Metrics:
             to_fp16(source / ONNX, given)
         elif section.precision == "int8":
             given = work / "int8.onnx"
-            train = requests_of(run.splits.train)[: run.recipe.quantize.calibration]
-            quantize_static_int8(source / ONNX, given, feeds(Predictor.from_folder(source), train), symmetric=True)
+            rows = feeds(Predictor.from_folder(source), _calibration(run))
+            quantize_static_int8(source / ONNX, given, rows, symmetric=True)
         found[name] = build_engine(
             given,
             out / f"{name}.engine",

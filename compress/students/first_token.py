@@ -21,14 +21,17 @@ def reads_first_token_only(model: Any) -> bool:
 
 
 class FirstTokenBert(nn.Module):
-    """Logits of a BertForSequenceClassification in evaluation mode: inputs int64 [B, T] each -> [B, C]."""
+    """Logits of a BertForSequenceClassification in evaluation mode: inputs int64 [B, T] each -> [B, C].
+
+    Without token_type_ids all tokens are of type 0, as BERT takes them.
+    """
 
     def __init__(self, model: Any) -> None:
         super().__init__()
         self.model = model
         self.heads = int(model.config.num_attention_heads)
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor) -> Tensor:
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None) -> Tensor:
         bert = self.model.bert
         states = bert.embeddings(input_ids=input_ids, token_type_ids=token_type_ids)
         hidden = (1.0 - attention_mask[:, None, None, :].to(states.dtype)) * torch.finfo(states.dtype).min

@@ -50,7 +50,9 @@ def compute_outputs(
         EnvironmentProblem: the disk has no room.
     """
     rows, classes = len(encoded), len(teacher.spec.labels)
+    # Once in shards and once put together; shards of an earlier run have their room already.
     needed = 2 * estimate_bytes(rows, classes, len(layers), teacher.module.width)
+    needed -= sum(shard.stat().st_size for shard in work.glob("shard-*.npz"))
     if needed > free_bytes(work):
         raise EnvironmentProblem(
             f"the teacher's outputs need {needed:,} bytes, but only {free_bytes(work):,} are free at {work}; "

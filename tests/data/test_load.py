@@ -67,6 +67,26 @@ def test_overlap_is_counted(load: Load, pairs: dict[str, Any], capfd: pytest.Cap
     assert "2 of 6 training rows" in " ".join(capfd.readouterr().err.split())
 
 
+def test_a_transfer_set_that_holds_the_test_rows(load: Load, pairs: dict[str, Any]) -> None:
+    """Counted or dropped like labelled rows: the student would imitate the teacher on what it is measured on."""
+    data = {**pairs, "unlabeled": [{"path": "test.jsonl"}, {"path": "valid.jsonl"}, {"path": "train.jsonl"}]}
+    notes = " ".join(load(data, PAIRS).notes)
+    # the second test row also stands in validation, and the training file repeats rows of both
+    assert "5 of 10 unlabeled rows have texts that also stand in the test split" in notes
+    assert "4 of 10 unlabeled rows have texts that also stand in the validation split" in notes
+    dropped = load({**data, "overlap": "drop"}, PAIRS)
+    assert dropped.unlabeled is not None
+    held = {*zip(dropped.test.texts, dropped.test.pairs or [], strict=True)}
+    held |= {*zip(dropped.validation.texts, dropped.validation.pairs or [], strict=True)}
+    assert not held & {*zip(dropped.unlabeled.texts, dropped.unlabeled.pairs or [], strict=True)}
+
+
+def test_training_rows_in_validation_are_counted(load: Load, pairs: dict[str, Any]) -> None:
+    assert "1 of 6 training rows have texts that also stand in the validation split" in " ".join(
+        load(pairs, PAIRS).notes
+    )
+
+
 def test_overlap_is_dropped(load: Load, pairs: dict[str, Any]) -> None:
     splits = load({**pairs, "overlap": "drop"}, PAIRS)
     assert list(splits.train.texts) == ["b", "x", "y"]

@@ -68,6 +68,14 @@ def test_type_ids_are_read() -> None:
     assert (plain - other).abs().max() > 1e-3
 
 
+def test_a_model_without_type_ids_takes_two_inputs() -> None:
+    """A BERT under a tokenizer of another family, which gives none: all tokens are of type 0."""
+    model, given = bert(2), inputs(6, 9)
+    del given["token_type_ids"]
+    with torch.no_grad():
+        torch.testing.assert_close(FirstTokenBert(model)(*given.values()), model(**given).logits, rtol=1e-4, atol=1e-5)
+
+
 def test_only_models_that_read_the_first_token_alone_are_taken() -> None:
     from transformers import DistilBertConfig, DistilBertForSequenceClassification
 
