@@ -21,7 +21,7 @@ MANIFEST = "artifact.json"
 SPEC = "model.json"
 TOKENIZER = "tokenizer.json"
 ONNX = "model.onnx"
-TEMPORARY = ".tmp-"
+TEMPORARY, REPLACED = ".tmp-", ".old-"
 CHUNK = 1 << 20
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -156,14 +156,20 @@ def publishing(target: Path) -> Iterator[Path]:
         EnvironmentProblem: the disk is full.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f"{TEMPORARY}{target.name}-{os.getpid()}-{uuid.uuid4().hex[:8]}")
-    replaced = temporary.with_name(f"{temporary.name}-old")
+    unique = f"{os.getpid()}-{uuid.uuid4().hex[:8]}"
+    temporary = target.with_name(f"{TEMPORARY}{target.name}-{unique}")
+    replaced = target.with_name(f"{REPLACED}{unique}-{target.name}")
     try:
         yield temporary
         if target.is_dir() and not target.is_symlink():
             # Deleting takes time, and a kill would leave half of it under its name.
             os.replace(target, replaced)
-        os.replace(temporary, target)
+        try:
+            os.replace(temporary, target)
+        except OSError:
+            if replaced.exists():
+                os.replace(replaced, target)
+            raise
     except Exception as error:
         if is_disk_full(error):
             raise EnvironmentProblem(
@@ -193,9 +199,17 @@ def remove(path: Path) -> None:
 
 
 def sweep_temporaries(folder: Path) -> None:
-    """Delete what a killed process left half written in a folder; only for the holder of the folder's lock."""
-    for leftover in folder.glob(f"{TEMPORARY}*"):
-        remove(leftover)
+    """Delete what a killed process left half written in a folder; only for the holder of the folder's lock.
+
+    A folder that was moved aside for a new one which never came goes back to its name.
+    """
+    for leftover in folder.glob(f"{REPLACED}*"):
+        target = folder / leftover.name.removeprefix(REPLACED).split("-", 2)[2]
+        if not target.exists():
+            os.replace(leftover, target)
+    for pattern in (TEMPORARY, REPLACED):
+        for leftover in folder.glob(f"{pattern}*"):
+            remove(leftover)
 
 
 def free_bytes(folder: Path) -> int:

@@ -14,7 +14,7 @@ from compress import __version__
 from compress.artifacts import is_disk_full
 from compress.commands import models, runs, start
 from compress.commands.output import output
-from compress.errors import EnvironmentProblem, Interrupted, KdcError
+from compress.errors import EnvironmentProblem, Interrupted, KdcError, RecipeError
 from compress.progress import reporter
 
 SAFE = "interrupted; state is safe: the same command goes on from here"
@@ -40,12 +40,23 @@ class Commands(TyperGroup):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(0) from error
         except OSError as error:
-            if not is_disk_full(error):
+            problem = _problem(error)
+            if problem is None:
                 raise
-            where = error.filename or "a file"
-            full = EnvironmentProblem(f"the disk is full: {where} could not be written; free some space and try again")
-            _tell(full)
-            raise typer.Exit(full.exit_code) from error
+            _tell(problem)
+            raise typer.Exit(problem.exit_code) from error
+
+
+def _problem(error: OSError) -> KdcError | None:
+    """What a person can mend of an error of the operating system, or None."""
+    where = error.filename or "a file"
+    if is_disk_full(error):
+        return EnvironmentProblem(f"the disk is full: {where} could not be written; free some space and try again")
+    if isinstance(error, PermissionError):
+        return EnvironmentProblem(f"no permission for {where}; name another path, or change its owner or mode")
+    if isinstance(error, NotADirectoryError | FileExistsError):
+        return RecipeError(f"{where} is a file, or lies below one, but a folder is needed; name another path")
+    return None
 
 
 def _tell(error: KdcError) -> None:

@@ -123,12 +123,15 @@ def _engines_depend(run: Run) -> dict[str, Any]:
 
 
 def _bundle_depends(run: Run) -> dict[str, Any]:
+    from compress.steps.shipping import licenses
+
     stages = ("teacher", "student", "quantized")
     return {
         "name": run.recipe.name,
         "recipe": run.recipe.digest,
         "data": run.splits.fingerprint,
         "quality": {stage: run.artifacts[stage].metrics.get("quality") for stage in stages},
+        "licenses": licenses(run.loaded),
         "parents": _hashes(run, *stages),
     }
 

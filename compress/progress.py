@@ -8,7 +8,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
 
 LINE_EVERY_SECONDS = 15.0
 
@@ -49,19 +57,19 @@ class Bar:
         self._live: Progress | None = None
         self._task = None if reporter.quiet or not reporter.console.is_terminal else self._open()
 
-    def _open(self) -> int:
+    def _open(self) -> TaskID:
         self._live = Progress(
             SpinnerColumn(),
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[note]}"),
+            TextColumn("{task.fields[note]}", markup=False),
             TimeRemainingColumn(),
             console=reporter.console,
             transient=True,
         )
         self._live.start()
-        return int(self._live.add_task(self.name, total=self.total, note=""))
+        return self._live.add_task(self.name, total=self.total, note="")
 
     def resume_at(self, done: int) -> None:
         """Start the count at work that an earlier run had finished; it does not count towards the rate."""
@@ -75,7 +83,7 @@ class Bar:
         rate = (self.done - self.resumed) / max(time.monotonic() - self._start, 1e-9)
         if self._live is not None and self._task is not None:
             text = f"{rate:,.0f} {self.unit}/s {self.note}"
-            self._live.update(self._task, completed=self.done, note=text)  # type: ignore[arg-type]  # rich's TaskID
+            self._live.update(self._task, completed=self.done, note=text)
         elif time.monotonic() - self._said > LINE_EVERY_SECONDS:
             self._said = time.monotonic()
             left = (self.total - self.done) / max(rate, 1e-9)

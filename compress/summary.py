@@ -28,6 +28,7 @@ def summarise(run: Run, stages: list[dict[str, Any]]) -> dict[str, Any]:
         "metric": metric,
         "stages": stages,
         "models": models,
+        "retention_metric": gate_metric,
         "retention": _ratio(_quality(models, "shipped", gate_metric), _quality(models, "teacher", gate_metric)),
         "distillation_gain": _difference(_quality(models, "student", metric), _quality(models, "control", metric)),
         "latency": latency,

@@ -62,8 +62,7 @@ def models_table(summary: Mapping[str, Any]) -> Table:
 def summary_lines(summary: Mapping[str, Any]) -> list[str]:
     """Retention, gain, speed-up, gates, notes, stages that did not run, and paths."""
     lines = []
-    quality_gate = summary.get("recipe", {}).get("gates", {}).get("quality") or {}
-    metric = quality_gate.get("metric") or summary.get("metric") or "metric"
+    metric = summary.get("retention_metric") or summary.get("metric") or "metric"
     if summary.get("retention") is not None:
         lines.append(f"retention          {summary['retention']:.1%} of the teacher's {metric}")
     if summary.get("distillation_gain") is not None:

@@ -5,6 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("kdc", deadline=None)  # how long an example takes says something of the machine alone
+settings.load_profile("kdc")
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -388,3 +388,11 @@ def test_the_data_of_these_tests_are_right(project: Path) -> None:
     assert found["data"]["train"] == ROWS["train"]
     with (project / "classification-test.csv").open(encoding="utf-8", newline="") as stream:
         assert len(list(csv.DictReader(stream))) == ROWS["test"]
+
+
+def test_runs_that_cannot_be_a_folder_is_2(project: Path) -> None:
+    """A file in its place: a sentence and no traceback."""
+    (project / "afile").write_text("")
+    recipe = write_recipe(project, recipe_of("classification"))
+    for runs in (project / "afile", project / "afile" / "below"):
+        refused(2, r"afile.* is a file, or lies below one, but a folder is needed", "run", recipe, "--runs", runs)

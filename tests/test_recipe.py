@@ -106,11 +106,12 @@ def test_overrides_reach_into_lists_that_the_file_leaves_to_their_defaults(recip
 
 
 def test_override_with_null_unsets(recipe: Path) -> None:
-    loaded = load_recipe(recipe, ["gates=null", "data.train.columns.label=null", "export.0=null", "seed="][:2])
+    loaded = load_recipe(recipe, ["gates=null", "data.train.columns.label=null", "export.0=null"])
     assert loaded.recipe.gates.p99_ms is None
     assert isinstance(loaded.recipe.data, FilesData)
     assert loaded.recipe.data.train.columns is not None
     assert loaded.recipe.data.train.columns.label is None
+    assert loaded.recipe.export == ()
 
 
 def test_override_changes_the_digest(recipe: Path) -> None:

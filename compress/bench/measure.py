@@ -19,6 +19,7 @@ import numpy as np
 from compress.artifacts import ONNX, SPEC, TOKENIZER
 from compress.bench import memory
 from compress.bench.results import BenchResult, Scenario
+from compress.errors import EnvironmentProblem
 from compress.progress import reporter
 
 if TYPE_CHECKING:
@@ -223,7 +224,11 @@ class _Scenario:
     def _result(self, contender: Contender, times: _Times) -> BenchResult:
         answered = sum(len(calls) for calls in times.rounds) * self.batch
         total = sum(sum(calls) for calls in times.rounds)
-        peak = self.tools.peak_mb(contender.folder, self.requests, threads=self.threads, batch=self.batch)
+        try:
+            peak = self.tools.peak_mb(contender.folder, self.requests, threads=self.threads, batch=self.batch)
+        except EnvironmentProblem as error:
+            reporter.warn(f"peak memory of {contender.name}: not measured: {error}")
+            peak = None
         return BenchResult(
             artifact=contender.name,
             scenario=self.scenario,

@@ -35,7 +35,16 @@ from compress.bench.markup import (
     text,
     words,
 )
-from compress.bench.summary import Summary, mapping, metric_of, model_names, rows_of, size_ratio, timing_of
+from compress.bench.summary import (
+    Summary,
+    mapping,
+    metric_of,
+    model_names,
+    retention_metric,
+    rows_of,
+    size_ratio,
+    timing_of,
+)
 from compress.bench.verdict import gate_value, headline, warnings
 
 TEMPLATE = "report.html"
@@ -76,7 +85,7 @@ def _header(summary: Summary) -> str:
 
 
 def _tiles(summary: Summary) -> str:
-    kept = f"of the teacher's {metric_of(summary)} kept"
+    kept = f"of the teacher's {retention_metric(summary)} kept"
     tiles = (
         _tile(number(summary.get("retention")), "{:.1%}".format, kept)
         + _tile(number(summary.get("speedup")), ratio, "speed-up over the teacher (p50)")

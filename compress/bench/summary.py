@@ -34,6 +34,11 @@ def metric_of(summary: Summary) -> str:
     return str(summary.get("metric") or "quality")
 
 
+def retention_metric(summary: Summary) -> str:
+    """The metric that retention is told in: the quality gate's, where the recipe has one."""
+    return str(summary.get("retention_metric") or metric_of(summary))
+
+
 def quality_of(summary: Summary, name: str) -> float | None:
     """A model's value of that metric."""
     model = mapping(mapping(summary, "models"), name)

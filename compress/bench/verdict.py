@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from compress.bench.markup import number, quality, ratio, significant
-from compress.bench.summary import Summary, mapping, metric_of, rows_of, size_ratio
+from compress.bench.summary import Summary, mapping, retention_metric, rows_of, size_ratio
 
 ALARMING = ("simulated", "not worth distilling")
 """What a note says that must not be overlooked."""
@@ -17,7 +17,7 @@ def headline(summary: Summary) -> str:
     smaller, gain = size_ratio(summary), number(summary.get("distillation_gain"))
     claims = []
     if retention is not None:
-        claims.append(f"keeps {retention:.1%} of the teacher's {metric_of(summary)}")
+        claims.append(f"keeps {retention:.1%} of the teacher's {retention_metric(summary)}")
     if speedup is not None:
         claims.append(f"answers {_times(speedup, 'faster', 'slower')}")
     if smaller is not None:

@@ -63,9 +63,15 @@ def write_bundle(
     Raises:
         DataError: the folder is not an exported model, or a golden request cannot be answered.
         IntegrityError: the model is damaged or does not fit its labels.
-        RecipeError: a licence's file name is not a plain name.
+        RecipeError: a licence's file name is not a plain name, or the weights stand beside the model.
         EnvironmentProblem: the disk is full.
     """
+    beside = sorted(path.name for path in deployable.glob(f"{ONNX}*") if path.name != ONNX)
+    if beside:
+        raise RecipeError(
+            f"{deployable} keeps weights beside its model ({', '.join(beside)}): a model beyond 2 GB cannot be packed; "
+            "quantize it, or take a smaller student"
+        )
     predictor = Predictor.from_folder(deployable)
     chosen = _spaced(golden or STOCK_GOLDEN)
     answers = predictor.answer(chosen, batch_size=1)

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from compress.artifacts import SPEC, publishing
+from compress.artifacts import MANIFEST, SPEC, publishing
 from compress.commands import options
 from compress.commands.output import output, results_only
 from compress.errors import GateError, RecipeError
@@ -67,10 +67,12 @@ def distill(  # noqa: PLR0913, PLR0917  # one parameter an option
         str | None, typer.Option(metavar="SPEC", help="transformer:layers=3 or mobile:width=128,blocks=4.")
     ] = None,
     out: options.Out = None,
-    task: Annotated[str, typer.Option(help="classification or pairs.")] = "classification",
-    text: Annotated[str, typer.Option(metavar="COLUMN", help="Column of the text.")] = "text",
+    task: Annotated[str | None, typer.Option(help="classification (when absent) or pairs.")] = None,
+    text: Annotated[str | None, typer.Option(metavar="COLUMN", help="Column of the text; `text` when absent.")] = None,
     text_pair: Annotated[str | None, typer.Option(metavar="COLUMN", help="Column of the second text.")] = None,
-    label: Annotated[str, typer.Option(metavar="COLUMN", help="Column of the label.")] = "label",
+    label: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="Column of the label; `label` when absent.")
+    ] = None,
     unlabeled: Annotated[str | None, typer.Option(metavar="FILE", help="More rows, without labels.")] = None,
     overrides: options.Overrides = None,
     runs: options.Runs = options.RUNS,
@@ -81,7 +83,9 @@ def distill(  # noqa: PLR0913, PLR0917  # one parameter an option
     """The run up to and including the student; or, without a recipe, from a teacher and a file."""
     output.configure(json=json, verbose=verbose, quiet=quiet)
     if recipe is not None:
-        _refuse({"--teacher": teacher, "--train": train, "--student": student, "-o": out}, "a recipe")
+        given = {"--teacher": teacher, "--train": train, "--student": student, "-o": out, "--task": task}
+        columns = {"--text": text, "--text-pair": text_pair, "--label": label}
+        _refuse(given | columns | {"--unlabeled": unlabeled}, "a recipe")
         _run(recipe, overrides, runs, "distill")
         return
     if teacher is None or train is None or student is None or out is None:
@@ -90,8 +94,8 @@ def distill(  # noqa: PLR0913, PLR0917  # one parameter an option
         teacher=teacher,
         train=train,
         student=student,
-        task=task,
-        columns={"text": text, "text_pair": text_pair, "label": label},
+        task=task or "classification",
+        columns={"text": text or "text", "text_pair": text_pair, "label": label or "label"},
         unlabeled=unlabeled,
         overrides=overrides or [],
     )
@@ -242,12 +246,14 @@ def _run(recipe: Path, overrides: Sequence[str] | None, runs: Path, until: str |
 def _distill_to(loaded: LoadedRecipe, out: Path, runs: Path) -> None:
     if out.exists() and not (out / SPEC).is_file():
         raise RecipeError(f"-o {out} is there already and is no student directory; name a new one")
+    if (out / MANIFEST).exists():
+        raise RecipeError(f"-o {out} belongs to a run, whose stages only `kdc run` writes; name another folder")
     from compress.pipeline import run as run_recipe
 
     with results_only():
         summary = run_recipe(loaded, runs=runs, until="distill")
     with publishing(out) as temporary:
-        shutil.copytree(Path(summary["run"]) / "student", temporary)
+        shutil.copytree(Path(summary["run"]) / "student", temporary, ignore=shutil.ignore_patterns(MANIFEST))
     if not output.json:
         typer.echo(f"student: {out}")
     _print_summary({"student": str(out)} | summary)

@@ -136,14 +136,14 @@ def _fits_task(columns: Columns, role: Role, pairs: bool, place: str) -> None:
             f"{place}.text_pair is given, but task.kind is classification, which reads one text: "
             "set task.kind: pairs, or list both columns in text to join them"
         )
-    if columns.text == []:
+    if columns.text == ():
         raise RecipeError(f"{place}.text is an empty list: name at least one column")
     if columns.label is None and role != "unlabeled":
         raise RecipeError(f"{place}.label is null, but {role} rows need a label: name its column")
 
 
-def _joined(columns: Column | list[Column] | None, key: str) -> tuple[Want, ...]:
-    names = columns if isinstance(columns, list) else [] if columns is None else [columns]
+def _joined(columns: Column | tuple[Column, ...] | None, key: str) -> tuple[Want, ...]:
+    names = columns if isinstance(columns, tuple) else [] if columns is None else [columns]
     return tuple(Want(key, name, part=len(names) > 1) for name in names)
 
 

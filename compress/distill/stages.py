@@ -57,7 +57,9 @@ def distil_objective(
             said = torch.from_numpy(outputs.logits[picked]).to(device).float()
             parts["soft"] = soft_targets(logits, said, temperature)
             loss = loss + weights.soft * parts["soft"]
-        if weights.hidden and hidden is not None and outputs.hidden is not None:
+        if weights.hidden and hidden is not None:
+            if outputs.hidden is None:
+                raise ValueError("the teacher's outputs have no hidden states")
             states = torch.from_numpy(outputs.hidden[picked]).to(device).float()
             projected = torch.stack([project(hidden[:, i]) for i, project in enumerate(projections)], 1)
             parts["hidden"] = hidden_states(projected, states)
@@ -91,16 +93,18 @@ def distil(built: Built, outputs: TeacherOutputs, schooling: Schooling, work: Pa
 
 
 def control(built: Built, schooling: Schooling, work: Path) -> Progress:
-    """Train the same student from the same start on hard labels alone, for as many steps.
+    """Train the same student from the same start on hard labels alone, for exactly as many steps.
 
     Without a transfer set of its own it sees the labelled rows more often instead; its patience grows alike.
     """
     splits, batch = schooling.judge.splits, schooling.section.batch_size
-    ratio = steps_per_epoch(len(splits.transfer), batch) / steps_per_epoch(len(splits.train), batch)
+    theirs, own = steps_per_epoch(len(splits.transfer), batch), steps_per_epoch(len(splits.train), batch)
+    ratio = theirs / own
     phases = [
         Phase(
             name=stage.name,
             epochs=math.ceil(stage.epochs * ratio),
+            steps=stage.epochs * theirs,
             rate=stage.learning_rate,
             objective=hard_objective(splits.train, schooling.device),
         )

@@ -42,6 +42,7 @@ class Phase:
     """One stage of a schedule.
 
     hidden: student layers (from 1) whose states the objective wants. head_rate: None for one rate for all.
+    steps: stop after so many, in the middle of an epoch if need be; None for whole epochs.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Phase:
     objective: Objective
     hidden: tuple[int, ...] = ()
     head_rate: float | None = None
+    steps: int | None = None
 
 
 @dataclass
@@ -131,6 +133,7 @@ class _Loop:
     accelerator: Accelerator
     optimizer: torch.optim.AdamW
     averaged: AveragedModel | None
+    per_epoch: int
     total: int
     saved: float
 
@@ -148,7 +151,8 @@ def _run_phase(job: Job, progress: Progress, found: Path | None) -> None:
         else None
     )
     accelerator = Accelerator(cpu=job.device.type == "cpu")
-    loop = _Loop(accelerator, _optimizer(job, phase), averaged, per_epoch * phase.epochs, time.monotonic())
+    total = phase.steps or per_epoch * phase.epochs
+    loop = _Loop(accelerator, _optimizer(job, phase), averaged, per_epoch, total, time.monotonic())
     if found is not None:
         mid_phase = progress.epoch > 0 or progress.step_in_epoch > 0
         checkpoint.restore(
@@ -167,8 +171,8 @@ def _run_epoch(job: Job, phase: Phase, progress: Progress, loop: _Loop, shown: B
         job.encoded.lengths, job.batch_size, seed=job.seed, epoch=1000 * progress.stage + progress.epoch
     )
     job.module.train()
-    done = progress.epoch * len(batches)
-    for rows in batches[progress.step_in_epoch :]:
+    done = progress.epoch * loop.per_epoch
+    for rows in batches[progress.step_in_epoch : loop.total - done]:
         share = rate_at(done + progress.step_in_epoch, loop.total)
         for group in loop.optimizer.param_groups:
             group["lr"] = group["peak"] * share
@@ -210,7 +214,7 @@ def _close_epoch(job: Job, phase: Phase, progress: Progress, loop: _Loop) -> Non
     judged.eval()
     metric = job.validate(judged)
     # Told by the step, not by the optimizer: after a resume at the end of an epoch it has taken no step yet.
-    share = rate_at((progress.epoch + 1) * progress.step_in_epoch - 1, loop.total)
+    share = rate_at(progress.epoch * loop.per_epoch + progress.step_in_epoch - 1, loop.total)
     means = {name: value / max(progress.step_in_epoch, 1) for name, value in progress.sums.items()}
     progress.epoch += 1
     progress.step_in_epoch, progress.sums = 0, {}

@@ -16,9 +16,9 @@ class Columns(Section):
 
     id: Column | None = None
     """Identifier of a row; the row's number when absent."""
-    text: Column | list[Column] = "text"
+    text: Column | tuple[Column, ...] = "text"
     """The text; several columns are joined with a space."""
-    text_pair: Column | list[Column] | None = None
+    text_pair: Column | tuple[Column, ...] | None = None
     """The second text, for pairs."""
     label: Column | None = "label"
     """The label; not needed for unlabeled data."""
@@ -31,7 +31,7 @@ class Columns(Section):
 class TableSource(Section):
     """A table on disk or on a hub."""
 
-    path: str | list[str] | None = None
+    path: str | tuple[str, ...] | None = None
     """File, glob, `.gz` file, or archive member `zip://member::file.zip`; a list is read in order."""
     hub: str | None = None
     """Data set id on a hub, instead of a path."""
@@ -98,7 +98,7 @@ class FilesData(Section):
     """Rows that pick checkpoints and thresholds: a table, or a share of the training rows."""
     test: Split = Fraction(fraction=0.1)
     """Rows that only the reported figures see: a table, or a share of the training rows."""
-    unlabeled: TableSource | list[TableSource] | None = None
+    unlabeled: TableSource | tuple[TableSource, ...] | None = None
     """Transfer set: texts without labels, answered once by the teacher."""
     transfer: Transfer = Transfer()
     """More of a transfer set, made from the training rows."""

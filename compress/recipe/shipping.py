@@ -97,3 +97,5 @@ class BundleSection(Section):
 
     targets: tuple[Literal["python"], ...] = ("python",)
     """Where the bundle shall run."""
+    licenses: tuple[str, ...] = ()
+    """Licence files of teacher and data, packed below LICENSES/; relative to the recipe's file."""

@@ -37,6 +37,8 @@ class HuggingFaceTeacher(Section):
     """The kind of teacher."""
     model: str
     """Directory, hub id, or `package:NAME` for weights inside an installed Python package."""
+    revision: str = "main"
+    """For a hub id: branch, tag or commit; only a commit is sure to stay the same."""
     max_length: Annotated[int, Field(ge=4, le=8192)] = 128
     """Tokens of an input at the most, special tokens included."""
     train: Teach | None = None

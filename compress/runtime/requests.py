@@ -182,7 +182,7 @@ def _text(where: str, key: str, value: Any, *, needed: bool) -> str | None:
         value.encode()
     except UnicodeEncodeError as error:
         raise DataError(f"{where} has half a character (a lone surrogate) in {key!r} at {error.start}") from error
-    return value
+    return value.strip()  # as training reads its texts
 
 
 def _identity(where: str, key: str, value: Any) -> str | None:

@@ -14,6 +14,7 @@ from compress.batch import Floats
 from compress.bench.machine import describe as describe_machine
 from compress.bench.measure import Contender, run_bench
 from compress.bundle.write import write_bundle
+from compress.errors import DataError, GateError
 from compress.export.onnx import export_module, export_teacher
 from compress.export.parity import agreement
 from compress.predict import predict_logits
@@ -21,7 +22,7 @@ from compress.progress import bar, reporter
 from compress.quantize.calibration import feeds
 from compress.quantize.dynamic import quantize_dynamic_int8
 from compress.quantize.static import quantize_static_int8
-from compress.recipe import MobileStudent, Student, TensorRTExport
+from compress.recipe import LoadedRecipe, MobileStudent, Student, TensorRTExport
 from compress.runtime.predictor import Predictor, Request
 from compress.steps.context import Metrics, Run, read_spec, requests_of, with_threshold, write_spec
 from compress.students.build import load_student
@@ -88,7 +89,6 @@ def _parity(module: TextModel, out: Path, requests: Sequence[Request]) -> dict[s
 
     from compress.batch import Examples
     from compress.data.encode import encode_examples
-    from compress.errors import GateError
 
     predictor = Predictor.from_folder(out)
     rows = Examples(
@@ -232,6 +232,24 @@ def bench(run: Run, out: Path, work: Path) -> Metrics:
     return {"latency": [result.model_dump() for result in results], "device": machine}
 
 
+def licenses(loaded: LoadedRecipe) -> dict[str, str]:
+    """File name -> text of the licences that the recipe names.
+
+    Raises:
+        DataError: a file is missing, is not text, or has the name of another one.
+    """
+    found: dict[str, str] = {}
+    for number, name in enumerate(loaded.recipe.bundle.licenses):
+        path = loaded.folder / name
+        if path.name in found:
+            raise DataError(f"bundle.licenses.{number}: {path.name} is named twice; rename one of the files")
+        try:
+            found[path.name] = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise DataError(f"bundle.licenses.{number}: {path} cannot be read as text: {error}") from error
+    return found
+
+
 def bundle(run: Run, out: Path, work: Path) -> Metrics:
     """Pack the shipped model."""
     out.mkdir(parents=True, exist_ok=True)
@@ -254,6 +272,7 @@ def bundle(run: Run, out: Path, work: Path) -> Metrics:
             "versions": run.artifacts["quantized"].versions,
         },
         notes=[*run.splits.notes],
+        licenses=licenses(run.loaded),
     )
     return {"bundle": path.name, "size_bytes": path.stat().st_size}
 

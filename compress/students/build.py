@@ -13,6 +13,7 @@ from torch import nn
 
 from compress.artifacts import SPEC, TOKENIZER, ModelSpec
 from compress.errors import IntegrityError, RecipeError
+from compress.progress import reporter
 from compress.recipe import MobileStudent, Student, TransformerStudent
 from compress.students.mobile import MobileEncoder
 from compress.students.transformer import build_anew, cut_from_teacher, load_transformer
@@ -137,6 +138,10 @@ def _start_embeddings(
     source = teacher.model.get_input_embeddings().weight.data
     known = tokens.teacher_ids >= 0
     if known.sum() <= embedding.embedding_dim:  # too few to span the width
+        reporter.warn(
+            f"student.init: teacher: only {known.sum()} of its tokens are the teacher's, too few for a width of "
+            f"{embedding.embedding_dim}; the embeddings are drawn at random"
+        )
         return
     rows = source[torch.from_numpy(tokens.teacher_ids[known])]
     rows = rows - rows.mean(0)

@@ -72,8 +72,9 @@ def load_teacher(
     source = str(local) if local is not None else section.model
     options: dict[str, Any] = {} if trained else {"num_labels": len(labels), "ignore_mismatched_sizes": True}
     try:
-        model, info = _open_model(source, section.trust_remote_code, options)
-        tokenizer = _open_tokenizer(source, section.trust_remote_code)
+        where = {"revision": section.revision, "trust_remote_code": section.trust_remote_code}
+        model, info = _open_model(source, where | options)
+        tokenizer = _open_tokenizer(source, where)
     except OSError as error:
         text = str(error).splitlines()[0]
         if local is None:
@@ -92,7 +93,7 @@ def load_teacher(
     return _assemble(section, model, tokenizer, task=task, labels=labels, positive=positive, trained=trained)
 
 
-def _open_model(source: str, trust: bool, options: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+def _open_model(source: str, options: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
     from transformers import AutoModelForSequenceClassification, logging
 
     logging.set_verbosity_error()
@@ -101,7 +102,6 @@ def _open_model(source: str, trust: bool, options: dict[str, Any]) -> tuple[Any,
         source,
         attn_implementation="eager",  # faster than sdpa on the CPU for short texts
         use_safetensors=True,
-        trust_remote_code=trust,
         output_loading_info=True,
         dtype=torch.float32,
         **options,
@@ -109,11 +109,11 @@ def _open_model(source: str, trust: bool, options: dict[str, Any]) -> tuple[Any,
     return model, info
 
 
-def _open_tokenizer(source: str, trust: bool) -> Any:
+def _open_tokenizer(source: str, options: dict[str, Any]) -> Any:
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(source, trust_remote_code=trust)
+        return AutoTokenizer.from_pretrained(source, **options)
     except OSError:
         raise
     except Exception as error:  # transformers and the Rust binding raise all sorts for files they cannot read

@@ -177,8 +177,9 @@ def check_teacher(loaded: LoadedRecipe) -> dict[str, Any]:
 
 
 def fingerprint(teacher: HuggingFaceTeacher, folder: Path | None) -> str:
-    """Hash of a teacher's files (weights, configuration, tokenizer); the id itself for one on a hub."""
+    """Hash of a teacher's files (weights, configuration, tokenizer, code); id and revision for one on a hub."""
     if folder is None:
-        return teacher.model
-    names = [path for path in sorted(folder.iterdir()) if path.suffix in (".safetensors", ".json", ".txt", ".model")]
+        return f"{teacher.model}@{teacher.revision}"
+    endings = (".safetensors", ".json", ".txt", ".model", ".py")
+    names = [path for path in sorted(folder.iterdir()) if path.suffix in endings]
     return digest_files({path.name: FileEntry(sha256=sha256_file(path), size=path.stat().st_size) for path in names})

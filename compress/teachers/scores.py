@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -38,7 +38,7 @@ def read_scores(
     table = _read_table(section, path)
     if "id" not in table.columns:
         raise DataError(f"{path}: no column 'id'; there are {', '.join(map(str, table.columns))}")
-    ids = [str(value) for value in table["id"]]
+    ids = [_identity(value) for value in table["id"]]
     rows = {row_id: i for i, row_id in enumerate(ids)}
     if len(rows) != len(ids):
         raise DataError(f"{path}: {len(ids) - len(rows)} ids stand there more than once; one row for each id")
@@ -50,7 +50,15 @@ def read_scores(
 
 
 def _format(section: ScoresTeacher, path: Path) -> str | None:
-    return section.format or FORMATS.get(path.suffix)
+    name = path.with_suffix("") if path.suffix == ".gz" else path
+    return section.format or FORMATS.get(name.suffix)
+
+
+def _identity(value: Any) -> str:
+    """An id as text, as the data's own readers have it: stripped, and 7.0 is "7"."""
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value).strip()
 
 
 def _read_table(section: ScoresTeacher, path: Path) -> pandas.DataFrame:
@@ -65,8 +73,9 @@ def _read_table(section: ScoresTeacher, path: Path) -> pandas.DataFrame:
         if kind == "parquet":
             return pandas.read_parquet(path)
         if kind == "jsonl":
-            return pandas.read_json(path, lines=True, dtype={"id": str})
-        return pandas.read_csv(path, sep="\t" if kind == "tsv" else ",", dtype={"id": str})
+            return pandas.read_json(path, lines=True, dtype=False)
+        # as text, because pandas would read the ids NA and null as nothing, and 007 as 7
+        return pandas.read_csv(path, sep="\t" if kind == "tsv" else ",", dtype=str, keep_default_na=False)
     except (ValueError, UnicodeDecodeError, OSError) as error:
         raise DataError(f"{path} could not be read as {kind}: {str(error).splitlines()[0]}") from error
 
@@ -84,17 +93,17 @@ def _score_columns(path: Path, present: list[str], labels: Sequence[str], positi
 
 
 def _numbers(path: Path, table: pandas.DataFrame, columns: list[str], first_line: int | None) -> Scores:
-    try:
-        values = table[columns].to_numpy(dtype=np.float64)
-    except (ValueError, TypeError) as error:
-        raise DataError(f"{path}: a score in {', '.join(columns[:5])} is not a number: {error}") from error
+    import pandas
+
+    numbers = table[columns].apply(pandas.to_numeric, errors="coerce")
+    values = numbers.to_numpy(dtype=np.float64)
     bad = np.flatnonzero(~np.isfinite(values).all(1))
     if len(bad):
         row = int(bad[0])
         where = f"{path}, row {row + 1}" if first_line is None else f"{path}:{row + first_line}"
         raise DataError(
-            f"{where}: score {values[row].tolist()} of id {table['id'].iloc[row]!r} is not finite "
-            f"({len(bad)} such rows); compute it again or leave the row out"
+            f"{where}: score {table[columns].iloc[row].tolist()} of id {table['id'].iloc[row]!r} is not a finite "
+            f"number ({len(bad)} such rows); compute it again or leave the row out"
         )
     return np.asarray(values, np.float32)
 

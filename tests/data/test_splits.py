@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from compress.batch import Splits
@@ -20,7 +20,6 @@ labels = st.lists(st.sampled_from("abcdefg"), min_size=2, max_size=80)
 fractions = st.floats(0.02, 0.9)
 
 
-@settings(deadline=None)
 @given(labels=labels, fraction=fractions, seed=st.integers(0, 2**31 - 1))
 def test_stratified(labels: list[str], fraction: float, seed: int) -> None:
     stay, out = hold_out(labels, None, fraction * len(labels), seed)
@@ -34,7 +33,6 @@ def test_stratified(labels: list[str], fraction: float, seed: int) -> None:
         assert abs(held[label] - min(fraction * size, size - 1)) <= 1
 
 
-@settings(deadline=None)
 @given(
     rows=st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 12)), min_size=2, max_size=80),
     fraction=fractions,

@@ -15,7 +15,7 @@ def padding(batches: list[Ints], lengths: Ints) -> int:
     return sum(int(len(rows) * lengths[rows].max() - lengths[rows].sum()) for rows in batches)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.integers(1, 3000), st.integers(1, 40), st.integers(0, 9), st.integers(0, 2000))
 def test_every_row_once(rows: int, size: int, seed: int, epoch: int) -> None:
     """Every row in exactly one batch, no batch empty or too large, as many as promised, the same each time."""
@@ -28,7 +28,7 @@ def test_every_row_once(rows: int, size: int, seed: int, epoch: int) -> None:
     assert all(np.array_equal(a, b) for a, b in zip(batches, again, strict=True))
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.integers(200, 3000), st.integers(4, 40), st.integers(0, 9))
 def test_little_padding(rows: int, size: int, seed: int) -> None:
     """Less than half of the padding of random batches, where lengths differ."""

@@ -210,6 +210,7 @@ def test_control_has_the_same_budget(tmp_path: Path, monkeypatch: pytest.MonkeyP
     control(built, schooling, tmp_path)
     ours, theirs = jobs
     assert [phase.epochs for phase in theirs.phases] == [4 * phase.epochs for phase in ours.phases]
+    assert [phase.steps for phase in theirs.phases] == [16, 16]  # two epochs of 128 rows in batches of 16
     assert theirs.patience == 4 * ours.patience
     assert (len(ours.encoded), len(theirs.encoded)) == (128, 32)
     assert [phase.rate for phase in theirs.phases] == [phase.rate for phase in ours.phases]

@@ -23,6 +23,7 @@ from compress.batch import Ints
 from compress.distill import checkpoint, trainer
 from compress.distill.checkpoint import Progress
 from compress.distill.losses import hidden_states, soft_targets
+from compress.distill.sampler import steps_per_epoch
 from compress.distill.trainer import BEST, Job, Phase, rate_at, train
 from compress.errors import KdcError
 from compress.text_model import TextModel
@@ -122,6 +123,26 @@ def test_continues_bit_for_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
         break
     assert_same(job, progress, whole, expected)
     assert progress.best == job.validate(job.module.eval())
+
+
+def test_a_phase_ends_at_its_step_in_the_middle_of_an_epoch(tmp_path: Path) -> None:
+    """Also when it goes on after a kill; the rate has come down to its end by then."""
+    per_epoch = steps_per_epoch(ROWS, 8)
+
+    def cut(work: Path, **options: Any) -> Job:
+        job = make_job(work, **options)
+        return replace(job, phases=[replace(job.phases[0], epochs=2, steps=per_epoch + 2)])
+
+    whole = cut(tmp_path / "whole")
+    expected = train(whole)
+    assert expected.step == per_epoch + 2
+    assert [entry["step"] for entry in expected.history] == [per_epoch, per_epoch + 2]
+    last = expected.history[-1]["learning_rate"]
+    assert last == pytest.approx(0.05 * rate_at(per_epoch + 1, per_epoch + 2))
+    with pytest.raises(KeyboardInterrupt):
+        train(cut(tmp_path / "work", tick=stop_after(per_epoch + 1)))
+    again = cut(tmp_path / "work")
+    assert_same(again, train(again), whole, expected)
 
 
 def test_interruptions_were_real(tmp_path: Path) -> None:

@@ -76,7 +76,7 @@ def test_it_is_an_ordinary_zip_and_opens_unpacked(packed: Path, tmp_path: Path) 
     assert unpacked.predictor().answer(tiny_requests()) == whole.predictor().answer(tiny_requests())
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_changed_byte_is_found(packed: Path, tmp_path: Path, data: st.DataObject) -> None:
     content = bytearray(packed.read_bytes())
@@ -94,7 +94,7 @@ def test_any_changed_byte_of_the_zip_structure_is_found(packed: Path, tmp_path: 
             refuse(tmp_path, changed)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_changed_byte_of_an_unpacked_bundle_is_found(packed: Path, tmp_path: Path, data: st.DataObject) -> None:
     folder = tmp_path / "unpacked"

@@ -78,7 +78,7 @@ def pieces(tokenizer: Tokenizer, text: str) -> list[str]:
     return list(tokenizer.encode(text, add_special_tokens=False).tokens)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(words=st.lists(st.sampled_from(sorted({w for text in CORPUS for w in text.split()})), max_size=8))
 def test_kept_tokens_split_as_before(cut: Cut, words: list[str]) -> None:
     """A text whose tokens are all kept has the same tokens, and each comes from its own row of the teacher."""
@@ -110,7 +110,7 @@ def test_what_the_cut_saw_is_covered(cut: Cut) -> None:
     assert tokens.report["tokens"] == tokens.size < tokens.report["teacher_tokens"]
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(text=st.sampled_from(CORPUS + UNUSUAL) | st.text(st.sampled_from("abcdefgxyz 0129-!.äèï"), max_size=30))
 def test_nothing_known_becomes_unknown(cut: Cut, text: str) -> None:
     """Words that lost their token are spelled by smaller ones."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -105,6 +106,19 @@ def test_every_format(tmp_path: Path, kind: str) -> None:
     assert rows_for(["8", "007", "8"], rows, logits, "train").tolist() == [[4, 5, 6], [1, 2, 3], [4, 5, 6]]
 
 
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "csv.gz", "jsonl.gz"])
+def test_ids_are_text_whatever_they_look_like(tmp_path: Path, kind: str) -> None:
+    """NA, null and dates are names like any other; a packed file is read like a plain one."""
+    ids = ["NA", "null", "2024-01-01", "1e5", "007"]
+    if kind.startswith("csv"):
+        text = "id,score\n" + "".join(f"{name},{n}.5\n" for n, name in enumerate(ids))
+    else:
+        text = "".join(json.dumps({"id": name, "score": n + 0.5}) + "\n" for n, name in enumerate(ids))
+    path = tmp_path / f"scores.{kind}"
+    path.write_bytes(gzip.compress(text.encode()) if kind.endswith(".gz") else text.encode())
+    assert list(read(path, ("0", "1"), "1")[0]) == ids
+
+
 def test_scale_of_the_recipe_counts(tmp_path: Path) -> None:
     """What is said is not detected."""
     path = tmp_path / "scores.csv"
@@ -129,7 +143,8 @@ def test_a_score_that_is_missing(tmp_path: Path, kind: str, line: str) -> None:
         pandas.DataFrame(table).to_parquet(path)
     else:
         pandas.DataFrame(table).to_csv(path, index=False, sep="\t" if kind == "tsv" else ",")
-    expected = rf"{path.name}{line}: score \[nan, 2.0, 0.0\] of id 'y' is not finite \(2 such rows\)"
+    cells = r"\['', '2.0', '0.0'\]" if kind in ("csv", "tsv") else r"\[nan, 2.0, 0.0\]"
+    expected = rf"{path.name}{line}: score {cells} of id 'y' is not a finite number \(2 such rows\)"
     with pytest.raises(DataError, match=expected):
         read(path)
 
@@ -140,8 +155,8 @@ def test_a_score_that_is_missing(tmp_path: Path, kind: str, line: str) -> None:
         ("id,a,b\nx,1,2\n", "no score column for c; there are id, a, b; give one column for each label"),
         ("a,b,c\n1,2,3\n", "no column 'id'; there are a, b, c"),
         ("id,a,b,c\nx,1,2,3\nx,1,2,3\n", "1 ids stand there more than once"),
-        ("id,a,b,c\nx,1,two,3\n", "a score in a, b, c is not a number"),
-        ("id,a,b,c\nx,1,inf,3\n", "scores.csv:2: score .* is not finite"),
+        ("id,a,b,c\nx,1,two,3\n", r"scores.csv:2: score \['1', 'two', '3'\] .* is not a finite number"),
+        ("id,a,b,c\nx,1,inf,3\n", "scores.csv:2: score .* is not a finite number"),
         ("", "could not be read as csv"),
         ('id,a,b,c\nx,1,2,3,4,5\n"', "could not be read as csv"),
     ],
