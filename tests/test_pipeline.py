@@ -190,10 +190,22 @@ def test_the_bundle_verifies_and_answers_as_the_shipped_model(ran: Ran, tmp_path
 def test_the_same_command_again_makes_nothing_anew(ran: Ran) -> None:
     before = {stage: read_artifact(ran.folder / stage) for stage in STAGES}
     again = kdc_json("run", ran.recipe, "--runs", ran.runs)
-    assert statuses(again) == {stage: "skipped" if stage == "engines" else "reused" for stage in STAGES}
-    assert {stage: read_artifact(ran.folder / stage) for stage in STAGES} == before
+    unsafe = bool(ran.summary["device"].get("warnings"))  # timings of a busy machine are taken again
+    fixed = [stage for stage in STAGES if stage != "bench" or not unsafe]
+    expected = {stage: "skipped" if stage == "engines" else "reused" for stage in fixed}
+    assert statuses(again) == expected | ({"bench": "done"} if unsafe else {})
+    assert {stage: read_artifact(ran.folder / stage) for stage in fixed} == {stage: before[stage] for stage in fixed}
     assert again["models"] == ran.summary["models"]
-    assert again["latency"] == ran.summary["latency"]
+
+
+def test_an_earlier_command_keeps_the_figures_of_later_stages(ran: Ran) -> None:
+    """`kdc teach` after `kdc run` does not empty the report."""
+    again = kdc_json("teach", ran.recipe, "--runs", ran.runs)
+    assert set(statuses(again)) == set(STAGES) - {"engines"}
+    for key in ("models", "retention", "distillation_gain", "parity", "bundle"):
+        assert again[key] == ran.summary[key], key
+    assert again["latency"]
+    assert json.loads((ran.folder / "summary.json").read_bytes()) == again
 
 
 def test_another_student_takes_over_the_teacher(ran: Ran, tmp_path: Path) -> None:

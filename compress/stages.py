@@ -1,0 +1,220 @@
+"""The stages of a run in order: what each depends on, and where its body is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from compress.artifacts import Artifact
+from compress.data.load import fingerprint
+from compress.recipe import Recipe, TensorRTExport, TransformerStudent
+from compress.steps.context import Metrics, Run
+
+Body = Callable[[Run, Path, Path], Metrics]
+"""A stage: reads its parents through the run, writes into a folder, may keep unfinished work in another."""
+
+
+@dataclass(frozen=True)
+class StageRule:
+    """One stage: what it depends on, and where its body is.
+
+    version: raised when the body changes what it writes. wanted: why the recipe does not ask for it, or None.
+    passing: whether what an earlier run left is to be made again all the same.
+    """
+
+    name: str
+    body: Callable[[], Body]
+    depends: Callable[[Run], dict[str, Any]]
+    version: int = 1
+    wanted: Callable[[Run], str | None] = lambda run: None
+    passing: Callable[[Artifact], bool] = lambda found: False
+
+
+def _learning(name: str) -> Callable[[], Body]:
+    def find() -> Body:
+        from compress.steps import learning
+
+        body: Body = getattr(learning, name)
+        return body
+
+    return find
+
+
+def _shipping(name: str) -> Callable[[], Body]:
+    def find() -> Body:
+        from compress.steps import shipping
+
+        body: Body = getattr(shipping, name)
+        return body
+
+    return find
+
+
+def _labelled(run: Run) -> str:
+    splits = run.splits
+    return fingerprint(splits.labels, [splits.train, splits.validation, splits.test, None])
+
+
+def hashes(run: Run, *stages: str) -> dict[str, str]:
+    return {stage: run.artifacts[stage].sha256 for stage in stages if stage in run.artifacts}
+
+
+def _teacher_depends(run: Run) -> dict[str, Any]:
+    from compress.steps.learning import teacher_identity
+
+    section = run.recipe.teacher.model_dump(mode="json", exclude={"model", "path"})
+    return {
+        "section": section,
+        "identity": teacher_identity(run),
+        "task": run.recipe.task.model_dump(),
+        "data": _labelled(run),
+        "seed": run.recipe.seed,
+        "bf16": run.bf16 if section.get("train") else None,
+    }
+
+
+def _student_depends(run: Run) -> dict[str, Any]:
+    recipe = run.recipe
+    return {
+        "student": recipe.student.model_dump(mode="json"),
+        "distill": recipe.distill.model_dump(mode="json", exclude={"control"}),
+        "task": recipe.task.model_dump(),
+        "data": run.splits.fingerprint,
+        "seed": recipe.seed,
+    }
+
+
+def _engines_depend(run: Run) -> dict[str, Any]:
+    from compress.export.tensorrt import builders
+
+    asked = [export for export in run.recipe.export if isinstance(export, TensorRTExport)]
+    return {
+        "export": [export.model_dump() for export in asked],
+        "calibration": run.recipe.quantize.calibration,
+        "data": run.splits.fingerprint,
+        "seed": run.recipe.seed,
+        "builders": builders({export.to for export in asked}),
+        "parents": hashes(run, "onnx"),
+    }
+
+
+def _bundle_depends(run: Run) -> dict[str, Any]:
+    from compress.steps.shipping import licenses
+
+    stages = ("teacher", "student", "quantized")
+    return {
+        "name": run.recipe.name,
+        "recipe": run.recipe.digest,
+        "data": run.splits.fingerprint,
+        "quality": {stage: run.artifacts[stage].metrics.get("quality") for stage in stages},
+        "licenses": licenses(run.loaded),
+        "parents": hashes(run, *stages),
+    }
+
+
+def _bench_depends(run: Run) -> dict[str, Any]:
+    from compress.bench.machine import processor
+
+    return {
+        "section": run.recipe.bench.model_dump(),
+        "data": run.splits.fingerprint,
+        "parents": hashes(run, "onnx", "quantized"),
+        "machine": processor(),
+    }
+
+
+def _unsafe_figures(found: Artifact) -> bool:
+    """Timings of a busy machine are not taken over: running the same command again is how to mend them."""
+    return bool(found.metrics["device"].get("warnings"))
+
+
+def _no_control(run: Run) -> str | None:
+    return None if run.recipe.distill.control else "distill.control is false"
+
+
+def _no_engines(run: Run) -> str | None:
+    asked = any(isinstance(export, TensorRTExport) for export in run.recipe.export)
+    return None if asked else "the recipe exports no engine"
+
+
+STAGES = (
+    StageRule(
+        "baseline",
+        _learning("baseline"),
+        lambda run: {"task": run.recipe.task.model_dump(), "data": _labelled(run), "seed": run.recipe.seed},
+    ),
+    StageRule("teacher", _learning("teacher"), _teacher_depends),
+    StageRule(
+        "outputs",
+        _learning("outputs"),
+        lambda run: {
+            "parents": hashes(run, "teacher"),
+            # a file of scores leaves nothing of itself in the teacher's folder
+            "teacher": run.artifacts["teacher"].key,
+            "data": run.splits.fingerprint,
+            "student": [run.recipe.student.layer_map, _depth(run.recipe)],
+            "hidden": any(stage.losses.hidden for stage in run.recipe.distill.stages),
+            "bf16": run.bf16,
+        },
+    ),
+    StageRule(
+        "student",
+        _learning("student"),
+        lambda run: _student_depends(run) | {"parents": hashes(run, "teacher", "outputs")},
+    ),
+    StageRule(
+        "control",
+        _learning("control_student"),
+        lambda run: _student_depends(run) | {"parents": hashes(run, "teacher")},
+        wanted=_no_control,
+    ),
+    StageRule(
+        "onnx",
+        _shipping("onnx"),
+        lambda run: {
+            "export": [e.model_dump() for e in run.recipe.export if e.to == "onnx"],
+            "parents": hashes(run, "teacher", "student", "control"),
+        },
+        version=2,
+    ),
+    StageRule(
+        "quantized",
+        _shipping("quantized"),
+        lambda run: {
+            "section": run.recipe.quantize.model_dump(),
+            "data": run.splits.fingerprint,
+            "task": run.recipe.task.model_dump(),
+            "seed": run.recipe.seed,
+            "parents": hashes(run, "onnx"),
+        },
+    ),
+    StageRule("engines", _shipping("engines"), _engines_depend, wanted=_no_engines),
+    StageRule("bench", _shipping("bench"), _bench_depends, passing=_unsafe_figures),
+    StageRule("bundle", _shipping("bundle"), _bundle_depends),
+)
+LAST = {
+    "teach": "teacher",
+    "distill": "control",
+    "quantize": "quantized",
+    "export": "engines",
+    "bench": "bench",
+    "package": "bundle",
+}
+"""Command -> the last stage that it runs."""
+
+
+GATE_OF = {
+    "quantize.max_quality_loss": "quantized",
+    "quality": "quantized",
+    "speedup": "bench",
+    "p99_ms": "bench",
+    "size_mb": "bundle",
+}
+"""Gate -> the stage that decides it."""
+
+
+def _depth(recipe: Recipe) -> int:
+    student = recipe.student
+    return student.layers if isinstance(student, TransformerStudent) else student.blocks
