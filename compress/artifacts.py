@@ -23,7 +23,7 @@ TOKENIZER = "tokenizer.json"
 ONNX = "model.onnx"
 TEMPORARY, REPLACED = ".tmp-", ".old-"
 CHUNK = 1 << 20
-FULL = (errno.ENOSPC, errno.EDQUOT)
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class FileEntry(BaseModel):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,17 @@ from compress.artifacts import free_bytes
 from compress.batch import Splits
 from compress.data.load import load_splits
 from compress.doctor import missing_for_training
-from compress.errors import EnvironmentProblem
+from compress.errors import EnvironmentProblem, RecipeError
 from compress.extras import available, install_hint
-from compress.recipe import HuggingFaceTeacher, LoadedRecipe, TensorRTExport
+from compress.recipe import (
+    HuggingFaceTeacher,
+    LoadedRecipe,
+    Quantize,
+    ScoresTeacher,
+    TensorRTExport,
+    TransformerStudent,
+)
+from compress.tasks.metrics import measures, positive_label, primary_metric
 from compress.teachers.load import check_teacher
 
 ENGINES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
@@ -37,7 +46,7 @@ def plan(loaded: LoadedRecipe, runs: Path) -> dict[str, Any]:
     teacher = check_teacher(loaded)
     with tempfile.TemporaryDirectory(prefix="kdc-check-") as cache:
         splits = load_splits(loaded, Path(cache))
-    check_head(loaded, teacher, splits)
+    notes = [*splits.notes, *check_fit(loaded, teacher, splits)]
     longest = recipe.student.max_length or 128
     if isinstance(recipe.teacher, HuggingFaceTeacher):
         longest = recipe.teacher.max_length
@@ -63,7 +72,7 @@ def plan(loaded: LoadedRecipe, runs: Path) -> dict[str, Any]:
         "disk_bytes": disk,
         "cache_bytes": estimate.cache_bytes(recipe, teacher, splits),
         "free_bytes": free,
-        "notes": list(splits.notes),
+        "notes": notes,
         "assumptions": estimate.assumptions(),
     }
 
@@ -89,8 +98,16 @@ def check_disk(needed: int, runs: Path) -> int:
     """Free bytes where the runs are.
 
     Raises:
-        EnvironmentProblem: fewer than needed.
+        RecipeError: the place is a file.
+        EnvironmentProblem: fewer than needed, or nothing can be written there.
     """
+    place = runs
+    while not place.exists():
+        place = place.parent
+    if not place.is_dir():
+        raise RecipeError(f"--runs {runs}: {place} is a file, but a folder is needed; name another path")
+    if not os.access(place, os.W_OK):
+        raise EnvironmentProblem(f"--runs {runs}: no permission to write in {place}; name another folder")
     free = free_bytes(runs)
     if needed > free:
         raise EnvironmentProblem(
@@ -100,10 +117,73 @@ def check_disk(needed: int, runs: Path) -> int:
     return free
 
 
-def check_head(loaded: LoadedRecipe, teacher: dict[str, Any], splits: Splits) -> None:
+def check_fit(loaded: LoadedRecipe, teacher: dict[str, Any], splits: Splits) -> list[str]:
+    """Do teacher, data, task and limits fit together? All that would else end the run after long work.
+
+    Returns:
+        what the teacher is taken to mean where it does not say so.
+
+    Raises:
+        RecipeError: a metric, layer or method that cannot be.
+        DataError: the teacher's labels or scores are not those of the data.
+    """
+    recipe = loaded.recipe
+    metric = primary_metric(recipe.task, splits.labels)
+    if recipe.gates.quality is not None:
+        known = measures(recipe.task, splits.labels)
+        if recipe.gates.quality.metric not in known:
+            raise RecipeError(
+                f"gates.quality.metric is {recipe.gates.quality.metric}, which this task does not have; "
+                f"choose one of {', '.join(known)} ({metric} is the one that picks checkpoints)"
+            )
+    if recipe.gates.p99_ms is not None and "single-stream" not in recipe.bench.scenarios:
+        raise RecipeError("gates.p99_ms needs single-stream among bench.scenarios; add it, or leave the gate out")
+    if isinstance(recipe.student, TransformerStudent):
+        _check_transformer(recipe.student, recipe.quantize, teacher)
+    if isinstance(recipe.teacher, ScoresTeacher):
+        _check_scores(loaded, recipe.teacher, splits)
+        return []
+    return _check_head(recipe.teacher, teacher, splits)
+
+
+def _check_transformer(student: TransformerStudent, quantize: Quantize, teacher: dict[str, Any]) -> None:
+    if quantize.method == "static":
+        raise RecipeError(
+            "quantize.method is static, which needs convolutions, but student.kind is transformer: set it to dynamic"
+        )
+    depth, hidden = teacher.get("layers"), teacher.get("hidden")
+    if depth is not None:
+        highest = max(student.layer_map or (student.layers if student.init == "teacher" else 1,))
+        if highest > depth:
+            key = "student.layer_map names layer" if student.layer_map else "student.layers is"
+            raise RecipeError(f"{key} {highest}, but the teacher has {depth} layers; set fewer, or init: random")
+    if hidden is not None and student.init == "teacher" and student.hidden not in (None, hidden):
+        raise RecipeError(
+            f"student.hidden is {student.hidden}, but layers cut from the teacher are {hidden} wide; "
+            "leave it out, or set student.init: random"
+        )
+
+
+def _check_scores(loaded: LoadedRecipe, teacher: ScoresTeacher, splits: Splits) -> None:
+    from compress.teachers.scores import read_scores, rows_for
+
+    positive = positive_label(loaded.recipe.task, splits.labels)
+    rows, logits, _ = read_scores(teacher, loaded.folder, splits.labels, positive)
+    rows_for(splits.transfer.ids, rows, logits, "train")
+
+
+def _check_head(section: HuggingFaceTeacher, teacher: dict[str, Any], splits: Splits) -> list[str]:
     """A trained teacher must answer with the labels of the data."""
-    if teacher.get("labels") is None or not isinstance(loaded.recipe.teacher, HuggingFaceTeacher):
-        return
+    named = teacher.get("labels")
+    if named is None:
+        return []
     from compress.teachers.huggingface import match_labels
 
-    match_labels(dict(enumerate(teacher["labels"])), splits.labels, loaded.recipe.teacher.model)
+    match_labels(dict(enumerate(named)), splits.labels, section.model)
+    if len(named) != len(splits.labels) or named != [f"LABEL_{i}" for i in range(len(named))]:
+        return []
+    taken = ", ".join(f"{name} as {label}" for name, label in zip(named[:4], splits.labels, strict=False))
+    return [
+        f"the teacher's head does not name its outputs, so they are taken in the order of the labels ({taken}"
+        f"{' …' if len(named) > 4 else ''}); if that is wrong, set id2label in its config.json"
+    ]

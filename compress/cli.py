@@ -97,10 +97,20 @@ def common(
 
 
 def main() -> None:
-    """Entry point of the `kdc` script."""
+    """Entry point of the `kdc` script; with --json there is one object on stdout, whatever happens."""
     try:
         app()
-    except Exception:
+    except SystemExit as end:
+        if end.code:  # Typer has told on stderr what is wrong with the options
+            _object_of("the command line cannot be meant; stderr says why", int(end.code))
+        raise
+    except Exception as error:
         traceback.print_exc()
         sys.stderr.write(BUG + "\n")
+        _object_of(f"{BUG}: {error!r}", 1)
         sys.exit(1)
+
+
+def _object_of(error: str, code: int) -> None:
+    if "--json" in sys.argv and not output.printed:  # options that could not be parsed have not set output.json
+        output.object({"error": error, "exit_code": code})

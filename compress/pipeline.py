@@ -23,7 +23,7 @@ from compress.artifacts import (
     verify_artifact,
     write_json,
 )
-from compress.check import check_head, check_packages
+from compress.check import check_fit, check_packages
 from compress.data.load import load_splits
 from compress.errors import GateError, IntegrityError
 from compress.extras import version
@@ -51,8 +51,10 @@ def run(loaded: LoadedRecipe, *, runs: Path, until: str | None = None) -> dict[s
         with publishing(folder / "recipe.yaml") as temporary:
             temporary.write_text(yaml.safe_dump(loaded.recipe.dump(), sort_keys=False, allow_unicode=True))
         splits = load_splits(loaded, runs / ".cache")
-        check_head(loaded, teacher, splits)
-        current = Run(loaded, folder, splits, notes=list(splits.notes))
+        taken = check_fit(loaded, teacher, splits)
+        for note in taken:
+            reporter.warn(note)
+        current = Run(loaded, folder, splits, notes=[*splits.notes, *taken])
         asked = _up_to(until)
         rows = [_run_stage(current, rule, runs) for rule in asked]
         rows += _later(current, STAGES[len(asked) :])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from compress.recipe import HuggingFaceTeacher
 from compress.steps.context import Run
 
 STAGE_OF = {"teacher": "teacher", "control": "control", "student": "student", "shipped": "quantized"}
@@ -129,9 +130,12 @@ def teacher_note(run: Run) -> str | None:
     ours, cheap = teacher["quality"][metric], fitted["test"][metric]
     if ours > cheap:
         return None
+    section = run.recipe.teacher
+    fine_tuned = isinstance(section, HuggingFaceTeacher) and section.train is not None
+    mend = "train it longer" if fine_tuned else "check that its outputs stand in the order of the labels"
     return (
         f"the teacher's {metric} on test is {ours:.4f}, the baseline's ({fitted['description']}) "
-        f"{cheap:.4f}: a teacher that a cheap model beats is not worth distilling; train it longer, "
+        f"{cheap:.4f}: a teacher that does no better than a cheap model is not worth distilling; {mend}, "
         "or ship the baseline"
     )
 

@@ -101,7 +101,7 @@ def write_starter(folder: Path, task: str) -> list[Path]:
         for path, text in zip(paths, (recipe, _csv(table)), strict=True):
             with publishing(path) as temporary:
                 temporary.write_text(text, encoding="utf-8")
-    except (FileExistsError, NotADirectoryError, PermissionError) as error:
+    except OSError as error:
         raise RecipeError(f"{folder} cannot be made ({error.strerror}); name another folder") from error
     return paths
 

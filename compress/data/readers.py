@@ -18,6 +18,9 @@ from compress.data.columns import Row, Want, positions
 from compress.data.sources import DataFile, Format, listing, nearest
 from compress.errors import DataError, RecipeError
 
+LONGEST_FIELD = 1 << 27
+"""Characters; Python's own limit of 131,072 is less than some product descriptions."""
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -27,6 +30,7 @@ class Layout:
     header: bool
     quoting: str
     key: str
+    delimiter: str = ","
 
     @property
     def by_line(self) -> bool:
@@ -70,7 +74,7 @@ def _lines(stream: IO[bytes], name: str) -> Iterator[str]:
 
 
 def _delimited(lines: Iterator[str], name: str, layout: Layout, wants: Sequence[Want]) -> Iterator[Row]:
-    delimiter = "\t" if layout.format == "tsv" else ","
+    delimiter = "\t" if layout.format == "tsv" else layout.delimiter
     if layout.quoting == "none":
         rows: Iterator[tuple[int, list[str]]] = _split(lines, delimiter)
     else:
@@ -80,6 +84,8 @@ def _delimited(lines: Iterator[str], name: str, layout: Layout, wants: Sequence[
         raise DataError(f"{name} is empty (blank lines only): it needs at least one row")
     names = [cell.strip() for cell in first[1]] if layout.header else None
     width = len(first[1])
+    if names is not None and width == 1:
+        _really_one_column(names[0], wants, name, layout)
     places = positions(wants, names, width, name)
     if not layout.header:
         yield first[0], _pick(first[1], places)
@@ -97,6 +103,18 @@ def _delimited(lines: Iterator[str], name: str, layout: Layout, wants: Sequence[
         raise DataError(f"{name} has a header but no rows; if line 1 is data, set {layout.key}.header: false")
 
 
+def _really_one_column(header: str, wants: Sequence[Want], name: str, layout: Layout) -> None:
+    """A header in one piece, although something that separates stands in it: the delimiter is another one."""
+    found = next((mark for mark in (";", "\t", "|", ",") if mark in header), None)
+    if found is not None and not any(want.column in (header, 0) for want in wants):
+        way = (
+            f"{layout.key}.format: tsv"
+            if found == "\t"
+            else f'{layout.key}.format: csv and {layout.key}.delimiter: "{found}"'
+        )
+        raise DataError(f"{name} seems to be separated by {found!r}, for its header reads {header[:80]!r}: set {way}")
+
+
 def _split(lines: Iterator[str], delimiter: str) -> Iterator[tuple[int, list[str]]]:
     for number, line in enumerate(lines, 1):
         content = line.rstrip("\r\n")
@@ -105,6 +123,7 @@ def _split(lines: Iterator[str], delimiter: str) -> Iterator[tuple[int, list[str
 
 
 def _quoted(lines: Iterator[str], name: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    csv.field_size_limit(LONGEST_FIELD)
     # strict: otherwise a stray quote swallows the rest of the file without a word
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
     while True:

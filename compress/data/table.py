@@ -125,7 +125,8 @@ def _layouts(files: Sequence[DataFile], source: TableSource, train: TableSource,
     endings = {file.ending for file in find_files(train, root, "data.train")} if train.format and train.path else set()
     header = next((given for given in (source.header, train.header) if given is not None), True)
     quoting = source.quoting or train.quoting or "csv"
-    return [Layout(format_of(file, source, train, endings, key), header, quoting, key) for file in files]
+    delimiter = source.delimiter or train.delimiter or ","
+    return [Layout(format_of(file, source, train, endings, key), header, quoting, key, delimiter) for file in files]
 
 
 def _features() -> Any:

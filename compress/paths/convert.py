@@ -35,7 +35,7 @@ from compress.progress import reporter
 from compress.recipe import Quantize, Student
 from compress.runtime.bundle import SUFFIX
 from compress.runtime.predictor import Predictor, Request
-from compress.runtime.requests import read_requests
+from compress.runtime.requests import RENAME, read_requests
 
 AUTO = "auto"
 METHODS = (AUTO, "dynamic", "static", "none")
@@ -108,7 +108,7 @@ def _calibration(path: Path | None, source: Path, model: Path) -> list[Request]:
             f"--calibration {path} holds text, but {model} has no {TOKENIZER} and {SPEC} beside it that read "
             "text; leave it out and take --method dynamic, or give an exported model's folder"
         )
-    rows = list(read_requests(path, pairs=read_spec(source).task == "pairs"))
+    rows = list(read_requests(path, pairs=read_spec(source).task == "pairs", remedy=RENAME))
     limit = Quantize().calibration
     if len(rows) <= limit:
         return rows

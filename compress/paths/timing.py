@@ -33,7 +33,7 @@ from compress.progress import reporter
 from compress.recipe import Bench
 from compress.runtime.bundle import SUFFIX, open_bundle
 from compress.runtime.predictor import Request
-from compress.runtime.requests import read_requests
+from compress.runtime.requests import RENAME, read_requests
 
 GENERATED = f"timed on generated inputs ({SEQUENCE} tokens a row), without a tokenizer: not end to end from text"
 OPTION_OF = {"targets": "--target", "scenarios": "--scenario", "threads": "--threads"}
@@ -153,7 +153,7 @@ def distinct(paths: Sequence[tuple[str, ...]]) -> list[str]:
 def _requests(path: Path | None, artifacts: Sequence[Path], *, pairs: bool) -> list[Request]:
     """The given requests; else the first golden ones that every model can answer, else stock ones."""
     if path is not None:
-        return list(read_requests(path, pairs=pairs))
+        return list(read_requests(path, pairs=pairs, remedy=RENAME))
     for artifact in artifacts:
         bundles = [artifact] if kind_of(artifact) is Kind.bundle else sorted(artifact.glob(f"bundle/*{SUFFIX}"))
         for bundle in bundles:

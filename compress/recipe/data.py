@@ -41,6 +41,8 @@ class TableSource(Section):
     """Split of the hub data set."""
     format: Literal["csv", "tsv", "jsonl", "parquet"] | None = None
     """File format; from the file's ending when absent."""
+    delimiter: Annotated[str, Field(min_length=1, max_length=1)] | None = None
+    """What stands between the fields of csv: a comma, or as for `train`, when absent; tsv has tabs."""
     header: bool | None = None
     """Whether the first line names the columns (csv, tsv); default true, or as for `train`."""
     quoting: Literal["csv", "none"] | None = None

@@ -150,6 +150,8 @@ def _short(value: Any) -> str:
 
 def _unknown_key(place: Place, raw: Any) -> str:
     allowed = sorted({key for section in _candidates(place, raw) for key in section.model_fields})
+    if place[-1] in allowed:
+        return "cannot stand beside the other keys there; take it out, or take out those that it does not go with"
     return f"unknown key{_nearest(str(place[-1]), allowed)}; allowed: {', '.join(allowed)}"
 
 

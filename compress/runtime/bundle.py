@@ -111,6 +111,9 @@ def open_bundle(path: Path) -> Bundle:
     except OSError as error:
         raise RecipeError(f"{path} cannot be read ({error.strerror}): check its permissions") from error
     if MANIFEST not in members:
+        inside = sorted(path.glob(f"bundle/*{SUFFIX}")) + sorted(path.glob(f"*{SUFFIX}")) if path.is_dir() else []
+        if inside:
+            raise RecipeError(f"{path} is a folder that holds a bundle; give {inside[0]}")
         raise _damaged(path, f"it has no {MANIFEST}")
     manifest = _read_manifest(path, members[MANIFEST])
     _check_members(path, manifest, members)

@@ -21,7 +21,13 @@ ENDINGS: dict[str, Format] = {
     ".csv": "csv",
     ".tsv": "tsv",
 }
+RENAME = "rename one of them"
+"""Remedy for a missing column where no option names it."""
 FIELDS = ("text", "text_pair", "id")
+LONGEST_FIELD = 1 << 27
+"""Characters of a CSV field; Python's own limit of 131,072 is less than some product descriptions."""
+PACKED = (b"\x1f\x8b", b"PK\x03\x04", b"PAR1")
+"""First bytes of gzip, zip and Parquet."""
 BOM = b"\xef\xbb\xbf"
 
 
@@ -31,6 +37,7 @@ def read_requests(
     format: Format | None = None,
     columns: Mapping[str, str] | None = None,
     pairs: bool = False,
+    remedy: str = "name one with --{flag}",
 ) -> Iterator[Request]:
     """Read requests lazily, so that a stream is answered while it is still being written.
 
@@ -39,27 +46,36 @@ def read_requests(
         format: when absent, told by the file's ending, else by the first line: a bracket opens JSON lines.
         columns: field (text, text_pair, id) -> the key or column that holds it, where it is named otherwise.
         pairs: the model compares two texts, so text_pair must be there.
+        remedy: what to do about a missing column; `{flag}` becomes the option that names it.
 
     Raises:
         DataError: the source cannot be read, holds no request, or a line of it cannot be used.
     """
     if isinstance(source, Path):
-        yield from _read_path(source, format or ENDINGS.get(source.suffix.lower()), columns, pairs)
+        format = format or ENDINGS.get(source.suffix.lower())
+        yield from _read_path(source, format, columns, pairs, remedy)
     else:
-        yield from _read_stream(source, _name(source), format, columns, pairs)
+        yield from _read_stream(source, _name(source), format, columns, pairs, remedy)
 
 
-def _read_path(path: Path, format: Format | None, columns: Mapping[str, str] | None, pairs: bool) -> Iterator[Request]:
+def _read_path(
+    path: Path, format: Format | None, columns: Mapping[str, str] | None, pairs: bool, remedy: str
+) -> Iterator[Request]:
     try:
         stream = path.open("rb")
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror}): give a file of JSON lines or CSV") from error
     with stream:
-        yield from _read_stream(stream, str(path), format, columns, pairs)
+        yield from _read_stream(stream, str(path), format, columns, pairs, remedy)
 
 
 def _read_stream(
-    stream: BinaryIO, name: str, format: Format | None, columns: Mapping[str, str] | None, pairs: bool
+    stream: BinaryIO,
+    name: str,
+    format: Format | None,
+    columns: Mapping[str, str] | None,
+    pairs: bool,
+    remedy: str,
 ) -> Iterator[Request]:
     lines = _decoded(stream, name)
     first = next((line for line in lines if line[1].strip()), None)
@@ -73,7 +89,7 @@ def _read_stream(
     empty = True
     for where, row in rows:
         empty = False
-        yield _request(where, row, keys, asked)
+        yield _request(where, row, keys, asked, remedy)
     if empty:
         raise DataError(f"{name} has a header and no request below it")
 
@@ -81,6 +97,8 @@ def _read_stream(
 def _decoded(stream: BinaryIO, name: str) -> Iterator[tuple[int, str]]:
     """Lines with their numbers, from 1; ends of lines are kept."""
     for number, line in enumerate(stream, 1):
+        if number == 1 and line.startswith(PACKED):
+            raise DataError(f"{name} is a packed or binary file: unpack it, requests are JSON lines, CSV or TSV")
         try:
             yield number, (line.removeprefix(BOM) if number == 1 else line).decode("utf-8")
         except UnicodeDecodeError as error:
@@ -119,6 +137,7 @@ def _csv_rows(lines: Iterable[tuple[int, str]], name: str, delimiter: str) -> It
             position = number
             yield line
 
+    csv.field_size_limit(LONGEST_FIELD)
     # Tab-separated product data is plain: a quote in it is an inch.
     if delimiter == "\t":
         reader = csv.reader(text_lines(), delimiter=delimiter, quoting=csv.QUOTE_NONE, strict=True)
@@ -151,16 +170,15 @@ def _header(row: list[str], name: str) -> list[str]:
     return header
 
 
-def _request(where: str, row: Mapping[str, Any], keys: Mapping[str, str], asked: set[str]) -> Request:
+def _request(where: str, row: Mapping[str, Any], keys: Mapping[str, str], asked: set[str], remedy: str) -> Request:
     values: dict[str, str | None] = {}
     for field in FIELDS:
         key = keys[field]
         if key not in row:
             if field in asked:
                 there = ", ".join(repr(column) for column in row) or "none"
-                raise DataError(
-                    f"{where} has no {key!r} (for {field}), there are: {there}; name one with --{_flag(field)}"
-                )
+                mend = remedy.format(flag=_flag(field))
+                raise DataError(f"{where} has no {key!r} (for {field}), there are: {there}; {mend}")
             values[field] = None
         elif field == "id":
             values[field] = _identity(where, key, row[key])

@@ -31,6 +31,15 @@ def positive_label(task: ClassificationTask | PairsTask, labels: Sequence[str]) 
     return task.positive
 
 
+ALWAYS: tuple[Metric, ...] = ("accuracy", "macro_f1", "weighted_f1")
+"""Measures of every task."""
+
+
+def measures(task: ClassificationTask | PairsTask, labels: Sequence[str]) -> tuple[Metric, ...]:
+    """What `evaluate` gives for these labels (auc only where the rows hold both)."""
+    return ALWAYS if positive_label(task, labels) is None else (*ALWAYS, *OF_POSITIVE)
+
+
 def primary_metric(task: ClassificationTask | PairsTask, labels: Sequence[str]) -> Metric:
     """The metric that picks checkpoints and is reported first.
 

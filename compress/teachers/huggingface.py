@@ -83,7 +83,8 @@ def load_teacher(
             ) from error
         raise DataError(f"teacher.model: {local} could not be loaded: {text}") from error
     except (ValueError, RuntimeError) as error:  # another kind of model; weights of another shape than said
-        raise DataError(f"teacher.model: {source} could not be loaded: {str(error).splitlines()[0]}") from error
+        said = " ".join(line.strip() for line in str(error).splitlines()[:2])
+        raise DataError(f"teacher.model: {source} could not be loaded: {said}") from error
     if trained and info["missing_keys"]:
         raise DataError(
             f"teacher.model: {source} lacks trained weights for "
@@ -118,7 +119,8 @@ def _open_tokenizer(source: str, options: dict[str, Any]) -> Any:
         raise
     except Exception as error:  # transformers and the Rust binding raise all sorts for files they cannot read
         raise DataError(
-            f"teacher.model: the tokenizer of {source} could not be loaded: {repr(error).splitlines()[0]}"
+            f"teacher.model: the tokenizer of {source} could not be loaded ({repr(error).splitlines()[0]}); "
+            "save it again with tokenizer.save_pretrained"
         ) from error
 
 
@@ -188,8 +190,8 @@ def match_labels(id2label: dict[Any, Any], labels: Sequence[str], where: str) ->
         return ()
     if len(named) != len(labels):
         raise DataError(
-            f"teacher.model: the head of {where} has {len(named)} outputs ({', '.join(named[:5])} …), "
-            f"but the data have {len(labels)} labels ({', '.join(labels[:5])} …)"
+            f"teacher.model: the head of {where} has {len(named)} outputs ({_few(named)}), but the data have "
+            f"{len(labels)} labels ({_few(labels)}): give data with the teacher's labels, or add teacher.train"
         )
     if set(named) == set(labels):
         return tuple(named.index(label) for label in labels)
@@ -197,9 +199,13 @@ def match_labels(id2label: dict[Any, Any], labels: Sequence[str], where: str) ->
         return tuple(range(len(labels)))
     strangers = sorted(set(labels) - set(named))
     raise DataError(
-        f"teacher.model: the head of {where} does not know the labels {', '.join(strangers[:5])}; "
-        f"it knows {', '.join(named[:5])} …"
+        f"teacher.model: the head of {where} does not know the labels {_few(strangers)}; it knows {_few(named)}: "
+        "make id2label in its config.json and the labels of the data the same"
     )
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (" …" if len(names) > 5 else "")
 
 
 def order_head(model: Any, columns: Sequence[int], positive_index: int, where: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import math
 import struct
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,14 @@ from compress.errors import DataError, EnvironmentProblem, RecipeError
 from compress.recipe import HuggingFaceTeacher, LoadedRecipe, ScoresTeacher, TransformerStudent
 
 PACKAGE = "package:"
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "vocab.txt",
+    "vocab.json",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+    "tokenizer.model",
+)
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
 POSITION_KEYS = ("max_position_embeddings", "n_positions", "n_ctx")
 POSITION_OFFSETS = {"roberta": 2, "xlm-roberta": 2, "camembert": 2, "mpnet": 2}
@@ -64,6 +73,8 @@ def read_config(folder: Path) -> dict[str, Any]:
         config: dict[str, Any] = json.loads(path.read_bytes())
     except ValueError as error:
         raise DataError(f"teacher.model: {path} is not JSON: {error}") from error
+    if not isinstance(config, dict):
+        raise DataError(f"teacher.model: {path} holds no JSON object; give a directory that save_pretrained wrote")
     return config
 
 
@@ -100,15 +111,12 @@ def safetensors_parameters(path: Path) -> int:
             header = json.loads(stream.read(length))
         except ValueError as error:
             raise DataError(f"teacher.model: {path} has a damaged header: {error}") from error
-    total, end = 0, 0
-    for name, entry in header.items():
-        if name == "__metadata__":
-            continue
-        count = 1
-        for size in entry["shape"]:
-            count *= int(size)
-        total += count
-        end = max(end, int(entry["data_offsets"][1]))
+    try:
+        tensors = [entry for name, entry in header.items() if name != "__metadata__"]
+        total = sum(math.prod(map(int, entry["shape"])) for entry in tensors)
+        end = max((int(entry["data_offsets"][1]) for entry in tensors), default=0)
+    except (AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
+        raise DataError(f"teacher.model: {path} has a header that does not describe tensors: copy it anew") from error
     if path.stat().st_size < 8 + length + end:
         raise DataError(f"teacher.model: {path} is cut short: {path.stat().st_size:,} bytes of {8 + length + end:,}")
     return total
@@ -138,7 +146,11 @@ def head_labels(config: dict[str, Any]) -> list[str]:
     """Names of the head's outputs in order."""
     named = config.get("id2label")
     if isinstance(named, dict):
-        return [str(named[key]) for key in sorted(named, key=int)]
+        try:
+            return [str(named[key]) for key in sorted(named, key=int)]
+        except ValueError as error:
+            keys = ", ".join(map(str, named))
+            raise DataError(f"teacher.model: id2label in config.json has the keys {keys}, not 0, 1, 2 …") from error
     return [f"LABEL_{i}" for i in range(int(config.get("num_labels", 2)))]
 
 
@@ -160,6 +172,15 @@ def check_teacher(loaded: LoadedRecipe) -> dict[str, Any]:
     if folder is None:
         return {"kind": "hub", "parameters": None, "positions": None, "labels": None, "hidden": None}
     config = read_config(folder)
+    if config.get("is_encoder_decoder"):
+        raise DataError(
+            f"teacher.model: {folder} is an encoder-decoder model ({config.get('model_type')}), which cannot be taught "
+            "from here; give an encoder or a decoder, or its scores as a file (teacher.kind: scores)"
+        )
+    if not any((folder / name).is_file() for name in TOKENIZER_FILES):
+        raise DataError(
+            f"teacher.model: {folder} has no tokenizer (tokenizer.json); save it there with tokenizer.save_pretrained"
+        )
     parameters = sum(safetensors_parameters(path) for path in weight_files(folder))
     limit = check_positions(config, teacher.max_length, key="teacher.max_length")
     student = loaded.recipe.student

@@ -74,8 +74,29 @@ def test_detected_from_the_range() -> None:
     assert detect_scale(np.array([[0.2], [1.0]], np.float32)) == "probabilities"
     assert detect_scale(np.array([[0.2], [1.1]], np.float32)) == "margins"
     assert detect_scale(np.array([[0.2], [-0.1]], np.float32)) == "margins"
-    assert detect_scale(np.array([[0.2, 0.8], [0.9, 0.9]], np.float32)) == "logits"
+    assert detect_scale(np.array([[0.2, 0.8], [1.9, 0.9]], np.float32)) == "logits"
     assert detect_scale(np.array([[0.204, 0.8]], np.float32)) == "probabilities"
+
+
+@given(hnp.arrays(np.float32, st.tuples(st.integers(1, 20), st.integers(2, 60)), elements=FINITE))
+def test_rounded_probabilities_are_probabilities(values: np.ndarray) -> None:
+    """Two decimals are what a spreadsheet keeps; with many classes their sums are far from 1."""
+    assert detect_scale(softmax(values).round(2)) == "probabilities"
+
+
+@pytest.mark.parametrize(
+    ("scale", "values", "message"),
+    [
+        ("detect", [[0.2, 0.8], [0.9, 0.9]], r"rows sum to 1 up to 1.8, .* set teacher.scale"),
+        ("detect", [[20.0, 80.0], [99.0, 1.0]], "look like percentages"),
+        ("probabilities", [[0.2, 0.8], [3.0, -1.0]], r"row 2 is \[3.0, -1.0\] \(1 such rows\)"),
+        ("probabilities", [[0.0, 0.0]], "row 1 is .* not all 0"),
+        ("margins", [[1.0, 2.0]], r"one column \(score\), but there are 2"),
+    ],
+)
+def test_numbers_that_are_not_on_the_scale(scale: str, values: list[list[float]], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        to_logits(np.array(values, np.float32), scale, 1)
 
 
 def test_certainty_stays_finite() -> None:
@@ -103,7 +124,7 @@ def test_every_format(tmp_path: Path, kind: str) -> None:
     rows, logits, scale = read(path)
     assert rows == {"007": 0, "8": 1}
     assert scale == "logits"
-    assert rows_for(["8", "007", "8"], rows, logits, "train").tolist() == [[4, 5, 6], [1, 2, 3], [4, 5, 6]]
+    assert rows_for(["8", "007"], rows, logits, "train").tolist() == [[4, 5, 6], [1, 2, 3]]
 
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl", "csv.gz", "jsonl.gz"])
@@ -157,6 +178,9 @@ def test_a_score_that_is_missing(tmp_path: Path, kind: str, line: str) -> None:
         ("id,a,b,c\nx,1,2,3\nx,1,2,3\n", "1 ids stand there more than once"),
         ("id,a,b,c\nx,1,two,3\n", r"scores.csv:2: score \['1', 'two', '3'\] .* is not a finite number"),
         ("id,a,b,c\nx,1,inf,3\n", "scores.csv:2: score .* is not a finite number"),
+        ("id,a,b,c\nx,1,1e300,3\n", "scores.csv:2: score .* is not a finite number"),
+        ("nr,a,b,c\nx,1,2,3\n", "no column 'id'; there are nr, a, b, c: rename"),
+        ("id,a,b,c\nx,.1,.2,.3\n", "scores.csv: all scores lie in 0..1, but the rows sum to 0.6"),
         ("", "could not be read as csv"),
         ('id,a,b,c\nx,1,2,3,4,5\n"', "could not be read as csv"),
     ],
@@ -177,7 +201,7 @@ def test_files_that_are_not_there(tmp_path: Path) -> None:
         read(tmp_path / "scores.dat")
     for kind in ("parquet", "jsonl"):
         path = tmp_path / f"scores.{kind}"
-        path.write_bytes(b"\xff\xfe not a table")
+        path.write_bytes(b"{ not a table")
         with pytest.raises(DataError, match=f"could not be read as {kind}"):
             read(path)
 
@@ -194,3 +218,16 @@ def test_rows_without_scores() -> None:
     """How many, of how many, the first, and which column of the recipe must name the ids."""
     with pytest.raises(DataError, match=r"no scores for 2 of 3 rows of train, first id 'q'.*columns.id"):
         rows_for(["x", "q", "r"], {"x": 0}, np.zeros((1, 2), np.float32), "train")
+
+
+def test_a_score_file_that_is_not_utf8(tmp_path: Path) -> None:
+    path = tmp_path / "scores.csv"
+    path.write_bytes(b"id,score\nx,1\n\xfcy,2\n")
+    with pytest.raises(DataError, match=r"scores.csv:3 is not valid UTF-8"):
+        read(path, ("0", "1"), "1")
+
+
+def test_rows_that_share_an_id_cannot_share_a_score() -> None:
+    """As when the number of a query is taken for the id of a row."""
+    with pytest.raises(DataError, match="the id '7' stands in 2 rows of train"):
+        rows_for(["7", "8", "7"], {"7": 0, "8": 1}, np.zeros((2, 2), np.float32), "train")
