@@ -20,13 +20,14 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import DataCollatorWithPadding
 
-from compress.batch import Encoded, Examples, Ints, Splits, TeacherOutputs
+from compress.batch import Encoded, Examples, Ints, Splits, TeacherOutputs, no_labels
 from compress.data.encode import encode_examples
 from compress.data.simulate import simulate
 from compress.distill.device import training_device, use_bf16
 from compress.distill.losses import hidden_states, soft_targets
+from compress.distill.objectives import LabelObjectives, Objectives, Parts
 from compress.distill.stages import distil_objective, encoder_of
-from compress.distill.trainer import Job, Parts, Phase, train
+from compress.distill.trainer import Job, Phase, train
 from compress.recipe import ClassificationTask, Losses, SimulatedShop, Stage, TransformerStudent
 from compress.students.build import Built, build_student, student_tokens
 from compress.teachers.huggingface import Teacher
@@ -94,6 +95,11 @@ class Lesson:
     bf16: bool
 
     @property
+    def objectives(self) -> Objectives:
+        """The losses of the task."""
+        return LabelObjectives(self.rows, self.device)
+
+    @property
     def layers(self) -> tuple[int, ...]:
         """Student layers whose states are compared."""
         return tuple(range(1, self.built.module.layers + 1))
@@ -106,7 +112,7 @@ def shop(rows: int) -> Splits:
     )
     train_rows = splits.train
     joined = [f"{a} {b}" for a, b in zip(train_rows.texts[:rows], train_rows.texts[rows:], strict=True)]
-    train = Examples(ids=train_rows.ids[:rows], texts=joined)
+    train = Examples(ids=train_rows.ids[:rows], texts=joined, labels=no_labels(rows, None))
     return Splits(train, splits.validation, splits.test, None, splits.labels, splits.fingerprint, splits.notes)
 
 
@@ -196,7 +202,7 @@ class KdcLoop:
         self.lesson = lesson
         self.student = copy.deepcopy(lesson.built.module)
         self.projections: nn.ModuleList = copy.deepcopy(lesson.built.projections)
-        self.objective = distil_objective(STAGE, lesson.outputs, lesson.rows, self.projections, lesson.device)
+        self.objective = distil_objective(STAGE, lesson.outputs, lesson.objectives, self.projections, lesson.device)
 
     def __call__(self, watch: Watch, seed: int) -> None:
         """Train until the watch raises, one epoch at the most; what is written at its end is not timed."""

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from compress.errors import EnvironmentProblem, IntegrityError
 
@@ -64,19 +64,36 @@ class Artifact(BaseModel):
         return sum(entry.size for entry in self.files.values())
 
 
+class Standard(BaseModel):
+    """How numbers were standardised: a model answers (number - mean) / std."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    mean: float
+    std: float = Field(gt=0)
+
+
+TWO_TEXTS = ("pairs", "ranking")
+"""Kinds of task that always compare two texts."""
+
+
 class ModelSpec(BaseModel):
     """How a folder with `model.onnx` or weights turns text into an answer; `model.json` is this, as JSON."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     task: str
-    """Kind of task: classification or pairs."""
+    """Kind of task: classification, pairs, ranking or regression."""
+    two_texts: bool
+    """Whether a request has a second text; where it is not said, told by the kind of task."""
     labels: tuple[str, ...]
-    """Label of each logit."""
+    """Label of each logit; for ranking and regression the name of the one output."""
     positive: str | None = None
     """For pairs with two labels: the label that counts as a match."""
     threshold: float | None = None
     """For pairs with two labels: least probability of the positive label that answers it, chosen on validation."""
+    standard: Standard | None = None
+    """For regression: mean and standard deviation of the training labels, which turn the output into a number."""
     max_length: int
     """Tokens at the most, special tokens included."""
     inputs: tuple[str, ...]
@@ -87,6 +104,13 @@ class ModelSpec(BaseModel):
     """Put between the texts of a pair where the tokenizer has no separator token of its own."""
     student: dict[str, Any] | None = None
     """For a student: the section of the recipe that it was built from, and its sizes."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _texts_by_task(cls, given: Any) -> Any:
+        if isinstance(given, dict) and "two_texts" not in given:
+            return given | {"two_texts": given.get("task") in TWO_TEXTS}
+        return given
 
 
 def digest_files(files: dict[str, FileEntry]) -> str:

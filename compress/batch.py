@@ -14,24 +14,41 @@ if TYPE_CHECKING:
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
+Numbers = npt.NDArray[np.float64]
+Labels = Ints | Numbers
+"""int64: index into the task's labels, -1 where there is none or training never saw it; float64: NaN for none."""
+
+
+def no_labels(count: int, like: Labels | None) -> Labels:
+    """The labels of `count` rows without any, of the kind of others."""
+    if like is not None and like.dtype.kind == "f":
+        return np.full(count, np.nan)
+    return np.full(count, -1, np.int64)
 
 
 @dataclass(frozen=True)
 class Examples:
     """Rows of one split, column by column; all sequences have the same length.
 
-    labels: index into the task's labels, -1 where there is no label or training never saw it.
+    labels: see `Labels`. groups: rows of equal group belong together; for ranking, they are those of one query.
     """
 
     ids: Sequence[str]
     texts: Sequence[str]
     pairs: Sequence[str] | None = None
-    labels: Ints | None = None
+    labels: Labels | None = None
     groups: Sequence[str] | None = None
     weights: Floats | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @property
+    def group_codes(self) -> Ints | None:
+        """A number for each row, equal where the group is; None without groups."""
+        if self.groups is None:
+            return None
+        return np.asarray(np.unique(np.asarray(self.groups), return_inverse=True)[1], np.int64)
 
     def take(self, rows: Sequence[int] | Ints) -> Examples:
         """The given rows, in the given order."""
@@ -50,7 +67,7 @@ class Examples:
 class Splits:
     """All data of a run.
 
-    labels: label names; position is the class index.
+    labels: label names; position is the class index. For number labels the name of a model's one output.
     fingerprint: SHA-256 (hex) of everything in it; the data's hash in artifact keys.
     notes: sentences that must be shown with the figures (overlap between splits, simulated data …).
     """
@@ -71,7 +88,10 @@ class Splits:
         both_pairs = None
         if self.train.pairs is not None and self.unlabeled.pairs is not None:
             both_pairs = [*self.train.pairs, *self.unlabeled.pairs]
-        hard = self.train.labels if self.train.labels is not None else np.full(len(self.train), -1)
+        groups = None
+        if self.train.groups is not None and self.unlabeled.groups is not None:
+            groups = [*self.train.groups, *self.unlabeled.groups]
+        hard = self.train.labels if self.train.labels is not None else no_labels(len(self.train), None)
         weights = None
         if self.train.weights is not None:
             weights = np.concatenate([self.train.weights, np.ones(len(self.unlabeled), np.float32)])
@@ -79,7 +99,8 @@ class Splits:
             ids=[*self.train.ids, *self.unlabeled.ids],
             texts=[*self.train.texts, *self.unlabeled.texts],
             pairs=both_pairs,
-            labels=np.concatenate([hard, np.full(len(self.unlabeled), -1)]).astype(np.int64),
+            labels=np.concatenate([hard, no_labels(len(self.unlabeled), hard)]),
+            groups=groups,
             weights=weights,
         )
 

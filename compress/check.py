@@ -177,7 +177,7 @@ def _check_head(section: HuggingFaceTeacher, teacher: dict[str, Any], splits: Sp
     named = teacher.get("labels")
     if named is None:
         return []
-    from compress.teachers.huggingface import match_labels
+    from compress.teachers.head import match_labels
 
     match_labels(dict(enumerate(named)), splits.labels, section.model)
     if len(named) != len(splits.labels) or named != [f"LABEL_{i}" for i in range(len(named))]:

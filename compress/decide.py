@@ -1,4 +1,4 @@
-"""From scores to a decision: softmax, argmax or threshold, and the best threshold. Numpy only."""
+"""From logits to answers: softmax, argmax or threshold, the best threshold, numbers in their unit. Numpy only."""
 
 from __future__ import annotations
 
@@ -15,6 +15,11 @@ def softmax(logits: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
     wide = np.asarray(logits, np.float64)
     powers = np.exp(wide - wide.max(axis=-1, keepdims=True))
     return np.asarray(powers / powers.sum(axis=-1, keepdims=True), np.float32)
+
+
+def in_unit(logits: npt.NDArray[Any], mean: float, std: float) -> npt.NDArray[np.float64]:
+    """Numbers in the unit of the labels, float64 like `logits`, of standardised ones."""
+    return np.asarray(logits, np.float64) * std + mean
 
 
 def decide(

@@ -17,7 +17,8 @@ import compress.cli
 from compress.cli import app
 from compress.errors import DataError, EnvironmentProblem, GateError, IntegrityError, KdcError
 from compress.recipe import LoadedRecipe
-from compress.runtime.predictor import Answer, Request
+from compress.runtime.answers import Answer
+from compress.runtime.predictor import Request
 
 RECIPE = """\
 name: shop

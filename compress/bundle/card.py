@@ -8,10 +8,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from compress.artifacts import ModelSpec
-from compress.runtime.predictor import Answer, Request
+from compress.runtime.answers import AnyAnswer, reading_of
+from compress.runtime.predictor import Request
 
 MAX_LABELS = 40
 """Labels that the card lists; the manifest has all."""
+NUMBERS = {
+    "ranking": "Without a unit: the higher, the better the document suits the query. Scores of different queries do "
+    "not compare.",
+    "regression": "A number in the unit of the labels that it learned from.",
+}
+"""What the answer means, for kinds of task that answer with one number."""
 
 
 def model_card(
@@ -21,13 +28,13 @@ def model_card(
     metrics: Mapping[str, Any],
     provenance: Mapping[str, Any],
     notes: Sequence[str],
-    example: tuple[Request, Answer],
+    example: tuple[Request, AnyAnswer],
 ) -> str:
     """Markdown; the same input gives the same text."""
     sections = [
         f"# {name}\n\n{_purpose(spec)}",
-        "## Labels\n\n" + _labels(spec),
-        "## Use\n\n" + _usage(name, example),
+        f"## {'Score' if _one_number(spec) else 'Labels'}\n\n{_answers(spec)}",
+        "## Use\n\n" + _usage(name, spec, example),
         "## Quality\n\n" + _table(("measure", "value"), metrics, "No figures were recorded."),
         "## How it was made\n\n" + _table(("what", "value"), provenance, "Nothing was recorded."),
         "## Limits\n\n" + _limits(spec, notes),
@@ -35,18 +42,27 @@ def model_card(
     return "\n\n".join(sections) + "\n"
 
 
+def _one_number(spec: ModelSpec) -> bool:
+    return spec.task in NUMBERS
+
+
 def _purpose(spec: ModelSpec) -> str:
     what = {
         "classification": f"Sorts a text into one of {len(spec.labels)} classes.",
         "pairs": f"Compares two texts and answers with one of {len(spec.labels)} labels.",
-    }.get(spec.task, f"Answers the task {spec.task} with one of {len(spec.labels)} labels.")
+        "ranking": "Compares a query with a document and answers with a score, by which the documents of a query are "
+        "put in order.",
+        "regression": f"Reads {'two texts' if spec.two_texts else 'a text'} and answers with a number.",
+    }[spec.task]
     return (
         f"{what} A student model, distilled from a larger teacher with `kdc`; it runs on a CPU with "
         f"onnxruntime and reads up to {spec.max_length} tokens, special tokens included."
     )
 
 
-def _labels(spec: ModelSpec) -> str:
+def _answers(spec: ModelSpec) -> str:
+    if _one_number(spec):
+        return NUMBERS[spec.task]
     shown = ", ".join(f"`{label}`" for label in spec.labels[:MAX_LABELS])
     more = len(spec.labels) - MAX_LABELS
     lines = [shown + (f" and {more} more, all in `manifest.json`." if more > 0 else ".")]
@@ -58,13 +74,13 @@ def _labels(spec: ModelSpec) -> str:
     return "\n\n".join(lines)
 
 
-def _usage(name: str, example: tuple[Request, Answer]) -> str:
+def _usage(name: str, spec: ModelSpec, example: tuple[Request, AnyAnswer]) -> str:
     request, answer = example
     fields = {"text": request.text} | ({"text_pair": request.text_pair} if request.text_pair is not None else {})
     line = shlex.quote(json.dumps(fields, ensure_ascii=False))
     return (
         f"```sh\npip install kdc\necho {line} | kdc predict {name}.kdc\nkdc verify {name}.kdc\n```\n\n"
-        f"The request above is answered with `{answer.label}`, score {answer.score:.3f}. CSV with columns of "
+        f"The request above is answered {reading_of(spec).told(answer)}. CSV with columns of "
         "the same names is read too. `kdc verify` checks every byte, and that this machine computes the "
         "golden answers."
     )
@@ -72,7 +88,9 @@ def _usage(name: str, example: tuple[Request, Answer]) -> str:
 
 def _limits(spec: ModelSpec, notes: Sequence[str]) -> str:
     always = [
-        f"It always answers with one of its {len(spec.labels)} labels, even for a text that fits none.",
+        "It always answers with a number, even for a text unlike all that it learned from."
+        if _one_number(spec)
+        else f"It always answers with one of its {len(spec.labels)} labels, even for a text that fits none.",
         "Quality was measured on the test data of its recipe; measure it on yours before relying on it.",
     ]
     return "\n".join(f"- {_one_line(note)}" for note in [*notes, *always])

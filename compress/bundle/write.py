@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from compress.artifacts import ONNX, TOKENIZER, publishing
 from compress.bundle.card import model_card
 from compress.errors import RecipeError
+from compress.runtime.answers import AnyAnswer
 from compress.runtime.bundle import (
     CARD,
     GOLDEN,
@@ -23,7 +24,7 @@ from compress.runtime.bundle import (
     manifest_digest,
     pack,
 )
-from compress.runtime.predictor import Answer, Predictor, Request
+from compress.runtime.predictor import Predictor, Request
 
 MAX_GOLDEN = 32
 """Golden requests in a bundle at the most; of more, evenly spaced ones are taken."""
@@ -34,7 +35,6 @@ STOCK_GOLDEN = (
     Request("12 AA batteries", "Alkaline batteries AA LR6, pack of 12"),
 )
 """Asked when there is no data at hand: any text shows whether a machine computes the same answer."""
-DECIMALS = 6
 
 
 def write_bundle(
@@ -86,7 +86,7 @@ def write_bundle(
     members = {
         ONNX: (deployable / ONNX).read_bytes(),
         TOKENIZER: (deployable / TOKENIZER).read_bytes(),
-        GOLDEN: "".join(map(_golden_line, chosen, answers)).encode(),
+        GOLDEN: "".join(map(_golden_line, chosen, map(predictor.reading.rounded, answers))).encode(),
         CARD: card.encode(),
         **_license_members(licenses or {}),
     }
@@ -115,10 +115,8 @@ def _spaced(golden: Sequence[Request]) -> list[Request]:
     return [golden[i * len(golden) // MAX_GOLDEN] for i in range(MAX_GOLDEN)]
 
 
-def _golden_line(request: Request, answer: Answer) -> str:
-    probabilities = {label: round(value, DECIMALS) for label, value in answer.probabilities.items()}
-    rounded = replace(answer, score=round(answer.score, DECIMALS), probabilities=probabilities)
-    return json.dumps({"request": asdict(request), "answer": asdict(rounded)}, ensure_ascii=False) + "\n"
+def _golden_line(request: Request, answer: AnyAnswer) -> str:
+    return json.dumps({"request": asdict(request), "answer": asdict(answer)}, ensure_ascii=False) + "\n"
 
 
 def _license_members(licenses: Mapping[str, str]) -> dict[str, bytes]:

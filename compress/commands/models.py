@@ -47,7 +47,7 @@ def predict(  # noqa: PLR0913, PLR0917  # one parameter an option
     verbose: options.Verbose = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Answer JSON lines or CSV (file or stdin) with JSON lines: label, score, probabilities."""
+    """Answer JSON lines or CSV (file or stdin) with JSON lines: label, score, probabilities; or a score alone."""
     from compress.runtime.bundle import open_bundle
     from compress.runtime.requests import read_requests
 
@@ -58,7 +58,7 @@ def predict(  # noqa: PLR0913, PLR0917  # one parameter an option
         sys.stdin.buffer if file is None or str(file) == "-" else file,
         format=None if format is None else format.value,
         columns={role: column for role, column in named.items() if column is not None},
-        pairs=predictor.spec.task == "pairs",
+        pairs=predictor.spec.two_texts,
     )
     for batch in _batches(requests, batch_size):
         for answer in predictor.answer(batch, batch_size):

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from compress.data.sources import listing
 from compress.data.table import Table
 from compress.errors import DataError, RecipeError
-from compress.recipe import PairsTask, Task
+from compress.recipe import ClassificationTask, PairsTask
 
 INTEGER = re.compile(r"[+-]?[0-9]+")
 SHOWN_LABELS = 10
@@ -21,7 +21,7 @@ def sorted_labels(labels: Sequence[str]) -> tuple[str, ...]:
     return tuple(sorted(names, key=int) if all(INTEGER.fullmatch(name) for name in names) else names)
 
 
-def label_names(train: Table, task: Task) -> tuple[str, ...]:
+def label_names(train: Table, task: ClassificationTask | PairsTask) -> tuple[str, ...]:
     """The task's labels: those of the training rows.
 
     Raises:
@@ -41,7 +41,9 @@ def label_names(train: Table, task: Task) -> tuple[str, ...]:
     return labels
 
 
-def unseen_labels(labels: Sequence[str], tables: Mapping[str, Table], task: Task) -> list[str]:
+def unseen_labels(
+    labels: Sequence[str], tables: Mapping[str, Table], task: ClassificationTask | PairsTask
+) -> list[str]:
     """A sentence for each split with labels that training never shows.
 
     Args:

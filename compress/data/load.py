@@ -10,15 +10,15 @@ from pathlib import Path
 
 import numpy as np
 
-from compress.batch import Examples, Ints, Splits
-from compress.data.labels import label_names, unseen_labels
+from compress.batch import Examples, Labels, Splits
+from compress.data.labelling import Labelling, labelling_of
 from compress.data.overlap import overlapping, without_overlap
 from compress.data.rows import Role
 from compress.data.splits import hold_out
 from compress.data.table import Table, read_table
 from compress.errors import DataError, RecipeError
 from compress.progress import reporter
-from compress.recipe import FilesData, Fraction, LoadedRecipe, PairsTask, TableSource, Transfer
+from compress.recipe import FilesData, Fraction, LoadedRecipe, TableSource, Task, Transfer
 
 ROWS_A_PIECE = 4096
 
@@ -71,24 +71,23 @@ def _joined(first: Examples, second: Examples) -> Examples:
 
 def _from_files(loaded: LoadedRecipe, data: FilesData, cache_dir: Path) -> Splits:
     recipe = loaded.recipe
-    reader = _Reader(data, loaded.data_root(), cache_dir, isinstance(recipe.task, PairsTask))
+    reader = _Reader(data, loaded.data_root(), cache_dir, recipe.task)
     train, validation, test, notes = _three(reader, data, recipe.seed)
-    labels = label_names(train, recipe.task)
-    notes += unseen_labels(labels, {"validation": validation, "test": test}, recipe.task)
+    labels = reader.labelling.read(train, {"validation": validation, "test": test})
+    notes += labels.notes
     unlabeled = reader.unlabeled()
     if unlabeled is not None:
         unlabeled = _transfer_without_leak(unlabeled, validation, test, data.overlap, notes)
     for note in notes:
         reporter.warn(note)
-    splits = [_examples(table, labels) for table in (train, validation, test)]
-    transfer = None if unlabeled is None else _examples(unlabeled, labels)
+    tables = {"train": train, "validation": validation, "test": test}
+    splits = {name: _examples(table, labels.of[name]) for name, table in tables.items()}
+    transfer = None if unlabeled is None else _examples(unlabeled, None)
     return Splits(
-        train=splits[0],
-        validation=splits[1],
-        test=splits[2],
+        **splits,
         unlabeled=transfer,
-        labels=labels,
-        fingerprint=fingerprint(labels, [*splits, transfer]),
+        labels=labels.names,
+        fingerprint=fingerprint(labels.names, [*splits.values(), transfer]),
         notes=tuple(notes),
     )
 
@@ -98,7 +97,7 @@ class _Reader:
     data: FilesData
     root: Path
     cache_dir: Path
-    pairs: bool
+    task: Task
 
     def read(self, source: TableSource, role: Role, key: str, first: int = 0) -> Table:
         table = read_table(
@@ -107,12 +106,17 @@ class _Reader:
             role,
             root=self.root,
             cache_dir=self.cache_dir,
-            pairs=self.pairs,
+            task=self.task,
             key=key,
             first=first,
         )
         reporter.detail(f"  data: {len(table):,} {role} rows")
-        return table
+        return self.labelling.grouped(table)
+
+    @property
+    def labelling(self) -> Labelling:
+        """How this task's labels are read."""
+        return labelling_of(self.task)
 
     def unlabeled(self) -> Table | None:
         given = self.data.unlabeled
@@ -132,7 +136,7 @@ def _concatenated(tables: Sequence[Table]) -> Table:
         texts=[text for table in tables for text in table.texts],
         pairs=None if tables[0].pairs is None else [text for table in tables for text in table.pairs or []],
         labels=None,
-        groups=None,
+        groups=None if tables[0].groups is None else [name for table in tables for name in table.groups or []],
         weights=None,
         files=np.concatenate([table.files + start for table, start in zip(tables, starts, strict=False)]),
         lines=np.concatenate([table.lines for table in tables]),
@@ -185,7 +189,7 @@ def _cut(
     """What stays for training, and the split: read from its own table, or cut from the training rows."""
     if isinstance(split, TableSource):
         return train, reader.read(split, role, f"data.{role}")
-    stay, out = hold_out(train.labels or [], train.groups, split.fraction * base, seed)
+    stay, out = hold_out(reader.labelling.strata(train), train.groups, split.fraction * base, seed)
     if not len(out):
         whole = " and groups are kept whole" if train.groups is not None else ""
         raise DataError(
@@ -250,12 +254,8 @@ def _dropped(dropped: dict[str, int], repeated: int) -> list[str]:
 # ---------------------------------------------------------------- examples
 
 
-def _examples(table: Table, labels: Sequence[str]) -> Examples:
-    index = {name: at for at, name in enumerate(labels)}
-    hard: Ints | None = None
-    if table.labels is not None:
-        hard = np.array([index.get(label, -1) for label in table.labels], np.int64)
-    return Examples(table.ids, table.texts, table.pairs, hard, table.groups, table.weights)
+def _examples(table: Table, labels: Labels | None) -> Examples:
+    return Examples(table.ids, table.texts, table.pairs, labels, table.groups, table.weights)
 
 
 def fingerprint(labels: Sequence[str], splits: Sequence[Examples | None]) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 
 from compress.data.columns import Row, Want
 from compress.errors import DataError, RecipeError
-from compress.recipe import Column, Columns, TableSource
+from compress.recipe import Column, Columns, TableSource, Task
 
 Role = Literal["train", "validation", "test", "unlabeled"]
 
@@ -72,21 +72,23 @@ class RowMaker:
         return [*self.texts, *self.pairs, *(want for want in single if want is not None)]
 
     @classmethod
-    def for_source(cls, source: TableSource, train: TableSource, role: Role, pairs: bool, key: str) -> RowMaker:
+    def for_source(cls, source: TableSource, train: TableSource, role: Role, task: Task, key: str) -> RowMaker:
         """Columns of a source in its role.
 
-        id and group are optional where the columns are only inherited from `train`.
+        id and group are optional where the columns are only inherited from `train`, but not the groups of a ranking.
 
         Raises:
-            RecipeError: no column is named for the label or a pair's second text, or a named one has no use.
+            RecipeError: no column is named for the label or a second text, or a named one has no use.
         """
         inherited = source.columns is None and role != "train"
         columns = source.columns or train.columns or Columns()
         place = f"{'data.train' if inherited else key}.columns"
-        _fits_task(columns, role, pairs, place)
+        pairs = has_second_text(task, train)
+        _fits_task(columns, role, task, pairs, place)
+        ranking = task.kind == "ranking"
 
         def single(name: str, column: Column | None, needed: bool = True) -> Want | None:
-            lenient = inherited and name != "label"
+            lenient = inherited and name != "label" and not (ranking and name == "group")
             return Want(f"{place}.{name}", column, lenient) if needed and column is not None else None
 
         return cls(
@@ -94,7 +96,7 @@ class RowMaker:
             pairs=_joined(columns.text_pair, f"{place}.text_pair") if pairs else (),
             label=single("label", columns.label, role != "unlabeled"),
             id=single("id", columns.id),
-            group=single("group", columns.group, role != "unlabeled"),
+            group=single("group", columns.group, role != "unlabeled" or ranking),
             weight=single("weight", columns.weight, role == "train"),
         )
 
@@ -128,18 +130,36 @@ class RowMaker:
         }
 
 
-def _fits_task(columns: Columns, role: Role, pairs: bool, place: str) -> None:
-    if pairs and not columns.text_pair and columns.text_pair != 0:
-        raise RecipeError(f"task.kind is pairs, but {place}.text_pair is not given: name the column of the second text")
+def has_second_text(task: Task, train: TableSource) -> bool:
+    """Whether rows have two texts: as the kind of task says, or where either will do, as the training columns do."""
+    given = train.columns is not None and _named_column(train.columns.text_pair)
+    return task.second_text == "needed" or (task.second_text == "optional" and given)
+
+
+def _named_column(column: Column | list[Column] | None) -> bool:
+    return column is not None and column not in ([], "")
+
+
+def _fits_task(columns: Columns, role: Role, task: Task, pairs: bool, place: str) -> None:
+    if pairs and not _named_column(columns.text_pair):
+        asked = f"task.kind is {task.kind}" if task.second_text == "needed" else "data.train has two texts a row"
+        raise RecipeError(f"{asked}, but {place}.text_pair is not given: name the column of the second text")
     if not pairs and columns.text_pair is not None:
         raise RecipeError(
             f"{place}.text_pair is given, but task.kind is classification, which reads one text: "
             "set task.kind: pairs, or list both columns in text to join them"
+            if task.second_text == "none"
+            else f"{place}.text_pair is given, but data.train.columns.text_pair is not: name it there, too"
         )
     if columns.text == ():
         raise RecipeError(f"{place}.text is an empty list: name at least one column")
     if columns.label is None and role != "unlabeled":
         raise RecipeError(f"{place}.label is null, but {role} rows need a label: name its column")
+    if task.kind == "ranking" and columns.weight is not None and role == "train":
+        raise RecipeError(
+            f"{place}.weight is given, but the rows of a query are compared with each other and have no weights of "
+            "their own: leave it out"
+        )
 
 
 def _joined(columns: Column | tuple[Column, ...] | None, key: str) -> tuple[Want, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -14,13 +14,13 @@ from compress.batch import Ints
 Mask = npt.NDArray[np.bool_]
 
 
-def hold_out(labels: Sequence[str], groups: Sequence[str] | None, count: float, seed: int) -> tuple[Ints, Ints]:
+def hold_out(labels: Sequence[Hashable], groups: Sequence[str] | None, count: float, seed: int) -> tuple[Ints, Ints]:
     """Cut about `count` rows out: by whole groups when there are groups, else stratified by label.
 
     Every label keeps at least one row on the side that stays, so nothing held out has an unknown label.
 
     Args:
-        labels: label of each row.
+        labels: label of each row, or whatever else shall stand in like shares on both sides.
         groups: group of each row; no group stands on both sides.
         count: rows to hold out.
         seed: of the draw.

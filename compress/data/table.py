@@ -21,7 +21,7 @@ from compress.data.rows import Role, RowMaker
 from compress.data.sources import DataFile, digest_content, find_files, format_of
 from compress.errors import EnvironmentProblem, KdcError
 from compress.progress import reporter
-from compress.recipe import TableSource, digest
+from compress.recipe import TableSource, Task, digest
 
 READER_VERSION = 1
 """Raised when rows come out differently from the same files; part of the cache's key."""
@@ -77,7 +77,7 @@ def read_table(
     *,
     root: Path,
     cache_dir: Path,
-    pairs: bool,
+    task: Task,
     key: str,
     first: int = 0,
 ) -> Table:
@@ -89,7 +89,7 @@ def read_table(
         role: what the rows are for; unlabeled rows need texts only, and only training rows have weights.
         root: folder that relative paths start from.
         cache_dir: where Arrow files are kept.
-        pairs: whether rows have a second text.
+        task: what the rows must have: a second text, groups.
         key: the source's place in the recipe, such as `data.train`.
         first: number of the first row in ids of the form `role-number`, which rows without an id get.
 
@@ -103,7 +103,7 @@ def read_table(
 
     datasets.disable_progress_bars()
     datasets.logging.set_verbosity_error()
-    maker = RowMaker.for_source(source, train, role, pairs, key)
+    maker = RowMaker.for_source(source, train, role, task, key)
     if source.hub is not None:
         reporter.say(f"loading the data set {source.hub} ({key}.hub)")
         origins = [f"{source.hub}, row "]

@@ -30,9 +30,9 @@ class Progress:
     epoch: int = 0
     step: int = 0
     step_in_epoch: int = 0
-    best: float = -1.0
+    best: float | None = None
     best_at: str = ""
-    stage_best: float = -1.0
+    stage_best: float | None = None
     waiting: int = 0
     sums: dict[str, float] = field(default_factory=dict)
     history: list[dict[str, Any]] = field(default_factory=list)

@@ -6,13 +6,12 @@ from dataclasses import dataclass
 
 import torch
 
-from compress.batch import Encoded, Floats, Splits
+from compress.batch import Encoded, Examples, Floats, Splits
 from compress.data.encode import encode_examples
-from compress.decide import best_threshold, softmax
 from compress.predict import predict_logits
-from compress.recipe import Metric, Task
+from compress.recipe import Task
 from compress.runtime.text import TextEncoder
-from compress.tasks.metrics import evaluate, positive_label, primary_metric
+from compress.tasks.kinds import task_kind
 from compress.text_model import TextModel
 
 
@@ -26,27 +25,23 @@ class Verdict:
 
 
 class Judge:
-    """Measures models on one run's splits."""
+    """Measures models on one run's splits; `metric` is the name of the measure that counts, `kind.metric`."""
 
     def __init__(self, splits: Splits, task: Task) -> None:
-        self.splits, self.task = splits, task
-        self.positive = positive_label(task, splits.labels)
-        self.metric: Metric = primary_metric(task, splits.labels)
+        self.splits = splits
+        self.kind = task_kind(task, splits)
+        self.metric = self.kind.metric.name
+
+    def _rows(self, split: str) -> Examples:
+        return self.splits.validation if split == "validation" else self.splits.test
 
     def threshold(self, logits: Floats) -> float | None:
-        """The threshold that is best on validation, for its logits [N, C]; None without a positive label."""
-        labels = self.splits.validation.labels
-        if self.positive is None or labels is None:
-            return None
-        index = self.splits.labels.index(self.positive)
-        return best_threshold(softmax(logits)[:, index], labels == index)
+        """The threshold that is best on validation, for its logits [N, C]; None for tasks without one."""
+        return self.kind.threshold(self.kind.scores(logits), self.splits.validation)
 
     def measure(self, logits: Floats, split: str, threshold: float | None) -> dict[str, float]:
         """Measures of logits [N, C] on the split `validation` or `test`."""
-        labels = (self.splits.validation if split == "validation" else self.splits.test).labels
-        if labels is None:
-            raise ValueError(f"the split {split} has no labels")
-        return evaluate(softmax(logits), labels, self.splits.labels, self.positive, threshold)
+        return self.kind.measure(self.kind.scores(logits), self._rows(split), threshold)
 
     def verdict(self, validation: Floats, test: Floats) -> Verdict:
         """Measures from validation and test logits."""
@@ -58,7 +53,7 @@ class Judge:
         )
 
     def validate(self, module: TextModel, encoded: Encoded, device: torch.device, bf16: bool) -> float:
-        """The primary metric on validation."""
+        """The metric that counts, on validation."""
         logits = predict_logits(module, encoded, device, bf16=bf16)
         return self.measure(logits, "validation", self.threshold(logits))[self.metric]
 

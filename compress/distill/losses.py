@@ -33,6 +33,28 @@ def hard_labels(student: Tensor, labels: Tensor, weights: Tensor | None = None, 
     """
     known = labels >= 0
     each = F.cross_entropy(student, labels.clamp_min(0), reduction="none", label_smoothing=smoothing)
+    return _mean(each, known, weights)
+
+
+def squared_error(answers: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
+    """(answer − target)², mean over rows that have a target (not NaN), by weights: [B] each -> scalar.
+
+    Zero when no row has a target.
+    """
+    each = (answers - targets.nan_to_num()).pow(2)
+    return _mean(each, ~targets.isnan(), weights)
+
+
+def binary_grades(scores: Tensor, shares: Tensor) -> Tensor:
+    """Binary cross-entropy of σ(score) with a share of the highest grade, 0..1, mean over rows with one (not NaN).
+
+    [B] each -> scalar; zero when no row has a grade. What cross-encoders are usually taught with, each row by itself.
+    """
+    each = F.binary_cross_entropy_with_logits(scores, shares.nan_to_num(), reduction="none")
+    return _mean(each, ~shares.isnan(), None)
+
+
+def _mean(each: Tensor, known: Tensor, weights: Tensor | None) -> Tensor:
     share = known.to(each.dtype) if weights is None else known.to(each.dtype) * weights
     return (each * share).sum() / share.sum().clamp_min(torch.finfo(each.dtype).tiny)
 

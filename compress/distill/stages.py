@@ -6,17 +6,19 @@ import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from compress.batch import Encoded, Examples, Ints, TeacherOutputs
+from compress.batch import Examples, Ints, TeacherOutputs
 from compress.data.encode import encode_examples
 from compress.distill.checkpoint import Progress
 from compress.distill.judge import Judge
-from compress.distill.losses import hard_labels, hidden_states, soft_targets
-from compress.distill.sampler import steps_per_epoch
+from compress.distill.losses import hidden_states
+from compress.distill.objectives import Objectives, Parts, objectives_of
+from compress.distill.sampler import Sampler
 from compress.distill.teach import hard_objective
-from compress.distill.trainer import Job, Objective, Parts, Phase, train
+from compress.distill.trainer import Job, Objective, Phase, train
 from compress.recipe import Distill, Stage
 from compress.runtime.text import TextEncoder
 from compress.students.build import Built
@@ -43,33 +45,27 @@ def encoder_of(built: Built) -> TextEncoder:
 
 
 def distil_objective(
-    stage: Stage, outputs: TeacherOutputs, rows: Examples, projections: nn.ModuleList, device: torch.device
+    stage: Stage, outputs: TeacherOutputs, objectives: Objectives, projections: nn.ModuleList, device: torch.device
 ) -> Objective:
-    """soft·KL·T² + hidden·½Σ‖φ_t − φ_s‖² + hard·cross-entropy, each term only where its weight is above 0."""
-    weights, temperature = stage.losses, stage.temperature
-    labels = None if rows.labels is None else torch.from_numpy(rows.labels).to(device)
-    row_weights = None if rows.weights is None else torch.from_numpy(rows.weights).to(device)
+    """The weighted sum of soft (and for ranking other) terms against the teacher's outputs, ½Σ‖φ_t − φ_s‖², and hard.
+
+    Each term only where its weight is above 0.
+    """
+    weights = stage.losses
 
     def objective(logits: Tensor, hidden: Tensor | None, picked: Ints) -> tuple[Tensor, Parts]:
-        parts: Parts = {}
-        loss = logits.new_zeros(())
-        if weights.soft:
-            said = torch.from_numpy(outputs.logits[picked]).to(device).float()
-            parts["soft"] = soft_targets(logits, said, temperature)
-            loss = loss + weights.soft * parts["soft"]
+        said = torch.from_numpy(outputs.logits[picked]).to(device).float()
+        parts = objectives.soft(logits, said, picked, stage)
         if weights.hidden and hidden is not None:
             if outputs.hidden is None:
                 raise ValueError("the teacher's outputs have no hidden states")
             states = torch.from_numpy(outputs.hidden[picked]).to(device).float()
             projected = torch.stack([project(hidden[:, i]) for i, project in enumerate(projections)], 1)
             parts["hidden"] = hidden_states(projected, states)
-            loss = loss + weights.hidden * parts["hidden"]
-        if weights.hard and labels is not None:
-            chosen = torch.from_numpy(picked).to(device)
-            own = None if row_weights is None else row_weights[chosen]
-            parts["hard"] = hard_labels(logits, labels[chosen], own)
-            loss = loss + weights.hard * parts["hard"]
-        return loss, parts
+        if weights.hard:
+            parts["hard"] = objectives.hard(logits, picked)
+        weighted = [getattr(weights, name) * part for name, part in parts.items()]
+        return sum(weighted, logits.new_zeros(())), parts
 
     return objective
 
@@ -77,6 +73,7 @@ def distil_objective(
 def distil(built: Built, outputs: TeacherOutputs, schooling: Schooling, work: Path) -> Progress:
     """Train the student in the recipe's stages on training rows and transfer set."""
     rows = schooling.judge.splits.transfer
+    objectives = objectives_of(schooling.judge.kind, rows, schooling.device)
     layers = tuple(range(1, built.module.layers + 1))
     phases = [
         Phase(
@@ -84,12 +81,11 @@ def distil(built: Built, outputs: TeacherOutputs, schooling: Schooling, work: Pa
             epochs=stage.epochs,
             rate=stage.learning_rate,
             hidden=layers if stage.losses.hidden and built.layer_map else (),
-            objective=distil_objective(stage, outputs, rows, built.projections, schooling.device),
+            objective=distil_objective(stage, outputs, objectives, built.projections, schooling.device),
         )
         for stage in schooling.section.stages
     ]
-    encoded = encode_examples(encoder_of(built), rows)
-    return train(_job("student", built, encoded, phases, schooling, work, built.projections))
+    return train(_job("student", built, rows, phases, schooling, work, built.projections))
 
 
 def control(built: Built, schooling: Schooling, work: Path) -> Progress:
@@ -97,28 +93,46 @@ def control(built: Built, schooling: Schooling, work: Path) -> Progress:
 
     Without a transfer set of its own it sees the labelled rows more often instead; its patience grows alike.
     """
-    splits, batch = schooling.judge.splits, schooling.section.batch_size
-    theirs, own = steps_per_epoch(len(splits.transfer), batch), steps_per_epoch(len(splits.train), batch)
-    ratio = theirs / own
-    phases = [
-        Phase(
-            name=stage.name,
-            epochs=math.ceil(stage.epochs * ratio),
-            steps=stage.epochs * theirs,
-            rate=stage.learning_rate,
-            objective=hard_objective(splits.train, schooling.device),
+    splits = schooling.judge.splits
+    theirs, own = (_sampler(built, rows, schooling) for rows in (splits.transfer, splits.train))
+    objectives = objectives_of(schooling.judge.kind, splits.train, schooling.device)
+    phases = []
+    for number, stage in enumerate(schooling.section.stages):
+        steps = sum(theirs.steps(number, epoch) for epoch in range(stage.epochs))
+        phases.append(
+            Phase(
+                name=stage.name,
+                epochs=_epochs(own, number, steps),
+                steps=steps,
+                rate=stage.learning_rate,
+                objective=hard_objective(objectives),
+            )
         )
-        for stage in schooling.section.stages
-    ]
-    encoded = encode_examples(encoder_of(built), splits.train)
-    job = _job("control", built, encoded, phases, schooling, work, nn.Module())
-    return train(replace(job, patience=math.ceil(job.patience * ratio)))
+    job = _job("control", built, splits.train, phases, schooling, work, nn.Module())
+    return train(replace(job, patience=math.ceil(job.patience * theirs.steps(0, 0) / own.steps(0, 0))))
+
+
+def _sampler(built: Built, rows: Examples, schooling: Schooling) -> Sampler:
+    """The steps that rows make. Only with groups does it matter how long each is."""
+    batch, seed = schooling.section.batch_size, schooling.seed
+    if not schooling.judge.kind.grouped:
+        return Sampler(np.zeros(len(rows), np.int64), batch, seed)
+    return Sampler(encode_examples(encoder_of(built), rows).lengths, batch, seed, rows.group_codes)
+
+
+def _epochs(sampler: Sampler, stage: int, steps: int) -> int:
+    """Epochs that have at least so many steps together."""
+    epochs, made = 0, 0
+    while made < steps:
+        made += sampler.steps(stage, epochs)
+        epochs += 1
+    return epochs
 
 
 def _job(
     name: str,
     built: Built,
-    encoded: Encoded,
+    rows: Examples,
     phases: list[Phase],
     schooling: Schooling,
     work: Path,
@@ -133,9 +147,11 @@ def _job(
     return Job(
         name=name,
         module=built.module,
-        encoded=encoded,
+        encoded=encode_examples(encoder_of(built), rows),
+        groups=rows.group_codes if judge.kind.grouped else None,
         phases=phases,
         validate=validate,
+        measure=judge.kind.metric,
         work=work,
         device=device,
         bf16=bf16,

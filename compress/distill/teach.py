@@ -13,8 +13,8 @@ from compress.batch import Examples, Ints
 from compress.data.encode import encode_examples
 from compress.distill.checkpoint import Progress
 from compress.distill.judge import Judge
-from compress.distill.losses import hard_labels
-from compress.distill.trainer import Job, Objective, Parts, Phase, train
+from compress.distill.objectives import Objectives, Parts, objectives_of
+from compress.distill.trainer import Job, Objective, Phase, train
 from compress.recipe import Teach
 from compress.teachers.huggingface import Teacher
 
@@ -36,17 +36,11 @@ def with_swapped(rows: Examples) -> Examples:
     )
 
 
-def hard_objective(rows: Examples, device: torch.device, smoothing: float = 0.0) -> Objective:
-    """Cross-entropy with the labels of the given rows."""
-    if rows.labels is None:
-        raise ValueError("the training rows have no labels")
-    labels = torch.from_numpy(rows.labels).to(device)
-    weights = None if rows.weights is None else torch.from_numpy(rows.weights).to(device)
+def hard_objective(objectives: Objectives, smoothing: float = 0.0) -> Objective:
+    """The loss against the labels alone."""
 
     def objective(logits: Tensor, hidden: Tensor | None, picked: Ints) -> tuple[Tensor, Parts]:
-        chosen = torch.from_numpy(picked).to(device)
-        row_weights = None if weights is None else weights[chosen]
-        loss = hard_labels(logits, labels[chosen], row_weights, smoothing)
+        loss = objectives.hard(logits, picked, smoothing)
         return loss, {"hard": loss}
 
     return objective
@@ -57,18 +51,21 @@ def teach(
 ) -> Progress:
     """Fine-tune `teacher.module` in place; it ends with the weights that were best on validation."""
     rows = with_swapped(judge.splits.train) if section.swap_pairs else judge.splits.train
+    objectives = objectives_of(judge.kind, rows, device)
     validation = encode_examples(teacher.encoder, judge.splits.validation)
     job = Job(
         name="teacher",
         module=teacher.module,
         encoded=encode_examples(teacher.encoder, rows),
+        groups=rows.group_codes if judge.kind.grouped else None,
+        measure=judge.kind.metric,
         phases=[
             Phase(
                 name="teach",
                 epochs=section.epochs,
                 rate=section.learning_rate,
                 head_rate=section.head_learning_rate,
-                objective=hard_objective(rows, device, section.label_smoothing),
+                objective=hard_objective(objectives, section.label_smoothing),
             )
         ],
         validate=lambda module: judge.validate(module, validation, device, bf16),

@@ -22,17 +22,20 @@ from compress.batch import Encoded, Ints
 from compress.distill import checkpoint
 from compress.distill.checkpoint import Progress
 from compress.distill.losses import check_finite
-from compress.distill.sampler import epoch_batches, steps_per_epoch
+from compress.distill.objectives import Parts
+from compress.distill.sampler import Sampler
 from compress.predict import model_inputs
 from compress.progress import Bar, bar, reporter
+from compress.tasks.measures import Measure
 from compress.text_model import TextModel
 
 WARMUP_SHARE = 0.1
 GRADIENT_NORM = 1.0
 CHECKPOINT_SECONDS = 60.0
 BEST = "best.safetensors"
+HIGHER = Measure("metric")
+"""Of a job that does not say what it measures."""
 
-Parts = dict[str, Tensor]
 Objective = Callable[[Tensor, Tensor | None, Ints], tuple[Tensor, Parts]]
 """(logits [B, C], hidden [B, L, H] or None, rows [B]) -> loss, and its terms for the log."""
 
@@ -58,7 +61,8 @@ class Phase:
 class Job:
     """All that the loop needs.
 
-    `validate` gives the metric (0 or more, higher is better) of the module in evaluation mode.
+    `validate` gives the module's value of `measure`, in evaluation mode. `groups` are numbers of the groups whose rows
+    a step must have together.
     """
 
     name: str
@@ -72,10 +76,17 @@ class Job:
     seed: int
     batch_size: int = 32
     patience: int = 3
+    measure: Measure = HIGHER
+    groups: Ints | None = None
     weight_decay: float = 0.01
     average: float = 0.0
     extra: nn.Module = field(default_factory=nn.Module)
     """Modules that learn along and are not part of the result (projections)."""
+
+    @property
+    def sampler(self) -> Sampler:
+        """Which rows each step has."""
+        return Sampler(self.encoded.lengths, self.batch_size, self.seed, self.groups)
 
 
 def train(job: Job) -> Progress:
@@ -92,7 +103,7 @@ def train(job: Job) -> Progress:
         found = None
         progress.stage += 1
         progress.epoch = progress.step_in_epoch = progress.waiting = 0
-        progress.stage_best = -1.0
+        progress.stage_best = None
         _load_best(job)
         checkpoint.save(job.work, progress, {"module": job.module, "extra": job.extra}, None)
     _load_best(job)
@@ -133,7 +144,7 @@ class _Loop:
     accelerator: Accelerator
     optimizer: torch.optim.AdamW
     averaged: AveragedModel | None
-    per_epoch: int
+    counts: list[int]
     total: int
     saved: float
 
@@ -144,15 +155,15 @@ class _Loop:
 
 def _run_phase(job: Job, progress: Progress, found: Path | None) -> None:
     phase = job.phases[progress.stage]
-    per_epoch = steps_per_epoch(len(job.encoded), job.batch_size)
+    counts = [job.sampler.steps(progress.stage, epoch) for epoch in range(phase.epochs)]
     averaged = (
         AveragedModel(job.module, multi_avg_fn=get_ema_multi_avg_fn(job.average))  # type: ignore[no-untyped-call]  # torch leaves it untyped
         if job.average
         else None
     )
     accelerator = Accelerator(cpu=job.device.type == "cpu")
-    total = phase.steps or per_epoch * phase.epochs
-    loop = _Loop(accelerator, _optimizer(job, phase), averaged, per_epoch, total, time.monotonic())
+    total = phase.steps or sum(counts)
+    loop = _Loop(accelerator, _optimizer(job, phase), averaged, counts, total, time.monotonic())
     if found is not None:
         mid_phase = progress.epoch > 0 or progress.step_in_epoch > 0
         checkpoint.restore(
@@ -167,11 +178,9 @@ def _run_phase(job: Job, progress: Progress, found: Path | None) -> None:
 
 
 def _run_epoch(job: Job, phase: Phase, progress: Progress, loop: _Loop, shown: Bar) -> None:
-    batches = epoch_batches(
-        job.encoded.lengths, job.batch_size, seed=job.seed, epoch=1000 * progress.stage + progress.epoch
-    )
+    batches = job.sampler.batches(progress.stage, progress.epoch)
     job.module.train()
-    done = progress.epoch * loop.per_epoch
+    done = sum(loop.counts[: progress.epoch])
     for rows in batches[progress.step_in_epoch : loop.total - done]:
         share = rate_at(done + progress.step_in_epoch, loop.total)
         for group in loop.optimizer.param_groups:
@@ -179,7 +188,7 @@ def _run_epoch(job: Job, phase: Phase, progress: Progress, loop: _Loop, shown: B
         _step(job, phase, progress, loop, rows)
         progress.step += 1
         progress.step_in_epoch += 1
-        shown.advance(len(rows), f"best {progress.best:.4f}" if progress.best >= 0 else "")
+        shown.advance(len(rows), "" if progress.best is None else f"best {progress.best:.4f}")
         if time.monotonic() - loop.saved > CHECKPOINT_SECONDS:
             checkpoint.save(job.work, progress, loop.modules(job), loop.optimizer)
             loop.saved = time.monotonic()
@@ -214,7 +223,7 @@ def _close_epoch(job: Job, phase: Phase, progress: Progress, loop: _Loop) -> Non
     judged.eval()
     metric = job.validate(judged)
     # Told by the step, not by the optimizer: after a resume at the end of an epoch it has taken no step yet.
-    share = rate_at(progress.epoch * loop.per_epoch + progress.step_in_epoch - 1, loop.total)
+    share = rate_at(sum(loop.counts[: progress.epoch]) + progress.step_in_epoch - 1, loop.total)
     means = {name: value / max(progress.step_in_epoch, 1) for name, value in progress.sums.items()}
     progress.epoch += 1
     progress.step_in_epoch, progress.sums = 0, {}
@@ -223,10 +232,11 @@ def _close_epoch(job: Job, phase: Phase, progress: Progress, loop: _Loop) -> Non
         | means
         | {"learning_rate": phase.rate * share}
     )
-    if metric > progress.best:
+    if job.measure.better(metric, progress.best):
         progress.best, progress.best_at = metric, f"{phase.name}, epoch {progress.epoch}"
         with publishing(job.work / BEST) as temporary:
             save_file({k: v.detach().cpu().clone().contiguous() for k, v in judged.state_dict().items()}, temporary)
-    progress.waiting = 0 if metric > progress.stage_best else progress.waiting + 1
-    progress.stage_best = max(progress.stage_best, metric)
+    improved = job.measure.better(metric, progress.stage_best)
+    progress.waiting = 0 if improved else progress.waiting + 1
+    progress.stage_best = metric if improved else progress.stage_best
     reporter.detail(f"  {job.name}: {phase.name} epoch {progress.epoch}: validation {metric:.4f}")

@@ -108,7 +108,7 @@ def _calibration(path: Path | None, source: Path, model: Path) -> list[Request]:
             f"--calibration {path} holds text, but {model} has no {TOKENIZER} and {SPEC} beside it that read "
             "text; leave it out and take --method dynamic, or give an exported model's folder"
         )
-    rows = list(read_requests(path, pairs=read_spec(source).task == "pairs", remedy=RENAME))
+    rows = list(read_requests(path, pairs=read_spec(source).two_texts, remedy=RENAME))
     limit = Quantize().calibration
     if len(rows) <= limit:
         return rows

@@ -87,7 +87,7 @@ def bench_paths(
         entries = [
             entry for number, path in enumerate(artifacts) for entry in _entries(path, Path(temporary) / str(number))
         ]
-        pairs = any(entry.from_text and read_spec(entry.folder).task == "pairs" for entry in entries)
+        pairs = any(entry.from_text and read_spec(entry.folder).two_texts for entry in entries)
         asked = _requests(requests, artifacts, pairs=pairs)
         for warning in describe()["warnings"]:
             reporter.warn(warning)

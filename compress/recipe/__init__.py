@@ -23,7 +23,7 @@ from compress.recipe.shipping import (
     TensorRTExport,
 )
 from compress.recipe.student import MobileStudent, Student, TransformerStudent, Vocabulary
-from compress.recipe.task import ClassificationTask, PairsTask, Task
+from compress.recipe.task import ClassificationTask, PairsTask, RankingTask, RegressionTask, Task
 from compress.recipe.teacher import HuggingFaceTeacher, ScoresTeacher, Teach, Teacher
 
 __all__ = [
@@ -49,7 +49,9 @@ __all__ = [
     "PairsTask",
     "QualityGate",
     "Quantize",
+    "RankingTask",
     "Recipe",
+    "RegressionTask",
     "ScoresTeacher",
     "Section",
     "SimulatedShop",
@@ -97,10 +99,43 @@ class Recipe(Section):
     """What to ship."""
 
     @model_validator(mode="after")
-    def _fits_together(self) -> Recipe:
-        made = self.data.transfer
-        if isinstance(self.task, ClassificationTask) and (made.random_pairs or made.hard_pairs):
+    def _fits_task(self) -> Recipe:
+        kind, made = self.task.kind, self.data.transfer
+        if self.task.second_text == "none" and (made.random_pairs or made.hard_pairs):
             raise ValueError("data.transfer: random_pairs and hard_pairs need two texts; set task.kind: pairs")
+        if kind == "regression" and isinstance(self.data, SimulatedShop):
+            raise ValueError(
+                "the simulated shop has no numbers to learn: for task.kind: regression give data of your own"
+            )
+        terms = [(i, term) for i, stage in enumerate(self.distill.stages) for term in stage.losses.ranking]
+        if kind != "ranking" and terms:
+            raise ValueError(
+                f"distill.stages.{terms[0][0]}.losses.{terms[0][1]} compares the rows of a query, which only "
+                f"task.kind: ranking has, and this is {kind}: leave it out"
+            )
+        gate = self.gates.quality
+        if gate is not None and gate.metric not in self.task.measured:
+            raise ValueError(
+                f"gates.quality.metric is {gate.metric}, but this {kind} is measured in "
+                f"{', '.join(self.task.measured)}: name one of them"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _fits_number_task(self) -> Recipe:
+        teacher, kind = self.teacher, self.task.kind
+        swaps = isinstance(teacher, HuggingFaceTeacher) and teacher.train is not None and teacher.train.swap_pairs
+        if kind == "ranking" and swaps:
+            raise ValueError("teacher.train.swap_pairs: a query and a document cannot change places; set it to false")
+        if self.task.numbers and isinstance(teacher, ScoresTeacher) and teacher.scale != "detect":
+            raise ValueError(
+                f"teacher.scale is for scores of labels; those of a {kind} are taken as they are: leave it out"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _fits_teacher(self) -> Recipe:
+        made = self.data.transfer
         scores = isinstance(self.teacher, ScoresTeacher)
         if scores and (made.variants or made.random_pairs or made.hard_pairs):
             raise ValueError("a file of scores cannot answer new rows: leave data.transfer out")

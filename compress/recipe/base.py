@@ -6,8 +6,14 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-Metric = Literal["accuracy", "precision", "recall", "f1", "macro_f1", "weighted_f1", "auc"]
-"""Quality measures, all in 0..1, higher is better."""
+LabelMetric = Literal["accuracy", "precision", "recall", "f1", "macro_f1", "weighted_f1", "auc"]
+"""Measures of labels, all in 0..1, higher is better."""
+RankingMetric = Annotated[str, Field(pattern=r"^(ndcg|mrr|recall)@[1-9][0-9]{0,3}$|^map$")]
+"""Measures of an order, all in 0..1, higher is better: ndcg@K, mrr@K, recall@K for a cut-off K, and map."""
+RegressionMetric = Literal["rmse", "mae", "spearman"]
+"""Measures of numbers: errors in the label's unit, lower is better; Spearman's rank correlation, -1..1."""
+Metric = LabelMetric | RegressionMetric | RankingMetric
+"""A measure of any kind of task."""
 
 
 class Section(BaseModel):

@@ -53,7 +53,7 @@ class ScoresTeacher(Section):
     kind: Literal["scores"]
     """The kind of teacher."""
     path: str
-    """csv, tsv, jsonl or parquet with the column `id` and one score column for each label, or `score` for a margin."""
+    """csv, tsv, jsonl or parquet with the column `id` and one column for each label, or `score`: a margin or number."""
     format: Literal["csv", "tsv", "jsonl", "parquet"] | None = None
     """File format; from the file's ending when absent."""
     scale: Literal["detect", "logits", "probabilities", "margins"] = "detect"

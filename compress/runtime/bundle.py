@@ -61,12 +61,12 @@ class Manifest(BaseModel):
     schema_version: Literal[1] = SCHEMA_VERSION
     name: str
     task: str
-    """Kind of task: classification or pairs."""
+    """Kind of task: classification, pairs, ranking or regression."""
     spec: ModelSpec
     """How text becomes an answer."""
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
-    """The first output holds the logits, float32 [batch, labels]."""
+    """The first output holds the logits, float32 [batch, labels]; one column for ranking and regression."""
     files: dict[str, FileEntry]
     """Every member but the manifest."""
     metrics: dict[str, Any] = {}

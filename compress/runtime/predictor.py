@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from compress.artifacts import ONNX, SPEC, TOKENIZER, ModelSpec
-from compress.decide import decide, softmax
 from compress.errors import DataError, IntegrityError
+from compress.runtime.answers import AnyAnswer, reading_of
 from compress.runtime.text import TextEncoder
 
 if TYPE_CHECKING:
@@ -25,25 +25,11 @@ Feed = dict[str, npt.NDArray[np.int64]]
 
 @dataclass(frozen=True)
 class Request:
-    """One thing to answer; `text_pair` is the second text of a pairs task."""
+    """One thing to answer; `text_pair` is the second text, for models that compare two."""
 
     text: str
     text_pair: str | None = None
     id: str | None = None
-
-
-@dataclass(frozen=True)
-class Answer:
-    """One answer.
-
-    score: probability of the spec's positive label where it has one, else of `label`; 0..1.
-    probabilities: label -> 0..1, in the order of the model's outputs; they sum to 1.
-    """
-
-    id: str | None
-    label: str
-    score: float
-    probabilities: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -78,7 +64,7 @@ class Predictor:
             pad_id=spec.pad_id,
             parallel=threads > 1,
         )
-        self._positive = None if spec.positive is None else _index(spec)
+        self.reading = reading_of(spec)
         self._session = open_session(model, threads)
         wanted = [item.name for item in self._session.get_inputs()]
         if sorted(wanted) != sorted(spec.inputs):
@@ -119,7 +105,7 @@ class Predictor:
         Raises:
             DataError: a request has an empty text, lacks the second text, or holds half a character.
         """
-        pairs = self.spec.task == "pairs"
+        pairs = self.spec.two_texts
         for position, request in enumerate(requests, start):
             check_request(request, position, pairs=pairs)
         texts = [request.text for request in requests]
@@ -156,17 +142,10 @@ class Predictor:
         starts = range(0, len(requests), batch_size)
         return np.concatenate([self.logits_from(self.encode(requests[i : i + batch_size], i)) for i in starts])
 
-    def answer(self, requests: Sequence[Request], batch_size: int = 32) -> list[Answer]:
+    def answer(self, requests: Sequence[Request], batch_size: int = 32) -> list[AnyAnswer]:
         """Answers in the order of the requests."""
-        probabilities = softmax(self.logits(requests, batch_size))
-        chosen = decide(probabilities, self._positive, self.spec.threshold)
-        return [self._answer(*row) for row in zip(requests, probabilities, chosen, strict=True)]
-
-    def _answer(self, request: Request, row: npt.NDArray[Any], chosen: np.int64) -> Answer:
-        values = [float(value) for value in row]
-        score = values[self._positive if self._positive is not None else int(chosen)]
-        labels = self.spec.labels
-        return Answer(request.id, labels[int(chosen)], score, dict(zip(labels, values, strict=True)))
+        logits = self.logits(requests, batch_size)
+        return self.reading.answers([request.id for request in requests], logits)
 
 
 def check_request(request: Request, position: int, *, pairs: bool) -> None:
@@ -192,12 +171,6 @@ def check_request(request: Request, position: int, *, pairs: bool) -> None:
 def _tensor(item: Any) -> Tensor:
     dtype = item.type.removeprefix("tensor(").removesuffix(")")
     return Tensor(item.name, {"float": "float32", "double": "float64"}.get(dtype, dtype), tuple(item.shape))
-
-
-def _index(spec: ModelSpec) -> int:
-    if spec.positive not in spec.labels:
-        raise IntegrityError(f"the positive label {spec.positive!r} is not among the labels {list(spec.labels)}")
-    return spec.labels.index(spec.positive)
 
 
 def open_session(model: bytes | Path, threads: int) -> onnxruntime.InferenceSession:

@@ -79,8 +79,10 @@ class Run:
             self.folder,
             task=self.recipe.task.kind,
             labels=self.splits.labels,
-            positive=self.judge.positive,
+            positive=self.judge.kind.positive,
             trained=True,
+            two_texts=self.judge.kind.two_texts,
+            standard=self.judge.kind.standard,
         )
 
     @cached_property

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from compress.batch import Floats
 from compress.data.encode import encode_examples
 from compress.distill.checkpoint import Progress
 from compress.distill.judge import Verdict
@@ -16,7 +17,7 @@ from compress.distill.teach import teach
 from compress.errors import DataError
 from compress.progress import reporter
 from compress.recipe import HuggingFaceTeacher, ScoresTeacher, TransformerStudent
-from compress.steps.context import Metrics, Run, with_threshold
+from compress.steps.context import Metrics, Run
 from compress.students.baseline import fit_baseline
 from compress.students.build import Built, build_student, describe, layer_map_of, save_student
 from compress.teachers.huggingface import load_teacher, save_teacher
@@ -44,8 +45,10 @@ def teacher(run: Run, out: Path, work: Path) -> Metrics:
         run.loaded.folder,
         task=run.recipe.task.kind,
         labels=run.splits.labels,
-        positive=run.judge.positive,
+        positive=run.judge.kind.positive,
         trained=section.train is None,
+        two_texts=run.judge.kind.two_texts,
+        standard=run.judge.kind.standard,
     )
     history: list[dict[str, Any]] = []
     if section.train is not None:
@@ -72,7 +75,7 @@ def teacher(run: Run, out: Path, work: Path) -> Metrics:
 
 def _scores(run: Run, section: ScoresTeacher, out: Path) -> Metrics:
     """Measure a file of scores where it covers validation and test."""
-    rows, logits, scale = read_scores(section, run.loaded.folder, run.splits.labels, run.judge.positive)
+    rows, logits, scale = _read_scores(run, section)
     _write_history(out, [])
     found: Metrics = {"parameters": None, "size_bytes": None, "layers": None, "scale": scale}
     try:
@@ -84,11 +87,16 @@ def _scores(run: Run, section: ScoresTeacher, out: Path) -> Metrics:
     return found | _judged(run.judge.verdict(validation, test))
 
 
+def _read_scores(run: Run, section: ScoresTeacher) -> tuple[dict[str, int], Floats, str]:
+    kind = run.judge.kind
+    return read_scores(section, run.loaded.folder, kind.labels, kind.positive, kind.standard)
+
+
 def outputs(run: Run, out: Path, work: Path) -> Metrics:
     """Ask the teacher about every training and transfer row, once."""
     section = run.recipe.teacher
     if isinstance(section, ScoresTeacher):
-        rows, logits, scale = read_scores(section, run.loaded.folder, run.splits.labels, run.judge.positive)
+        rows, logits, scale = _read_scores(run, section)
         write_scores(rows_for(run.splits.transfer.ids, rows, logits, "train"), out)
         return {"rows": len(run.splits.transfer), "scale": scale}
     taught = run.taught()
@@ -137,14 +145,16 @@ def _build(run: Run) -> Built:
         tokens=run.tokens,
         task=run.recipe.task.kind,
         labels=run.splits.labels,
-        positive=run.judge.positive,
+        positive=run.judge.kind.positive,
         seed=run.recipe.seed,
+        two_texts=run.judge.kind.two_texts,
     )
 
 
 def _finish(run: Run, built: Built, progress: Progress, out: Path) -> Metrics:
     verdict = run.judge.full(built.module, encoder_of(built), run.device)
-    save_student(built.module, with_threshold(built.spec, verdict.threshold), built.tokens.tokenizer_json, out)
+    chosen = {"threshold": verdict.threshold, "standard": run.judge.kind.standard}
+    save_student(built.module, built.spec.model_copy(update=chosen), built.tokens.tokenizer_json, out)
     _write_history(out, progress.history)
     texts = {
         name: [*rows.texts, *(rows.pairs or [])]

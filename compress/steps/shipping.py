@@ -94,7 +94,7 @@ def _parity(module: TextModel, out: Path, requests: Sequence[Request]) -> dict[s
     rows = Examples(
         ids=[str(i) for i in range(len(requests))],
         texts=[request.text for request in requests],
-        pairs=[request.text_pair or "" for request in requests] if predictor.spec.task == "pairs" else None,
+        pairs=[request.text_pair or "" for request in requests] if predictor.spec.two_texts else None,
     )
     said = predict_logits(module, encode_examples(predictor.encoder, rows), torch.device("cpu"))
     parity = agreement(said, predictor.logits(requests))

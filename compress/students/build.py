@@ -11,7 +11,7 @@ import torch
 from pydantic import TypeAdapter
 from torch import nn
 
-from compress.artifacts import SPEC, TOKENIZER, ModelSpec
+from compress.artifacts import SPEC, TOKENIZER, TWO_TEXTS, ModelSpec
 from compress.errors import IntegrityError, RecipeError
 from compress.progress import reporter
 from compress.recipe import MobileStudent, Student, TransformerStudent
@@ -89,8 +89,13 @@ def build_student(
     labels: Sequence[str],
     positive: str | None,
     seed: int,
+    two_texts: bool | None = None,
 ) -> Built:
-    """Build a student and start it as the recipe says; the same seed gives the same weights."""
+    """Build a student and start it as the recipe says; the same seed gives the same weights.
+
+    two_texts: whether it reads two; None for what the kind of task always has.
+    """
+    pairs = task in TWO_TEXTS if two_texts is None else two_texts
     torch.manual_seed(seed)
     layer_map = layer_map_of(section, None if teacher is None else teacher.layers)
     max_length = section.max_length or (teacher_spec.max_length if teacher_spec else DEFAULT_MAX_LENGTH)
@@ -100,7 +105,7 @@ def build_student(
             section,
             vocabulary=tokens.size,
             classes=len(labels),
-            pairs=task == "pairs",
+            pairs=pairs,
             special_ids=tokens.special_ids,
         )
         _start_embeddings(module.embedding, section.init, teacher, tokens)
@@ -111,6 +116,7 @@ def build_student(
         module = build_anew(section, tokens, labels=labels, max_length=max_length, default_width=width)
     spec = ModelSpec(
         task=task,
+        two_texts=pairs,
         labels=tuple(labels),
         positive=positive,
         max_length=max_length,
@@ -202,7 +208,7 @@ def load_student(folder: Path) -> tuple[TextModel, ModelSpec, str]:
             section,
             vocabulary=spec.student["vocabulary"],
             classes=len(spec.labels),
-            pairs=spec.task == "pairs",
+            pairs=spec.two_texts,
             special_ids=spec.student["special_ids"],
         )
         module.load_state_dict(load_file(folder / WEIGHTS))

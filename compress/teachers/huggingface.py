@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
 
-from compress.artifacts import ModelSpec
+from compress.artifacts import SPEC, TWO_TEXTS, ModelSpec, Standard
 from compress.errors import DataError, EnvironmentProblem
 from compress.recipe import HuggingFaceTeacher
 from compress.runtime.text import INPUT_NAMES, TextEncoder
+from compress.teachers.head import change_standard, fit_labels, standard_of
 from compress.teachers.load import check_positions, resolve, safetensors_parameters, weight_files
 from compress.text_model import TransformerClassifier
 
@@ -57,8 +57,13 @@ def load_teacher(
     labels: Sequence[str],
     positive: str | None,
     trained: bool,
+    two_texts: bool | None = None,
+    standard: Standard | None = None,
 ) -> Teacher:
     """Load a teacher by name; `trained` teachers must bring a complete head that fits the labels.
+
+    two_texts: whether it reads two; None for what the kind of task always has. standard: of number labels; the head
+    of a trained teacher is put into it, from the standard in its own model.json, or else from the labels' unit.
 
     Raises:
         DataError: no weights, damaged files, an untrained head, or a head for other labels.
@@ -91,7 +96,27 @@ def load_teacher(
             f"{', '.join(sorted(info['missing_keys'])[:4])}; add teacher.train to fine-tune it first"
         )
     check_positions(model.config.to_dict(), section.max_length, key="teacher.max_length")
-    return _assemble(section, model, tokenizer, task=task, labels=labels, positive=positive, trained=trained)
+    _prepare(section, model, tokenizer)
+    if trained:
+        fit_labels(model, labels, positive, section.model)
+    if trained and standard is not None:
+        change_standard(model, standard_of(local), standard, section.model)
+    model.config.id2label = dict(enumerate(labels))
+    model.config.label2id = {label: i for i, label in enumerate(labels)}
+    names = _input_names(model, tokenizer)
+    pairs = task in TWO_TEXTS if two_texts is None else two_texts
+    spec = ModelSpec(
+        task=task,
+        two_texts=pairs,
+        labels=tuple(labels),
+        positive=positive,
+        standard=standard,
+        max_length=section.max_length,
+        inputs=names,
+        pad_id=int(tokenizer.pad_token_id),
+        separator=PAIR_SEPARATOR if pairs and not _has_pair_template(tokenizer) else "",
+    )
+    return Teacher(TransformerClassifier(model, names), tokenizer, spec)
 
 
 def _open_model(source: str, options: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
@@ -124,16 +149,8 @@ def _open_tokenizer(source: str, options: dict[str, Any]) -> Any:
         ) from error
 
 
-def _assemble(
-    section: HuggingFaceTeacher,
-    model: Any,
-    tokenizer: Any,
-    *,
-    task: str,
-    labels: Sequence[str],
-    positive: str | None,
-    trained: bool,
-) -> Teacher:
+def _prepare(section: HuggingFaceTeacher, model: Any, tokenizer: Any) -> None:
+    """Settle padding; refuse a tokenizer that cannot be taken along."""
     if not tokenizer.is_fast:
         raise DataError(f"teacher.model: {section.model} has no fast tokenizer (tokenizer.json)")
     if tokenizer.pad_token_id is None:
@@ -145,24 +162,6 @@ def _assemble(
         tokenizer.pad_token = tokenizer.eos_token
     model.config.pad_token_id = tokenizer.pad_token_id
     model.config.use_cache = False  # a decoder would keep keys and values that nothing reads
-    if trained:
-        columns = match_labels(model.config.id2label, labels, section.model)
-        positive_index = labels.index(positive) if positive in labels else len(labels) - 1
-        order_head(model, columns, positive_index, section.model)
-    model.config.id2label = dict(enumerate(labels))
-    model.config.label2id = {label: i for i, label in enumerate(labels)}
-    names = _input_names(model, tokenizer)
-    separator = "" if task != "pairs" or _has_pair_template(tokenizer) else PAIR_SEPARATOR
-    spec = ModelSpec(
-        task=task,
-        labels=tuple(labels),
-        positive=positive,
-        max_length=section.max_length,
-        inputs=names,
-        pad_id=int(tokenizer.pad_token_id),
-        separator=separator,
-    )
-    return Teacher(TransformerClassifier(model, names), tokenizer, spec)
 
 
 def _input_names(model: Any, tokenizer: Any) -> tuple[str, ...]:
@@ -177,76 +176,10 @@ def _has_pair_template(tokenizer: Any) -> bool:
     return int(tokenizer.num_special_tokens_to_add(pair=True)) > int(tokenizer.num_special_tokens_to_add(pair=False))
 
 
-def match_labels(id2label: dict[Any, Any], labels: Sequence[str], where: str) -> tuple[int, ...]:
-    """Position of each label among the head's outputs; () for a single-logit head on two labels.
-
-    Names decide where they agree; a head that carries no names of its own (LABEL_0 …) is taken in order.
-
-    Raises:
-        DataError: another number of outputs than labels, or other names.
-    """
-    named = [str(id2label[key]) for key in sorted(id2label, key=int)]
-    if len(named) == 1 and len(labels) == 2:
-        return ()
-    if len(named) != len(labels):
-        raise DataError(
-            f"teacher.model: the head of {where} has {len(named)} outputs ({_few(named)}), but the data have "
-            f"{len(labels)} labels ({_few(labels)}): give data with the teacher's labels, or add teacher.train"
-        )
-    if set(named) == set(labels):
-        return tuple(named.index(label) for label in labels)
-    if all(name == f"LABEL_{i}" for i, name in enumerate(named)):
-        return tuple(range(len(labels)))
-    strangers = sorted(set(labels) - set(named))
-    raise DataError(
-        f"teacher.model: the head of {where} does not know the labels {_few(strangers)}; it knows {_few(named)}: "
-        "make id2label in its config.json and the labels of the data the same"
-    )
-
-
-def _few(names: Sequence[str]) -> str:
-    return ", ".join(names[:5]) + (" …" if len(names) > 5 else "")
-
-
-def order_head(model: Any, columns: Sequence[int], positive_index: int, where: str) -> None:
-    """Rewrite the last linear layer so that its outputs stand in the order of the labels.
-
-    A single-logit head (columns empty) becomes two outputs: 0, and the margin for the positive label.
-
-    Raises:
-        DataError: the head has no such layer.
-    """
-    outputs = len(columns) or 1
-    if columns and list(columns) == list(range(outputs)):
-        return
-    body = set(model.base_model.modules())
-    linear = [m for m in model.modules() if isinstance(m, nn.Linear) and m not in body and m.out_features == outputs]
-    if not linear:
-        raise DataError(
-            f"teacher.model: the classification head of {where} has no linear layer of {outputs} outputs, "
-            "so its outputs cannot be put in the order of the labels"
-        )
-    last = linear[-1]
-    last.weight = nn.Parameter(_reorder(last.weight.data, columns, positive_index))
-    if last.bias is not None:
-        last.bias = nn.Parameter(_reorder(last.bias.data, columns, positive_index))
-    last.out_features = len(last.weight)
-    model.config.num_labels = model.num_labels = last.out_features
-
-
-def _reorder(rows: Tensor, columns: Sequence[int], positive_index: int) -> Tensor:
-    """Rows [C, ...] in the order of `columns`; without them the one row becomes the positive one of two."""
-    if columns:
-        return rows[list(columns)].clone()
-    both = torch.zeros_like(rows).repeat(2, *[1] * (rows.dim() - 1))
-    both[positive_index] = rows[0]
-    return both
-
-
 def save_teacher(teacher: Teacher, out: Path, threshold: float | None) -> None:
     """Write weights, configuration, tokenizer and model.json into a folder."""
     out.mkdir(parents=True, exist_ok=True)
     teacher.module.model.save_pretrained(out, safe_serialization=True)
     teacher.tokenizer.save_pretrained(out)
     spec = teacher.spec.model_copy(update={"threshold": threshold})
-    (out / "model.json").write_text(spec.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    (out / SPEC).write_text(spec.model_dump_json(indent=2) + "\n", encoding="utf-8")

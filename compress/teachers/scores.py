@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from compress.artifacts import Standard
 from compress.errors import DataError
 from compress.progress import reporter
 from compress.recipe import ScoresTeacher
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     import pandas
 
 Scores = npt.NDArray[np.float32]
+Doubles = npt.NDArray[np.float64]
 SMALLEST_PROBABILITY = 1e-6
 SUM_TOLERANCE = 1e-2
 ROUNDING = 5e-3
@@ -28,9 +30,15 @@ FIRST_LINE = {"csv": 2, "tsv": 2, "jsonl": 1}
 
 
 def read_scores(
-    section: ScoresTeacher, folder: Path, labels: Sequence[str], positive: str | None
+    section: ScoresTeacher,
+    folder: Path,
+    labels: Sequence[str],
+    positive: str | None,
+    standard: Standard | None = None,
 ) -> tuple[dict[str, int], Scores, str]:
     """Read a file of scores.
+
+    With one label, the scores are numbers: taken as they are, and standardised where there is a standard.
 
     Returns: row of each id, logits float32 [N, C] in the order of `labels`, and the scale that was found.
 
@@ -48,9 +56,12 @@ def read_scores(
         raise DataError(f"{path}: {len(ids) - len(rows)} ids stand there more than once; one row for each id")
     columns = _score_columns(path, [str(name) for name in table.columns], labels, positive)
     values = _numbers(path, table, columns, FIRST_LINE.get(_format(section, path) or ""))
-    positive_index = None if positive is None else list(labels).index(positive)
     try:
-        logits, scale = to_logits(values, section.scale, positive_index)
+        if len(labels) == 1:
+            logits, scale = _numbers_to_logits(values, standard), "numbers"
+        else:
+            index = None if positive is None else list(labels).index(positive)
+            logits, scale = to_logits(values.astype(np.float32), section.scale, index)
     except ValueError as error:
         raise DataError(f"{path}: {error}") from error
     reporter.say(f"  teacher scores: {len(ids):,} rows in {path.name}, read as {scale}")
@@ -106,19 +117,20 @@ def _score_columns(path: Path, present: list[str], labels: Sequence[str], positi
     if "score" in present and len(labels) == 2 and positive is not None:
         return ["score"]
     missing = [label for label in labels if label not in present]
+    wanted = "one column for each label, or `score` for two labels" if len(labels) > 1 else "the column `score`"
     raise DataError(
-        f"{path}: no score column for {', '.join(missing[:5])}; there are {', '.join(present[:10])}; "
-        "give one column for each label, or `score` for two labels"
+        f"{path}: no score column for {', '.join(missing[:5])}; there are {', '.join(present[:10])}; give {wanted}"
     )
 
 
-def _numbers(path: Path, table: pandas.DataFrame, columns: list[str], first_line: int | None) -> Scores:
+def _numbers(path: Path, table: pandas.DataFrame, columns: list[str], first_line: int | None) -> Doubles:
     import pandas
 
     numbers = table[columns].apply(pandas.to_numeric, errors="coerce")
+    values: Doubles = numbers.to_numpy(dtype=np.float64)
     with np.errstate(over="ignore"):
-        values: Scores = numbers.to_numpy(dtype=np.float64).astype(np.float32)
-    bad = np.flatnonzero(~np.isfinite(values).all(1))
+        small = values.astype(np.float32)
+    bad = np.flatnonzero(~np.isfinite(small).all(1))
     if len(bad):
         row = int(bad[0])
         where = f"{path}, row {row + 1}" if first_line is None else f"{path}:{row + first_line}"
@@ -127,6 +139,12 @@ def _numbers(path: Path, table: pandas.DataFrame, columns: list[str], first_line
             f"number ({len(bad)} such rows); compute it again or leave the row out"
         )
     return values
+
+
+def _numbers_to_logits(values: Doubles, standard: Standard | None) -> Scores:
+    if standard is not None:
+        values = (values - standard.mean) / standard.std
+    return values.astype(np.float32)
 
 
 def detect_scale(values: Scores) -> str:

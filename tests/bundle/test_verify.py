@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 
 from compress.bundle import write as writer
-from compress.bundle.verify import TOLERANCE, verify_bundle
+from compress.bundle.verify import verify_bundle
 from compress.bundle.write import write_bundle
 from compress.errors import IntegrityError
-from compress.runtime.predictor import Answer, Predictor, Request
+from compress.runtime.answers import PROBABILITY_TOLERANCE as TOLERANCE
+from compress.runtime.answers import Answer
+from compress.runtime.predictor import Predictor, Request
 from tests.tiny import tiny_deployable, tiny_requests
 
 

@@ -16,6 +16,7 @@ from compress.distill import stages
 from compress.distill.checkpoint import Progress
 from compress.distill.judge import Judge
 from compress.distill.losses import hard_labels, hidden_states, soft_targets
+from compress.distill.objectives import LabelObjectives
 from compress.distill.stages import Schooling, control, distil, distil_objective
 from compress.distill.teach import hard_objective, teach, with_swapped
 from compress.distill.trainer import Job
@@ -63,7 +64,8 @@ def test_the_loss_is_the_weighted_sum_of_its_terms() -> None:
     stage = Stage(name="x", temperature=3.0, losses=Losses(soft=0.5, hidden=0.25, hard=2.0))
     picked = np.array([5, 3, 0])
     logits, hidden = torch.randn(3, 3), torch.randn(3, 2, 4)
-    loss, parts = distil_objective(stage, said, rows, projections, CPU)(logits, hidden, picked)
+    objectives = LabelObjectives(rows, CPU)
+    loss, parts = distil_objective(stage, said, objectives, projections, CPU)(logits, hidden, picked)
     projected = torch.stack([projections[i](hidden[:, i]) for i in range(2)], 1)
     expected = {
         "soft": soft_targets(logits, torch.tensor(said.logits[picked]).float(), 3.0),
@@ -75,7 +77,7 @@ def test_the_loss_is_the_weighted_sum_of_its_terms() -> None:
         torch.testing.assert_close(parts[name], value)
     total = 0.5 * expected["soft"] + 0.25 * expected["hidden"] + 2 * expected["hard"]
     torch.testing.assert_close(loss, total)
-    alone, terms = distil_objective(Stage(name="x"), said, rows, projections, CPU)(logits, None, picked)
+    alone, terms = distil_objective(Stage(name="x"), said, objectives, projections, CPU)(logits, None, picked)
     assert list(terms) == ["soft"]
     torch.testing.assert_close(alone, terms["soft"])
 
@@ -85,7 +87,7 @@ def test_hard_objective_picks_its_rows() -> None:
     rows = replace(examples(6), weights=np.arange(1, 7, dtype=np.float32))
     assert rows.labels is not None
     logits, picked = torch.randn(2, 3), np.array([4, 1])
-    loss, parts = hard_objective(rows, CPU, 0.1)(logits, None, picked)
+    loss, parts = hard_objective(LabelObjectives(rows, CPU), 0.1)(logits, None, picked)
     torch.testing.assert_close(
         loss, hard_labels(logits, torch.tensor(rows.labels[picked]), torch.tensor([5.0, 2.0]), 0.1)
     )

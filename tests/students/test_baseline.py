@@ -11,7 +11,8 @@ import pytest
 from compress.batch import Examples, Splits
 from compress.errors import DataError
 from compress.recipe import ClassificationTask, PairsTask
-from compress.students.baseline import FILE, PairFeatures, fit_baseline, is_cjk, tokens
+from compress.students.baseline import FILE, fit_baseline
+from compress.students.text_features import PairFeatures, is_cjk, tokens
 
 CLASSES = {
     "shoes": ["sneaker", "boot", "sole"],

@@ -16,12 +16,11 @@ from compress.data.encode import encode_examples
 from compress.errors import DataError, RecipeError
 from compress.predict import predict_logits
 from compress.recipe import HuggingFaceTeacher
+from compress.teachers.head import match_labels, order_head
 from compress.teachers.huggingface import (
     PAIR_SEPARATOR,
     Teacher,
     load_teacher,
-    match_labels,
-    order_head,
     save_teacher,
 )
 from tests.tiny_models import CORPUS, bert_folder, edit_json, gpt2_folder, llama_folder

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from compress.batch import Labels
 from compress.decide import decide
 from compress.errors import RecipeError
 from compress.recipe import ClassificationTask, Metric, PairsTask
@@ -59,7 +60,7 @@ def primary_metric(task: ClassificationTask | PairsTask, labels: Sequence[str]) 
 
 def evaluate(
     probabilities: npt.NDArray[Any],
-    labels: npt.NDArray[np.int64],
+    labels: Labels,
     names: Sequence[str],
     positive: str | None = None,
     threshold: float | None = None,

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from compress.decide import best_threshold, decide, softmax
 from compress.errors import RecipeError
 from compress.recipe import ClassificationTask, PairsTask
-from compress.tasks.metrics import evaluate, positive_label, primary_metric
+from compress.tasks.label_metrics import evaluate, positive_label, primary_metric
 
 ROWS = st.lists(st.tuples(st.integers(0, 8).map(lambda n: n / 8), st.booleans()), min_size=1, max_size=25)
 
