@@ -22,7 +22,8 @@ from compress.recipe import (
     TensorRTExport,
     TransformerStudent,
 )
-from compress.tasks.metrics import measures, positive_label, primary_metric
+from compress.tasks.kind import TaskKind
+from compress.tasks.kinds import task_kind
 from compress.teachers.load import check_teacher
 
 ENGINES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
@@ -32,7 +33,7 @@ ENGINES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
 def plan(loaded: LoadedRecipe, runs: Path) -> dict[str, Any]:
     """Check environment, teacher and data, in this order, and estimate the run.
 
-    Returns plain data: name, digest, runs, data (rows of each split, labels, tokens a row), teacher,
+    Returns plain data: name, digest, runs, data (rows of each split, labels, what answers are, tokens a row), teacher,
     stages (rows, seconds, disk_bytes, what), seconds, disk_bytes, cache_bytes, free_bytes, notes,
     assumptions.
 
@@ -64,6 +65,7 @@ def plan(loaded: LoadedRecipe, runs: Path) -> dict[str, Any]:
             "test": len(splits.test),
             "unlabeled": 0 if splits.unlabeled is None else len(splits.unlabeled),
             "labels": len(splits.labels),
+            "answers": task_kind(recipe.task, splits).described(splits.train),
             "tokens": round(tokens, 1),
         },
         "teacher": teacher,
@@ -128,20 +130,19 @@ def check_fit(loaded: LoadedRecipe, teacher: dict[str, Any], splits: Splits) -> 
         DataError: the teacher's labels or scores are not those of the data.
     """
     recipe = loaded.recipe
-    metric = primary_metric(recipe.task, splits.labels)
-    if recipe.gates.quality is not None:
-        known = measures(recipe.task, splits.labels)
-        if recipe.gates.quality.metric not in known:
-            raise RecipeError(
-                f"gates.quality.metric is {recipe.gates.quality.metric}, which this task does not have; "
-                f"choose one of {', '.join(known)} ({metric} is the one that picks checkpoints)"
-            )
+    kind = task_kind(recipe.task, splits)
+    gate = recipe.gates.quality
+    if gate is not None and gate.metric not in kind.measured:
+        raise RecipeError(
+            f"gates.quality.metric is {gate.metric}, which this task does not have; choose one of "
+            f"{', '.join(kind.measured)} ({kind.metric.name} is the one that picks checkpoints)"
+        )
     if recipe.gates.p99_ms is not None and "single-stream" not in recipe.bench.scenarios:
         raise RecipeError("gates.p99_ms needs single-stream among bench.scenarios; add it, or leave the gate out")
     if isinstance(recipe.student, TransformerStudent):
         _check_transformer(recipe.student, recipe.quantize, teacher)
     if isinstance(recipe.teacher, ScoresTeacher):
-        _check_scores(loaded, recipe.teacher, splits)
+        _check_scores(loaded, recipe.teacher, splits, kind)
         return []
     return _check_head(recipe.teacher, teacher, splits)
 
@@ -164,11 +165,10 @@ def _check_transformer(student: TransformerStudent, quantize: Quantize, teacher:
         )
 
 
-def _check_scores(loaded: LoadedRecipe, teacher: ScoresTeacher, splits: Splits) -> None:
+def _check_scores(loaded: LoadedRecipe, teacher: ScoresTeacher, splits: Splits, kind: TaskKind) -> None:
     from compress.teachers.scores import read_scores, rows_for
 
-    positive = positive_label(loaded.recipe.task, splits.labels)
-    rows, logits, _ = read_scores(teacher, loaded.folder, splits.labels, positive)
+    rows, logits, _ = read_scores(teacher, loaded.folder, kind.labels, kind.positive, kind.standard)
     rows_for(splits.transfer.ids, rows, logits, "train")
 
 

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 from compress.recipe import HuggingFaceTeacher
 from compress.steps.context import Run
+from compress.tasks.measures import measure_named
 
 STAGE_OF = {"teacher": "teacher", "control": "control", "student": "student", "shipped": "quantized"}
 
 
 def summarise(run: Run, stages: list[dict[str, Any]]) -> dict[str, Any]:
     """Put the artifacts' figures together; a figure whose stage was not run is null."""
-    metric = run.judge.metric
+    metric, measure = run.judge.metric, run.judge.kind.metric
     models = _models(run)
     latency = run.artifacts["bench"].metrics["latency"] if "bench" in run.artifacts else []
     bundle = run.artifacts.get("bundle")
     if bundle is not None:
         models["shipped"]["bundle_bytes"] = bundle.metrics["size_bytes"]
-    gate_metric = run.recipe.gates.quality.metric if run.recipe.gates.quality else metric
+    gate = run.recipe.gates.quality
+    kept = measure if gate is None else measure_named(gate.metric)
     summary: dict[str, Any] = {
         "run": str(run.folder),
         "bundle": None if bundle is None else str(run.at("bundle") / bundle.metrics["bundle"]),
@@ -27,11 +30,12 @@ def summarise(run: Run, stages: list[dict[str, Any]]) -> dict[str, Any]:
         "name": run.recipe.name,
         "task": run.recipe.task.kind,
         "metric": metric,
+        "higher_is_better": measure.higher_is_better,
         "stages": stages,
         "models": models,
-        "retention_metric": gate_metric,
-        "retention": _ratio(_quality(models, "shipped", gate_metric), _quality(models, "teacher", gate_metric)),
-        "distillation_gain": _difference(_quality(models, "student", metric), _quality(models, "control", metric)),
+        "retention_metric": kept.name,
+        "retention": _compared(kept.retention, models, kept.name, "shipped", "teacher"),
+        "distillation_gain": _compared(measure.gain, models, metric, "student", "control"),
         "latency": latency,
         "speedup": speedup(latency),
         "history": _history(run),
@@ -77,12 +81,12 @@ def _quality(models: dict[str, Any], name: str, metric: str) -> float | None:
     return value
 
 
-def _ratio(above: float | None, below: float | None) -> float | None:
-    return None if above is None or not below else above / below
-
-
-def _difference(left: float | None, right: float | None) -> float | None:
-    return None if left is None or right is None else left - right
+def _compared(
+    compare: Callable[[float, float], float | None], models: dict[str, Any], metric: str, name: str, other: str
+) -> float | None:
+    """Two models' quality in one figure; None where one was not measured."""
+    left, right = (_quality(models, model, metric) for model in (name, other))
+    return None if left is None or right is None else compare(left, right)
 
 
 def single_stream(latency: list[dict[str, Any]], artifact: str) -> dict[str, Any] | None:
@@ -128,7 +132,7 @@ def teacher_note(run: Run) -> str | None:
     if not teacher.get("quality"):
         return None
     ours, cheap = teacher["quality"][metric], fitted["test"][metric]
-    if ours > cheap:
+    if run.judge.kind.metric.better(ours, cheap):
         return None
     section = run.recipe.teacher
     fine_tuned = isinstance(section, HuggingFaceTeacher) and section.train is not None

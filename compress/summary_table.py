@@ -64,9 +64,13 @@ def summary_lines(summary: Mapping[str, Any]) -> list[str]:
     lines = []
     metric = summary.get("retention_metric") or summary.get("metric") or "metric"
     if summary.get("retention") is not None:
-        lines.append(f"retention          {summary['retention']:.1%} of the teacher's {metric}")
+        of = "of the teacher's" if summary.get("higher_is_better", True) else "(teacher's ÷ shipped)"
+        lines.append(f"retention          {summary['retention']:.1%} {of} {metric}")
     if summary.get("distillation_gain") is not None:
-        lines.append(f"distillation gain  {summary['distillation_gain']:+.4f} over the same student on hard labels")
+        lower = "" if summary.get("higher_is_better", True) else f" (lower {metric})"
+        lines.append(
+            f"distillation gain  {summary['distillation_gain']:+.4f}{lower} over the same student on hard labels"
+        )
     if summary.get("speedup") is not None:
         lines.append(f"speed-up           {summary['speedup']:.1f}× (p50, same runtime, end to end from text)")
     lines += [_gate(gate) for gate in summary.get("gates") or []]
@@ -124,7 +128,7 @@ def plan_lines(plan: Mapping[str, Any]) -> list[str]:
     data = plan["data"]
     return [
         f"data: {data['train']:,} train, {data['validation']:,} validation, {data['test']:,} test, "
-        f"{data['unlabeled']:,} unlabeled; {data['labels']} labels; about {data['tokens']:.0f} tokens a row",
+        f"{data['unlabeled']:,} unlabeled; {data['answers']}; about {data['tokens']:.0f} tokens a row",
         f"teacher outputs on disk: {_megabytes(plan['cache_bytes'])} MB; "
         f"free in {plan['runs']}: {plan['free_bytes'] / 1e9:,.1f} GB",
         *(f"note: {note}" for note in plan["notes"]),

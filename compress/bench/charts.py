@@ -96,11 +96,12 @@ def scale(values: Sequence[float], start: float, end: float, *, log: bool = Fals
     return Scale(low if floor is None else max(low, floor), high + air, start, end)
 
 
-def frontier(points: Sequence[Point]) -> list[Point]:
+def frontier(points: Sequence[Point], *, higher_is_better: bool = True) -> list[Point]:
     """Points that no other beats in both latency and quality, fastest first."""
+    up = 1 if higher_is_better else -1
     best: list[Point] = []
-    for point in sorted(points, key=lambda p: (p.x, -p.y)):
-        if not best or point.y > best[-1].y:
+    for point in sorted(points, key=lambda p: (p.x, -up * p.y)):
+        if not best or up * point.y > up * best[-1].y:
             best.append(point)
     return best
 
@@ -149,7 +150,9 @@ def _around(x: float, y: float, width: float, distance: float) -> list[tuple[flo
     ]
 
 
-def pareto(points: Sequence[Point], levels: Sequence[tuple[str, float]], metric: str) -> str:
+def pareto(
+    points: Sequence[Point], levels: Sequence[tuple[str, float]], metric: str, *, higher_is_better: bool = True
+) -> str:
     """Quality against latency (log); `levels` are models without a latency, drawn as dashed lines."""
     xs = scale([p.x for p in points], LEFT, WIDTH - RIGHT, log=True)
     ys = scale([p.y for p in points] + [y for _, y in levels], HEIGHT - BOTTOM, TOP)
@@ -163,7 +166,7 @@ def pareto(points: Sequence[Point], levels: Sequence[tuple[str, float]], metric:
         sides = [Box(x, top, width, LINE) for x in (LEFT + 4, WIDTH - RIGHT - width) for top in (y - LINE - 2, y + 2)]
         names.append(_first_free([box for box in sides if _inside(box)] or sides, [*dots, *names]))
         parts.append(_label(name, name, names[-1]))
-    edge = [(xs(p.x), ys(p.y)) for p in frontier(points)]
+    edge = [(xs(p.x), ys(p.y)) for p in frontier(points, higher_is_better=higher_is_better)]
     parts.append(f'<polyline class="frontier" points="{_path(edge)}"/>')
     for point, (x, y) in zip(points, anchors, strict=True):
         style = "dot hollow" if point.hollow else "dot"

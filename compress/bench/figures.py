@@ -7,11 +7,21 @@ from typing import Any
 
 from compress.bench import charts
 from compress.bench.markup import colour, megabytes, milliseconds, not_run, number, section, significant, text
-from compress.bench.summary import Summary, mapping, metric_of, model_names, quality_of, rows_of, timing_of
+from compress.bench.summary import Summary, mapping, measure_of, metric_of, model_names, quality_of, rows_of, timing_of
+from compress.tasks.measures import Measure
 
 SINGLE = "single-stream"
 MODELS = ("teacher", "student", "control")
-LOSSES = {"loss": "", "soft": "7 3", "hidden": "2 3", "hard": "9 3 2 3"}
+LOSSES = {
+    "loss": "",
+    "soft": "7 3",
+    "hidden": "2 3",
+    "hard": "9 3 2 3",
+    "margin_mse": "4 4",
+    "listwise": "12 4",
+    "ranknet": "1 4",
+    "lambda_rank": "12 3 3 3",
+}
 """Loss terms with a colour of their own, and how their lines are dashed."""
 NO_LOSS = {"stage", "epoch", "step", "metric", "learning_rate", "loss", "seconds"}
 LOG_FROM = 30
@@ -22,7 +32,7 @@ Epochs = list[tuple[float, dict[str, Any]]]
 
 def pareto(summary: Summary) -> str:
     """Quality against p50 latency, with the frontier."""
-    metric = metric_of(summary)
+    metric, higher = metric_of(summary), measure_of(summary).higher_is_better
     points, levels, borrowed = [], [], False
     for name in model_names(summary):
         value, p50 = quality_of(summary, name), number(timing_of(summary, name).get("p50_ms"))
@@ -39,10 +49,11 @@ def pareto(summary: Summary) -> str:
     if not points:
         why = "no model has both a quality and a single-stream latency"
         return section("Quality against latency", not_run(why))
-    hint = "Up and to the left is better; the dotted line joins the models that none beats in both."
+    hint = f"{'Up' if higher else 'Down'} and to the left is better; "
+    hint += "the dotted line joins the models that none beats in both."
     hint += " Dashed: not timed." if levels else ""
     hint += " * not timed; the same network as the student, drawn at its latency." if borrowed else ""
-    return section("Quality against latency", charts.pareto(points, levels, metric), hint)
+    return section("Quality against latency", charts.pareto(points, levels, metric, higher_is_better=higher), hint)
 
 
 def sizes(summary: Summary) -> str:
@@ -104,7 +115,7 @@ def curves(summary: Summary) -> str:
     history = {name: runs for name in MODELS if (runs := _epochs(rows_of(mapping(summary, "history"), name)))}
     if not history:
         return section("Training", not_run("the summary has no training history"))
-    panels = [_metric_panel(history, metric_of(summary)), *(_loss_panel(n, h) for n, h in history.items())]
+    panels = [_metric_panel(history, measure_of(summary)), *(_loss_panel(n, h) for n, h in history.items())]
     hint = "Upright lines separate the stages, whose names stand above. Losses are means over an epoch."
     return section("Training", f'<div class="pair">{"".join(panels)}</div>', hint)
 
@@ -137,14 +148,15 @@ def _series(name: str, history: Epochs, key: str, css: str, dash: str = "") -> c
     return charts.Series(name, points, css, dash)
 
 
-def _metric_panel(history: dict[str, Epochs], metric: str) -> str:
+def _metric_panel(history: dict[str, Epochs], measure: Measure) -> str:
+    metric, best = measure.name, max if measure.higher_is_better else min
     dashes = {"teacher": "", "student": "", "control": "6 3"}
     lines = [_series(name, rows, "metric", colour(name), dashes[name]) for name, rows in history.items()]
     lines = [line for line in lines if line.points]
     if not lines:
         return f"<div><h3>Validation {text(metric)}</h3>{not_run('no epoch has a validation metric')}</div>"
     staged = history.get("student") or next(iter(history.values()))
-    label = "; ".join(f"{s.name} best {max(y for _, y in s.points):.3f}" for s in lines)
+    label = "; ".join(f"{s.name} best {best(y for _, y in s.points):.3f}" for s in lines)
     chart = charts.lines(lines, _stage_starts(staged), f"validation {metric} by epoch: {label}", metric)
     return f"<div><h3>Validation {text(metric)}</h3>{chart}</div>"
 

@@ -52,6 +52,11 @@ def quality(value: float) -> str:
     return f"{value:.3f}"
 
 
+def difference(value: float) -> str:
+    """A signed difference in a measure's own unit."""
+    return f"{'+' if value >= 0 else '−'}{significant(abs(value))}"
+
+
 def milliseconds(value: float) -> str:
     """A latency with its unit."""
     return f"{significant(value)} ms"

@@ -19,6 +19,7 @@ from compress.bench.markup import (
     cell,
     colour,
     count,
+    difference,
     duration,
     embed,
     folded,
@@ -28,7 +29,6 @@ from compress.bench.markup import (
     not_run,
     number,
     points,
-    quality,
     ratio,
     section,
     table,
@@ -38,9 +38,11 @@ from compress.bench.markup import (
 from compress.bench.summary import (
     Summary,
     mapping,
+    measure_of,
     metric_of,
     model_names,
-    retention_metric,
+    quality_form,
+    retention_measure,
     rows_of,
     size_ratio,
     timing_of,
@@ -85,12 +87,21 @@ def _header(summary: Summary) -> str:
 
 
 def _tiles(summary: Summary) -> str:
-    kept = f"of the teacher's {retention_metric(summary)} kept"
+    measure, retained = measure_of(summary), retention_measure(summary)
+    kept = (
+        f"of the teacher's {retained.name} kept"
+        if retained.higher_is_better
+        else f"teacher's {retained.name} ÷ shipped"
+    )
     tiles = (
         _tile(number(summary.get("retention")), "{:.1%}".format, kept)
         + _tile(number(summary.get("speedup")), ratio, "speed-up over the teacher (p50)")
         + _tile(size_ratio(summary), ratio, "size of the teacher ÷ shipped")
-        + _tile(number(summary.get("distillation_gain")), points, "gained by distillation")
+        + _tile(
+            number(summary.get("distillation_gain")),
+            points if measure.in_points else difference,
+            "gained by distillation" if measure.higher_is_better else f"{measure.name} saved by distillation",
+        )
     )
     return f'<div class="tiles">{tiles}</div>'
 
@@ -130,7 +141,7 @@ def _models(summary: Summary) -> str:
 def _model_row(summary: Summary, name: str, metrics: Sequence[str]) -> list[Cell]:
     model = mapping(mapping(summary, "models"), name)
     timing = timing_of(summary, name)
-    measured = [cell(mapping(model, "quality").get(metric), quality) for metric in metrics]
+    measured = [cell(mapping(model, "quality").get(metric), quality_form(metric)) for metric in metrics]
     teacher, own = (number(row.get("p50_ms")) for row in (timing_of(summary, "teacher"), timing))
     return [
         Cell(f'<span class="swatch {colour(name)}"></span>{text(name)}', name, numeric=False),

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from compress.bench.markup import number, quality, ratio, significant
-from compress.bench.summary import Summary, mapping, retention_metric, rows_of, size_ratio
+from compress.bench.summary import Summary, mapping, measure_of, retention_measure, rows_of, size_ratio
+from compress.tasks.measures import Measure
 
 ALARMING = ("simulated", "not worth distilling")
 """What a note says that must not be overlooked."""
@@ -17,7 +18,7 @@ def headline(summary: Summary) -> str:
     smaller, gain = size_ratio(summary), number(summary.get("distillation_gain"))
     claims = []
     if retention is not None:
-        claims.append(f"keeps {retention:.1%} of the teacher's {retention_metric(summary)}")
+        claims.append(_kept(retention, retention_measure(summary)))
     if speedup is not None:
         claims.append(f"answers {_times(speedup, 'faster', 'slower')}")
     if smaller is not None:
@@ -25,10 +26,20 @@ def headline(summary: Summary) -> str:
     first = "The shipped model " + ", ".join(claims) if claims else "not run: the shipped model has no figures yet"
     if gain is None:
         return first + "."
+    return f"{first}; distillation {_gained(gain, measure_of(summary))} the same student on hard labels."
+
+
+def _kept(retention: float, measure: Measure) -> str:
+    if measure.higher_is_better:
+        return f"keeps {retention:.1%} of the teacher's {measure.name}"
+    return f"has {1 / retention:.3g} times the teacher's {measure.name}" if retention else f"loses all {measure.name}"
+
+
+def _gained(gain: float, measure: Measure) -> str:
+    if not measure.in_points:
+        return f"{'lowered' if gain >= 0 else 'raised'} {measure.name} by {significant(abs(gain))} against"
     points = f"{abs(gain) * 100:.1f} points"
-    verb = "gained +" if gain >= 0 else "lost "
-    against = "over" if gain >= 0 else "against"
-    return f"{first}; distillation {verb}{points} {against} the same student on hard labels."
+    return f"gained +{points} over" if gain >= 0 else f"lost {points} against"
 
 
 def _times(times: float, more: str, less: str) -> str:

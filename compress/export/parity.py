@@ -9,6 +9,7 @@ import numpy as np
 
 from compress.batch import Floats
 from compress.errors import KdcError
+from compress.tasks.number_metrics import spearman
 
 Request_contra = TypeVar("Request_contra", contravariant=True)
 
@@ -28,8 +29,8 @@ def agreement(reference: Floats, other: Floats) -> dict[str, Any]:
         other: float32 [N, C] of the converted model, same rows.
 
     Returns:
-        `max_logit_difference` ≥ 0 (absolute), `argmax_agreement` in 0 … 1 (share of rows with the same first
-        label), `requests` (N).
+        `max_logit_difference` ≥ 0 (absolute), `requests` (N), and `argmax_agreement` in 0 … 1 (share of rows with the
+        same first label), or with one output `rank_correlation` in -1 … 1 (Spearman's, over all rows).
 
     Raises:
         KdcError: the shapes differ, there are no rows, or a logit is not finite.
@@ -46,9 +47,13 @@ def agreement(reference: Floats, other: Floats) -> dict[str, Any]:
                 f"the {name} model has no finite logits for {len(bad)} of {len(logits)} requests, "
                 f"first for request {int(bad[0])}; look at its weights, or export in fp32 if it was not"
             )
+    if reference.shape[1] == 1:
+        same = {"rank_correlation": spearman(reference[:, 0], other[:, 0])}
+    else:
+        same = {"argmax_agreement": float((reference.argmax(-1) == other.argmax(-1)).mean())}
     return {
         "max_logit_difference": float(np.abs(reference - other).max()),
-        "argmax_agreement": float((reference.argmax(-1) == other.argmax(-1)).mean()),
+        **same,
         "requests": len(reference),
     }
 

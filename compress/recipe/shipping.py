@@ -19,7 +19,8 @@ class Quantize(Section):
     calibration: Annotated[int, Field(ge=8)] = 256
     """Training rows that set the ranges of static quantization."""
     max_quality_loss: Annotated[float, Field(ge=0, le=1)] = 0.01
-    """Largest loss of the task's metric on validation that is accepted; beyond it the run ends with exit code 5."""
+    """Largest loss of the task's metric on validation that is accepted, for errors (rmse, mae) their growth as a share;
+    beyond it the run ends with exit code 5."""
 
 
 class OnnxExport(Section):
@@ -76,7 +77,7 @@ class QualityGate(Section):
     metric: Metric
     """Metric on the test split."""
     retain: Annotated[float, Field(gt=0, le=2)]
-    """Least share of the teacher's value."""
+    """Least share of the teacher's value; for errors (rmse, mae) the teacher's value over the shipped model's."""
 
 
 class Gates(Section):

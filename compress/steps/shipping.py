@@ -148,7 +148,7 @@ def quantized(run: Run, out: Path, work: Path) -> Metrics:
     write_spec(out, with_threshold(read_spec(out), verdict.threshold))
     metric = run.judge.metric
     reference = run.judge.measure(before, "validation", run.judge.threshold(before))
-    loss = reference[metric] - verdict.validation[metric]
+    loss = run.judge.kind.metric.loss(reference[metric], verdict.validation[metric])
     return {
         "method": method,
         "size_bytes": (out / ONNX).stat().st_size,

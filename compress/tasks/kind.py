@@ -48,6 +48,10 @@ class TaskKind(ABC):
             ValueError: the rows have no labels.
         """
 
+    @abstractmethod
+    def described(self, train: Examples) -> str:
+        """What answers are, in a few words, for the plan of a run."""
+
     def targets(self, labels: Labels) -> npt.NDArray[np.float32]:
         """What a model with one output shall answer to the rows of number labels [N], NaN where there is none."""
         raise TypeError(f"the labels {self.labels} are no numbers")

@@ -40,6 +40,9 @@ class LabelKind(TaskKind):
     def measure(self, scores: Scores, rows: Examples, threshold: float | None = None) -> dict[str, float]:
         return evaluate(scores, labels_of(rows), self.labels, self.positive, threshold)
 
+    def described(self, train: Examples) -> str:
+        return f"{len(self.labels)} labels"
+
 
 class NumberKind(TaskKind):
     """What ranking and regression share: the labels are numbers, the model has one output."""
@@ -68,6 +71,10 @@ class RankingKind(NumberKind):
             raise ValueError("the rows have no groups")
         return ranking_metrics(scores[:, 0], labels_of(rows), rows.groups, rows.ids, self.cutoff)
 
+    def described(self, train: Examples) -> str:
+        known = labels_of(train)
+        return f"grades from {known.min():g} to {known.max():g} in {len(set(train.groups or [])):,} training groups"
+
     def targets(self, labels: Labels) -> npt.NDArray[np.float32]:
         """The grades."""
         return np.asarray(labels, np.float32)
@@ -86,6 +93,10 @@ class RegressionKind(NumberKind):
 
     def measure(self, scores: Scores, rows: Examples, threshold: float | None = None) -> dict[str, float]:
         return number_metrics(scores[:, 0], labels_of(rows))
+
+    def described(self, train: Examples) -> str:
+        known = labels_of(train)
+        return f"numbers from {known.min():g} to {known.max():g}, mean {known.mean():g}"
 
     def targets(self, labels: Labels) -> npt.NDArray[np.float32]:
         """(label − mean) / std."""
