@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from compress.tasks.measures import measure_named
+
 MODELS = ("baseline", "teacher", "control", "student", "shipped")
 WIDTH = 132
 """Columns where stdout is no terminal."""
@@ -62,12 +64,13 @@ def models_table(summary: Mapping[str, Any]) -> Table:
 def summary_lines(summary: Mapping[str, Any]) -> list[str]:
     """Retention, gain, speed-up, gates, notes, stages that did not run, and paths."""
     lines = []
-    metric = summary.get("retention_metric") or summary.get("metric") or "metric"
+    measure = measure_named(summary.get("metric") or "metric")
+    retained = measure_named(summary.get("retention_metric") or measure.name)
     if summary.get("retention") is not None:
-        of = "of the teacher's" if summary.get("higher_is_better", True) else "(teacher's ÷ shipped)"
-        lines.append(f"retention          {summary['retention']:.1%} {of} {metric}")
+        kept = "of the teacher's {}" if retained.higher_is_better else "(the teacher's {} ÷ the shipped model's)"
+        lines.append(f"retention          {summary['retention']:.1%} {kept.format(retained.name)}")
     if summary.get("distillation_gain") is not None:
-        lower = "" if summary.get("higher_is_better", True) else f" (lower {metric})"
+        lower = "" if measure.higher_is_better else f" (a lower {measure.name})"
         lines.append(
             f"distillation gain  {summary['distillation_gain']:+.4f}{lower} over the same student on hard labels"
         )

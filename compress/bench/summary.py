@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from compress.bench.markup import KNOWN, number, quality, significant
-from compress.tasks.measures import MEASURES, Measure, measure_named
+from compress.tasks.measures import Measure, measure_named
 
 Summary = dict[str, Any]
 """The object that `kdc run --json` prints."""
@@ -38,21 +38,17 @@ def metric_of(summary: Summary) -> str:
 
 def measure_of(summary: Summary) -> Measure:
     """What is known of that metric; of an unknown one, that higher is better."""
-    return _measure(metric_of(summary))
+    return measure_named(metric_of(summary))
 
 
 def retention_measure(summary: Summary) -> Measure:
     """What retention is told in: the quality gate's metric, where the recipe has one."""
-    return _measure(str(summary.get("retention_metric") or metric_of(summary)))
-
-
-def _measure(name: str) -> Measure:
-    return measure_named(name) if name.partition("@")[0] in MEASURES else Measure(name)
+    return measure_named(str(summary.get("retention_metric") or metric_of(summary)))
 
 
 def quality_form(metric: str) -> Callable[[float], str]:
     """How a value of a metric is written: errors, which have a unit, with their significant digits."""
-    return quality if _measure(metric).in_points else significant
+    return quality if measure_named(metric).in_points else significant
 
 
 def quality_of(summary: Summary, name: str) -> float | None:

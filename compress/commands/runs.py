@@ -67,7 +67,9 @@ def distill(  # noqa: PLR0913, PLR0917  # one parameter an option
         str | None, typer.Option(metavar="SPEC", help="transformer:layers=3 or mobile:width=128,blocks=4.")
     ] = None,
     out: options.Out = None,
-    task: Annotated[str | None, typer.Option(help="classification (when absent) or pairs.")] = None,
+    task: Annotated[
+        str | None, typer.Option(help="classification (when absent), pairs, ranking or regression.")
+    ] = None,
     text: Annotated[str | None, typer.Option(metavar="COLUMN", help="Column of the text; `text` when absent.")] = None,
     text_pair: Annotated[str | None, typer.Option(metavar="COLUMN", help="Column of the second text.")] = None,
     label: Annotated[

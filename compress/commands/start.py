@@ -17,6 +17,8 @@ class TaskKind(StrEnum):
 
     classification = "classification"
     pairs = "pairs"
+    ranking = "ranking"
+    regression = "regression"
 
 
 def register(app: typer.Typer) -> None:

@@ -24,10 +24,23 @@ task:
   kind: pairs                 # two texts, match or not (or a relevance grade)
   positive: "1"               # the label that counts as a match; keep the quotes
 """,
+    "ranking": """\
+task:
+  kind: ranking               # a query and a document, one score; labels are grades, 0 is not relevant
+  metric: ndcg@10             # or mrr@K, recall@K, map; picks checkpoints, is reported first
+  loss: listwise              # how scores learn from grades; or pointwise, ranknet, lambda_rank
+""",
+    "regression": """\
+task:
+  kind: regression            # one text (or two), one number: a rating, a price
+  metric: rmse                # or mae, spearman; picks checkpoints, is reported first
+""",
 }
 _COLUMNS = {
     "classification": "{id: id, text: title, label: category}",
     "pairs": "{id: id, text: query, text_pair: title, label: relevant}",
+    "ranking": "{id: id, group: query_id, text: query, text_pair: title, label: grade}",
+    "regression": "{id: id, text: title, label: price}",
 }
 _STARTER = """\
 # A starter for `kdc`. {examples} is a toy: put your own file there and name its columns.
@@ -59,19 +72,21 @@ student:
 
 distill:
   stages:
-    - {{name: imitate, epochs: 3, learning_rate: 3.0e-4, temperature: 2.0, losses: {{soft: 1.0}}}}
+    - {{name: imitate, epochs: 3, learning_rate: 3.0e-4, temperature: 2.0, losses: {{{soft}: 1.0}}}}
     - name: align
       epochs: 4
       learning_rate: 2.0e-4
       temperature: 2.0
-      losses: {{soft: 1.0, hidden: 0.1, hard: 0.2}}
+      losses: {{{soft}: 1.0, hidden: 0.1, hard: 0.2}}
 
 # quantize: {{max_quality_loss: 0.01}}   # dynamic int8 for transformers, static for mobile
 # gates:                               # what must hold, else exit code 5
 #   quality: {{metric: {metric}, retain: 0.97}}
 #   p99_ms: 5
 """
-_METRICS = {"classification": "macro_f1", "pairs": "f1"}
+_METRICS = {"classification": "macro_f1", "pairs": "f1", "ranking": "ndcg@10", "regression": "rmse"}
+_SOFT = {"ranking": "listwise"}
+"""Loss against the teacher, where it is not `soft`."""
 
 _KINDS = {
     "shoes": ("running shoes", "leather boots", "canvas sneakers"),
@@ -94,9 +109,14 @@ def write_starter(folder: Path, task: str) -> list[Path]:
         if path.exists():
             raise RecipeError(f"{path} is there already and is not overwritten; name another folder")
     name = f"my-{task}"
-    options = {"columns": _COLUMNS[task], "metric": _METRICS[task], "examples": EXAMPLES}
+    options = {
+        "columns": _COLUMNS[task],
+        "metric": _METRICS[task],
+        "soft": _SOFT.get(task, "soft"),
+        "examples": EXAMPLES,
+    }
     recipe = _STARTER.format(name=name, task=_TASKS[task], **options)
-    table = _products() if task == "classification" else _pairs()
+    table = _TABLES[task]()
     try:
         for path, text in zip(paths, (recipe, _csv(table)), strict=True):
             with publishing(path) as temporary:
@@ -129,6 +149,31 @@ def _pairs() -> list[Sequence[str]]:
         rows.append((f"q{number}a", f"{colour} {' '.join(thing)} {brand.lower()}", title, "1"))
         rows.append((f"q{number}b", f"{other} {' '.join(thing)}", title, "0"))
     return rows
+
+
+def _ranked() -> list[Sequence[str]]:
+    """Each thing in each colour as a query, with titles: grade 2 for both right, 1 for the thing alone, 0 else."""
+    rows: list[Sequence[str]] = [("id", "query_id", "query", "title", "grade")]
+    things = [thing for names in _KINDS.values() for thing in names]
+    for number, (place, colour) in enumerate(product(range(len(things)), _COLOURS)):
+        other = _COLOURS[(_COLOURS.index(colour) + 1) % len(_COLOURS)]
+        offers = [(things[place], colour, 2), (things[place], other, 1), (things[place - 1], colour, 0)]
+        for offer, (thing, shade, grade) in enumerate(offers):
+            title = f"{_BRANDS[(number + offer) % len(_BRANDS)]} {thing} {shade}"
+            rows.append((f"q{number}-{offer}", f"q{number}", f"{colour} {things[place]}", title, str(grade)))
+    return rows
+
+
+def _priced() -> list[Sequence[str]]:
+    """Each title with a price that follows from its words."""
+    rows: list[Sequence[str]] = [("id", "title", "price")]
+    for number, (category, title) in enumerate(_titles()):
+        price = 20 * (1 + list(_KINDS).index(category)) + 3 * _BRANDS.index(title.split()[0]) + len(title) / 4
+        rows.append((f"p{number}", title, f"{price:.2f}"))
+    return rows
+
+
+_TABLES = {"classification": _products, "pairs": _pairs, "ranking": _ranked, "regression": _priced}
 
 
 def _csv(rows: Sequence[Sequence[str]]) -> str:

@@ -18,7 +18,7 @@ from compress.data.splits import hold_out
 from compress.data.table import Table, read_table
 from compress.errors import DataError, RecipeError
 from compress.progress import reporter
-from compress.recipe import FilesData, Fraction, LoadedRecipe, TableSource, Task, Transfer
+from compress.recipe import FilesData, Fraction, LoadedRecipe, Recipe, TableSource, Task, Transfer
 
 ROWS_A_PIECE = 4096
 
@@ -42,15 +42,15 @@ def load_splits(loaded: LoadedRecipe, cache_dir: Path) -> Splits:
         from compress.data.simulate import simulate
 
         splits = simulate(recipe.data, recipe.task, recipe.seed)
-    return _with_transfer(splits, recipe.data.transfer, recipe.seed)
+    return _with_transfer(splits, recipe.data.transfer, recipe)
 
 
-def _with_transfer(splits: Splits, section: Transfer, seed: int) -> Splits:
+def _with_transfer(splits: Splits, section: Transfer, recipe: Recipe) -> Splits:
     if not (section.variants or section.random_pairs or section.hard_pairs):
         return splits
     from compress.data.transfer import make_transfer
 
-    made, notes = make_transfer(section, splits, seed)
+    made, notes = make_transfer(section, splits, recipe.seed, ranking=recipe.task.kind == "ranking")
     for note in notes:
         reporter.warn(note)
     unlabeled = made if splits.unlabeled is None else _joined(splits.unlabeled, made)
@@ -66,6 +66,7 @@ def _joined(first: Examples, second: Examples) -> Examples:
         ids=[*first.ids, *second.ids],
         texts=[*first.texts, *second.texts],
         pairs=None if first.pairs is None else [*first.pairs, *(second.pairs or [])],
+        groups=None if first.groups is None else [*first.groups, *(second.groups or [])],
     )
 
 

@@ -136,8 +136,8 @@ def has_second_text(task: Task, train: TableSource) -> bool:
     return task.second_text == "needed" or (task.second_text == "optional" and given)
 
 
-def _named_column(column: Column | list[Column] | None) -> bool:
-    return column is not None and column not in ([], "")
+def _named_column(column: Column | tuple[Column, ...] | None) -> bool:
+    return column is not None and column not in ((), "")
 
 
 def _fits_task(columns: Columns, role: Role, task: Task, pairs: bool, place: str) -> None:

@@ -23,9 +23,9 @@ class Columns(Section):
     label: Column | None = "label"
     """The label; not needed for unlabeled data."""
     group: Column | None = None
-    """Rows of one group never stand on both sides of a fractional split."""
+    """Rows of one group stay on one side of a fractional split; for ranking the query, when absent told by its text."""
     weight: Column | None = None
-    """Weight of the row in the hard-label loss, above 0."""
+    """Weight of the row in the hard-label loss, above 0; not for ranking."""
 
 
 class TableSource(Section):
@@ -80,11 +80,11 @@ class Transfer(Section):
     """Rows made from the training rows, answered once by the teacher: more to learn from when labels are few."""
 
     variants: Annotated[int, Field(ge=0)] = 0
-    """Training texts with words dropped, replaced or cut away."""
+    """Training texts with words dropped, replaced or cut away; for ranking only of the documents."""
     random_pairs: Annotated[int, Field(ge=0)] = 0
-    """For pairs: a first text with the second text of any other row."""
+    """For two texts: a first text with the second text of any other row."""
     hard_pairs: Annotated[int, Field(ge=0)] = 0
-    """For pairs: a first text with a second text that shares its rare words."""
+    """For two texts: a first text with a second text that shares its rare words."""
 
 
 class FilesData(Section):

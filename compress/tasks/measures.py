@@ -63,9 +63,5 @@ MEASURES = {
 
 
 def measure_named(name: str) -> Measure:
-    """The measure of a metric's name; what follows an `@` is a cut-off.
-
-    Raises:
-        KeyError: there is no such measure.
-    """
-    return replace(MEASURES[name.partition("@")[0]], name=name)
+    """The measure of a metric's name; what follows an `@` is a cut-off. Of an unknown one higher is better, up to 1."""
+    return replace(MEASURES.get(name.partition("@")[0], Measure(name)), name=name)
