@@ -180,7 +180,11 @@ def _check_head(section: HuggingFaceTeacher, teacher: dict[str, Any], splits: Sp
     from compress.teachers.head import match_labels
 
     match_labels(dict(enumerate(named)), splits.labels, section.model)
-    if len(named) != len(splits.labels) or named != [f"LABEL_{i}" for i in range(len(named))]:
+    if (
+        len(splits.labels) == 1
+        or len(named) != len(splits.labels)
+        or named != [f"LABEL_{i}" for i in range(len(named))]
+    ):
         return []
     taken = ", ".join(f"{name} as {label}" for name, label in zip(named[:4], splits.labels, strict=False))
     return [

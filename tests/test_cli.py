@@ -370,7 +370,7 @@ class FakePredictor:
     class spec:
         """What predict asks of a model's description."""
 
-        task = "classification"
+        two_texts = False
 
     def answer(self, requests: list[Request], batch_size: int) -> list[Answer]:
         return [Answer(request.id, request.text, 0.9, {request.text: 0.9, "other": 0.1}) for request in requests]

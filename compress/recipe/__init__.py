@@ -113,12 +113,6 @@ class Recipe(Section):
                 f"distill.stages.{terms[0][0]}.losses.{terms[0][1]} compares the rows of a query, which only "
                 f"task.kind: ranking has, and this is {kind}: leave it out"
             )
-        gate = self.gates.quality
-        if gate is not None and gate.metric not in self.task.measured:
-            raise ValueError(
-                f"gates.quality.metric is {gate.metric}, but this {kind} is measured in "
-                f"{', '.join(self.task.measured)}: name one of them"
-            )
         return self
 
     @model_validator(mode="after")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal, get_args
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -19,11 +19,6 @@ class TaskSection(Section):
 
     second_text: ClassVar[Literal["none", "optional", "needed"]]
     numbers: ClassVar[bool] = False
-
-    @property
-    def measured(self) -> tuple[str, ...]:
-        """Metrics that answers are measured in; some only where the data have two labels."""
-        return get_args(LabelMetric)
 
 
 class ClassificationTask(TaskSection):
@@ -72,12 +67,6 @@ class RankingTask(TaskSection):
         """The K of the metrics."""
         return int(self.metric.partition("@")[2] or DEFAULT_CUTOFF)
 
-    @property
-    def measured(self) -> tuple[str, ...]:
-        """NDCG, MRR and recall at the metric's K, and MAP."""
-        k = self.cutoff
-        return f"ndcg@{k}", f"mrr@{k}", "map", f"recall@{k}"
-
 
 class RegressionTask(TaskSection):
     """One text or two, one number, such as a rating or a price."""
@@ -89,11 +78,6 @@ class RegressionTask(TaskSection):
     """The kind of task."""
     metric: RegressionMetric = "rmse"
     """Metric that picks checkpoints and is reported first."""
-
-    @property
-    def measured(self) -> tuple[str, ...]:
-        """Errors and rank correlation."""
-        return get_args(RegressionMetric)
 
 
 Task = Annotated[ClassificationTask | PairsTask | RankingTask | RegressionTask, Field(discriminator="kind")]

@@ -20,8 +20,8 @@ class TaskKind(ABC):
 
     name: as in the recipe. labels: name of each of a model's outputs. positive: of two labels the one that counts as
     a match. standard: how number labels were standardised. two_texts: whether rows have a second text. metric: picks
-    checkpoints and is reported first. grouped: whether measures and losses compare rows of a group, so that batches
-    keep them together.
+    checkpoints and is reported first. measured: names of all that `measure` gives. grouped: whether measures and
+    losses compare rows of a group, so that batches keep them together.
     """
 
     name: str
@@ -30,6 +30,7 @@ class TaskKind(ABC):
     standard: Standard | None = None
     two_texts: bool
     metric: Measure
+    measured: tuple[str, ...]
     grouped: ClassVar[bool] = False
 
     @abstractmethod

@@ -13,7 +13,7 @@ from compress.batch import Examples, Floats, Labels, Splits
 from compress.decide import best_threshold, in_unit, softmax
 from compress.recipe import ClassificationTask, PairsTask, RankingTask, RegressionTask, Task
 from compress.tasks.kind import Scores, TaskKind, labels_of
-from compress.tasks.label_metrics import evaluate, positive_label, primary_metric
+from compress.tasks.label_metrics import evaluate, measures, positive_label, primary_metric
 from compress.tasks.measures import measure_named
 from compress.tasks.number_metrics import number_metrics
 from compress.tasks.ranking_metrics import ranking_metrics
@@ -27,6 +27,7 @@ class LabelKind(TaskKind):
         self.positive = positive_label(task, splits.labels)
         self.two_texts = splits.train.pairs is not None
         self.metric = measure_named(primary_metric(task, splits.labels))
+        self.measured = measures(task, splits.labels)
 
     def scores(self, logits: Floats) -> Scores:
         return softmax(logits)
@@ -61,6 +62,7 @@ class RankingKind(NumberKind):
     def __init__(self, task: RankingTask, splits: Splits) -> None:
         super().__init__(task, splits)
         self.cutoff = task.cutoff
+        self.measured = (f"ndcg@{task.cutoff}", f"mrr@{task.cutoff}", "map", f"recall@{task.cutoff}")
         self.loss = task.loss
 
     def scores(self, logits: Floats) -> Scores:
@@ -82,6 +84,8 @@ class RankingKind(NumberKind):
 
 class RegressionKind(NumberKind):
     """One number; scores are in the labels' unit, outputs and targets standardised on the training rows."""
+
+    measured = ("rmse", "mae", "spearman")
 
     def __init__(self, task: RegressionTask, splits: Splits) -> None:
         super().__init__(task, splits)

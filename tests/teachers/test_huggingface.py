@@ -50,7 +50,7 @@ def test_matching_labels() -> None:
     assert match_labels({0: "b", 1: "c", 2: "a"}, LABELS, "x") == (2, 0, 1)
     assert match_labels({"0": "LABEL_0", "1": "LABEL_1"}, ("no", "yes"), "x") == (0, 1)
     assert match_labels({0: "LABEL_0"}, ("no", "yes"), "x") == ()
-    with pytest.raises(DataError, match=r"has 2 outputs \(a, b …\), but the data have 3 labels"):
+    with pytest.raises(DataError, match=r"has 2 outputs \(a, b\), but the data have 3 labels"):
         match_labels({0: "a", 1: "b"}, LABELS, "x")
     with pytest.raises(DataError, match=r"does not know the labels c; it knows a, b, d"):
         match_labels({0: "a", 1: "b", 2: "d"}, LABELS, "x")
