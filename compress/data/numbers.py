@@ -27,10 +27,10 @@ def numbers(table: Table) -> Numbers:
 def _number(table: Table, row: int, text: str) -> float:
     value = float(text) if NUMBER.fullmatch(text) else math.nan
     if not math.isfinite(value):
-        comma = "; write a point for the comma" if NUMBER.fullmatch(text.replace(",", ".", 1)) else ""
+        comma = "," in text and NUMBER.fullmatch(text.replace(",", ".", 1))
         raise DataError(
             f"{table.where(row)} has the label {text!r}, but the task's labels are finite "
-            f"numbers{comma or ': mend it or remove the row'}"
+            f"numbers: {'write a point for the comma' if comma else 'mend it or remove the row'}"
         )
     return value
 

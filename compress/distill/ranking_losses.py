@@ -81,10 +81,10 @@ def lambda_rank(scores: Tensor, gains: Tensor, mask: Tensor) -> Tensor:
     """
     hidden = scores.detach().masked_fill(~mask, torch.finfo(scores.dtype).min)
     ranks = torch.argsort(hidden, dim=-1, descending=True, stable=True).argsort(-1) + 1
-    discounts = 1 / torch.log2(ranks + 1.0)
+    discounts = 1 / torch.log2(ranks.to(scores.dtype) + 1)
     known = gains.masked_fill(~mask, 0.0)
-    places = torch.arange(1, gains.shape[-1] + 1, device=gains.device)
-    ideal = (known.sort(-1, descending=True).values / torch.log2(places + 1.0)).sum(-1)
+    places = torch.arange(1, gains.shape[-1] + 1, device=gains.device, dtype=gains.dtype)
+    ideal = (known.sort(-1, descending=True).values / torch.log2(places + 1)).sum(-1)
     above = (_margins(known) > 0) & _pairs(mask)
     cost = (_margins(known) * _margins(discounts)).abs() / ideal.clamp_min(torch.finfo(gains.dtype).tiny)[:, None, None]
     each = (cost * F.softplus(-_margins(scores))).masked_fill(~above, 0.0).sum((-1, -2))
@@ -93,7 +93,7 @@ def lambda_rank(scores: Tensor, gains: Tensor, mask: Tensor) -> Tensor:
 
 def order_gains(targets: Tensor, mask: Tensor) -> Tensor:
     """Gains from a teacher's order, 0..1: the share of the list's other rows that it puts below a row."""
-    below = ((_margins(targets) > 0) & _pairs(mask)).sum(-1)
+    below = ((_margins(targets) > 0) & _pairs(mask)).sum(-1).to(targets.dtype)
     return below / (mask.sum(-1, keepdim=True) - 1).clamp_min(1)
 
 

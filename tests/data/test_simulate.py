@@ -13,12 +13,13 @@ from compress.batch import Examples, Splits
 from compress.data import shop_words
 from compress.data.shop import Product, Query, Speech, grade, misspell, stream
 from compress.data.simulate import simulate
-from compress.errors import DataError
-from compress.recipe import ClassificationTask, PairsTask, SimulatedShop
+from compress.errors import DataError, RecipeError
+from compress.recipe import ClassificationTask, PairsTask, RankingTask, RegressionTask, SimulatedShop
 from compress.students.baseline import fit_baseline
 
 PAIRS = PairsTask(kind="pairs")
 CLASSES = ClassificationTask(kind="classification")
+RANKING = RankingTask(kind="ranking")
 SOFA = Product("sofa", "Hemsta", "Nova", "A1", 1.0, "red", "velvet", "200", None)
 
 
@@ -76,8 +77,32 @@ def test_classification_shows_every_class_in_training_and_no_title_twice() -> No
     assert len(texts) == len(set(texts))
 
 
+def test_queries_to_rank_have_graded_titles() -> None:
+    made = simulate(shop(), RANKING, 7)
+    assert made.labels == ("score",)
+    assert [len(rows) for rows in parts(made)] == [800, 200, 200, 100]
+    for rows in parts(made):
+        assert list(rows.groups or ()) == list(rows.texts)
+        assert rows.group_codes is not None
+        assert np.bincount(rows.group_codes).min() >= 7
+    for rows in parts(made)[:3]:
+        assert rows.labels is not None
+        assert set(rows.labels.tolist()) == {0.0, 1.0, 2.0, 3.0}
+        best = [rows.labels[rows.group_codes == group].max() for group in np.unique(rows.group_codes)]
+        assert min(best) == 3.0
+    queries = [set(rows.texts) for rows in parts(made)]
+    assert sum(map(len, queries)) == len(set().union(*queries))
+    titles = [set(rows.pairs or ()) for rows in parts(made)]
+    assert sum(map(len, titles)) == len(set().union(*titles))
+
+
+def test_the_shop_has_no_numbers() -> None:
+    with pytest.raises(RecipeError, match=r"no labels for task\.kind regression; it has classification, pairs, ranking"):
+        simulate(shop(), RegressionTask(kind="regression"), 7)
+
+
 def test_the_smallest_shop_works() -> None:
-    for task in (PAIRS, CLASSES):
+    for task in (PAIRS, CLASSES, RANKING):
         made = simulate(shop(products=50, train=50, validation=20, test=20, unlabeled=0), task, 0)
         assert made.unlabeled is None
         assert len(made.test) == 20

@@ -26,6 +26,7 @@ from compress.distill.losses import hidden_states, soft_targets
 from compress.distill.sampler import steps_per_epoch
 from compress.distill.trainer import BEST, Job, Phase, rate_at, train
 from compress.errors import KdcError
+from compress.tasks.measures import measure_named
 from compress.text_model import TextModel
 from tests.tiny_models import ToyModel, toy_encoded
 
@@ -142,6 +143,62 @@ def test_a_phase_ends_at_its_step_in_the_middle_of_an_epoch(tmp_path: Path) -> N
     with pytest.raises(KeyboardInterrupt):
         train(cut(tmp_path / "work", tick=stop_after(per_epoch + 1)))
     again = cut(tmp_path / "work")
+    assert_same(again, train(again), whole, expected)
+
+
+def test_groups_continue_bit_for_bit_and_stay_together(tmp_path: Path) -> None:
+    """Epochs of groups differ in their number of steps; the rate still comes down to its end."""
+    groups = np.random.default_rng(1).integers(0, 25, ROWS)
+    seen: list[Ints] = []
+
+    def grouped(work: Path, **options: Any) -> Job:
+        job = replace(make_job(work, **options), groups=groups)
+        objective = job.phases[0].objective
+
+        def remember(logits: Tensor, hidden: Tensor | None, rows: Ints) -> tuple[Tensor, trainer.Parts]:
+            seen.append(rows)
+            return objective(logits, hidden, rows)
+
+        return replace(job, phases=[replace(job.phases[0], objective=remember, epochs=3)])
+
+    whole = grouped(tmp_path / "whole")
+    expected = train(whole)
+    steps = [row["step"] for row in expected.history]
+    assert expected.step == len(seen) == steps[-1]
+    assert [whole.sampler.steps(0, epoch) for epoch in range(3)] == np.diff([0, *steps]).tolist()
+    assert expected.history[-1]["learning_rate"] == pytest.approx(0.05 * rate_at(steps[-1] - 1, steps[-1]))
+    for group in range(25):
+        holding = [rows for rows in seen[: steps[0]] if (groups[rows] == group).any()]
+        assert len(holding) <= 1
+    for steps_done in (5, steps[0] + 3):
+        with pytest.raises(KeyboardInterrupt):
+            train(grouped(tmp_path / "work", tick=stop_after(steps_done)))
+    again = grouped(tmp_path / "work")
+    assert_same(again, train(again), whole, expected)
+
+
+def test_the_least_error_is_the_best(tmp_path: Path) -> None:
+    """A measure of which less is better, above 1: best epoch, patience and what is kept."""
+    errors = iter([70.0, 55.0, 60.0, 61.0, 58.0, 57.0, 59.0, 60.0])
+    job = replace(make_job(tmp_path), measure=measure_named("rmse"), patience=2)
+    phases = [replace(phase, epochs=9) for phase in job.phases]
+    progress = train(replace(job, phases=phases, validate=lambda module: next(errors)))
+    assert (progress.best, progress.best_at) == (55.0, "imitate, epoch 2")
+    assert [row["metric"] for row in progress.history] == [70.0, 55.0, 60.0, 61.0, 58.0, 57.0, 59.0, 60.0]
+
+
+def test_a_checkpoint_from_before_measures_had_a_direction_goes_on(tmp_path: Path) -> None:
+    """It holds -1 where no epoch was judged yet."""
+    whole = make_job(tmp_path / "whole")
+    expected = train(whole)
+    with pytest.raises(KeyboardInterrupt):
+        train(make_job(tmp_path / "work", tick=stop_after(20)))
+    found = checkpoint.latest(tmp_path / "work")
+    assert found is not None
+    written = json.loads((found / "progress.json").read_bytes())
+    older = {key: -1.0 if value is None else value for key, value in written.items()}
+    (found / "progress.json").write_text(json.dumps(older))
+    again = make_job(tmp_path / "work")
     assert_same(again, train(again), whole, expected)
 
 
