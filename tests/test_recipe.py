@@ -215,6 +215,29 @@ def test_unknown_key_names_the_nearest_and_all() -> None:
             "gates.quality.metric: must be one of accuracy",
         ),
         ({"name": "a b"}, "name: must match pattern"),
+        ({"task": {"kind": "ranking", "metric": "ndcg"}}, "task.metric: must match pattern"),
+        ({"task": {"kind": "ranking", "loss": "triplet"}}, "task.loss: must be one of pointwise, listwise"),
+        ({"task": {"kind": "regression", "metric": "f1"}}, "task.metric: must be one of rmse, mae, spearman, not 'f1'"),
+        (
+            {"distill": {"stages": [{"name": "a", "losses": {"soft": 1, "listwise": 1}}]}},
+            "distill.stages.0.losses.listwise compares the rows of a query, which only task.kind: ranking has",
+        ),
+        (
+            {"task": {"kind": "regression"}, "data": {"kind": "simulated-shop"}},
+            "the simulated shop has no numbers to learn",
+        ),
+        (
+            {"task": {"kind": "ranking"}, "teacher": {"model": "m", "train": {"swap_pairs": True}}},
+            "teacher.train.swap_pairs: a query and a document cannot change places",
+        ),
+        (
+            {
+                "task": {"kind": "regression"},
+                "teacher": {"kind": "scores", "path": "x", "scale": "logits"},
+                "student": {"kind": "mobile", "init": "random", "vocabulary": {"train": 500}},
+            },
+            "teacher.scale is for scores of labels",
+        ),
         ({"name": None}, "name: is missing"),
         ({"teacher": {"kind": "scores", "path": "x"}}, "needs a teacher model"),
         ({"distill": {"stages": []}}, "distill.stages: must have at least 1 item"),
@@ -265,3 +288,15 @@ def test_recipe_from_options() -> None:
 def test_wrong_student_in_options() -> None:
     with pytest.raises(RecipeError, match=r"student.kind: must be one of transformer, mobile, not 'static'"):
         from_paths("static")
+
+
+def test_ranking_terms_leave_the_digests_of_other_recipes_alone() -> None:
+    """A term of weight 0 is not in the dump, so folders and keys of finished runs keep their names."""
+    section = {"stages": [{"name": "a", "losses": {"soft": 1.0, "hidden": 0.1}}]}
+    plain = resolve({**MINIMAL, "distill": section}, Path("r.yaml")).recipe
+    assert plain.dump()["distill"]["stages"][0]["losses"] == {"soft": 1.0, "hidden": 0.1, "hard": 0.0}
+    ranked = {**MINIMAL, "task": {"kind": "ranking"}, "data": {"kind": "simulated-shop"}}
+    stages = {"stages": [{"name": "a", "losses": {"listwise": 1.0}}]}
+    recipe = resolve({**ranked, "distill": stages}, Path("r.yaml")).recipe
+    assert recipe.distill.stages[0].losses.ranking == {"listwise": 1.0}
+    assert resolve(recipe.dump(), Path("r.yaml")).recipe == recipe

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from compress.artifacts import ONNX, SPEC, TOKENIZER, ModelSpec, write_json
+from compress.artifacts import ONNX, SPEC, TOKENIZER, ModelSpec, Standard, write_json
 from compress.runtime.predictor import Request
 
 WORDS = (
@@ -97,7 +97,7 @@ def tiny_onnx(path: Path, classes: int, *, pairs: bool = False, seed: int = 0) -
 
 
 def tiny_spec(task: str, **changes: Any) -> ModelSpec:
-    """The spec of `tiny_deployable`: three classes, or a match with a threshold."""
+    """The spec of `tiny_deployable`: three classes, a match with a threshold, a score, or a price."""
     fields: dict[str, Any] = {
         "task": task,
         "labels": ("shoes", "power", "kitchen"),
@@ -111,11 +111,17 @@ def tiny_spec(task: str, **changes: Any) -> ModelSpec:
             "threshold": 0.4,
             "inputs": ("input_ids", "attention_mask", "token_type_ids"),
         }
+    if task in ("ranking", "regression"):
+        fields["labels"] = ("score",)
+    if task == "ranking":
+        fields["inputs"] = ("input_ids", "attention_mask", "token_type_ids")
+    if task == "regression":
+        fields["standard"] = Standard(mean=50.0, std=20.0)
     return ModelSpec(**(fields | changes))
 
 
 def tiny_deployable(folder: Path, task: str = "classification", **changes: Any) -> Path:
-    """A folder with model.onnx, tokenizer.json and model.json for `classification` or `pairs`."""
+    """A folder with model.onnx, tokenizer.json and model.json for any kind of task."""
     spec = tiny_spec(task, **changes)
     folder.mkdir(parents=True, exist_ok=True)
     tiny_onnx(folder / ONNX, len(spec.labels), pairs="token_type_ids" in spec.inputs)
@@ -129,6 +135,6 @@ def tiny_requests(task: str = "classification") -> list[Request]:
     texts = ["red running shoes", "usb charger 65 w", "coffee machine", "blue kettle for coffee"]
     seconds = ["blue shoe", "charger", "kettle", "kettle"]
     return [
-        Request(text, second if task == "pairs" else None, str(number))
+        Request(text, second if task in ("pairs", "ranking") else None, str(number))
         for number, (text, second) in enumerate(zip(texts, seconds, strict=True))
     ]

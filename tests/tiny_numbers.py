@@ -86,7 +86,7 @@ def number_recipe(task: str, **changes: Any) -> dict[str, Any]:
         "teacher": {
             "model": "teacher",
             "max_length": 32,
-            "train": {"epochs": 6, "learning_rate": 3e-3, "head_learning_rate": 5e-3, "batch_size": 16},
+            "train": {"epochs": 3, "learning_rate": 3e-3, "head_learning_rate": 5e-3, "batch_size": 16},
         },
         "student": {"kind": "mobile", "width": 16, "blocks": 2, "kernel": 3},
         "distill": {

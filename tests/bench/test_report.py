@@ -99,6 +99,28 @@ def test_a_worse_model_is_called_worse(summary: dict[str, Any]) -> None:
     assert any(alarm and "gained nothing" in sentence for alarm, sentence in warnings(summary))
 
 
+def test_a_measure_where_less_is_better_reads_the_right_way(summary: dict[str, Any]) -> None:
+    """Errors have a unit: no points, and the teacher's share is turned round."""
+    summary |= {"metric": "rmse", "retention_metric": "rmse", "retention": 0.8, "distillation_gain": 1.25}
+    for model in summary["models"].values():
+        if model:
+            model["quality"] = {"rmse": 1234.5}
+    for rows in summary["history"].values():
+        for number, row in enumerate(rows):
+            row["metric"] = 10.0 - number
+    said = headline(summary)
+    assert "has 1.25 times the teacher's rmse" in said
+    assert "distillation lowered rmse by 1.25 against the same student" in said
+    page = render(summary)
+    assert "Down and to the left is better" in page
+    assert "teacher's rmse ÷ shipped" in page.replace("&#x27;", "'")
+    assert "1,234" in page
+    last = 10.0 - (len(summary["history"]["student"]) - 1)
+    assert f"student best {last:.3f}" in page
+    summary["distillation_gain"] = -0.5
+    assert "distillation raised rmse by 0.500 against" in headline(summary)
+
+
 def test_warnings_are_loud_where_they_must_be(summary: dict[str, Any]) -> None:
     summary["notes"].append("a cheap model beats the teacher, which is not worth distilling")
     summary["device"]["warnings"] = ["the load average was 3.0"]
@@ -171,6 +193,8 @@ def test_labels_do_not_overlap_and_stay_inside(anchors: list[tuple[float, float]
 def test_the_frontier_holds_what_nothing_beats() -> None:
     points = [Point("a", 1, 0.5), Point("b", 2, 0.4), Point("c", 3, 0.9), Point("d", 3, 0.8), Point("e", 9, 0.9)]
     assert [p.name for p in frontier(points)] == ["a", "c"]
+    lower = [Point(p.name, p.x, 1 - p.y) for p in points]
+    assert [p.name for p in frontier(lower, higher_is_better=False)] == ["a", "c"]
 
 
 @given(st.floats(1e-4, 1e4), st.floats(1.05, 1e5), st.booleans())

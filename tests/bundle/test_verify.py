@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from compress.bundle import write as writer
@@ -11,7 +12,7 @@ from compress.bundle.verify import verify_bundle
 from compress.bundle.write import write_bundle
 from compress.errors import IntegrityError
 from compress.runtime.answers import PROBABILITY_TOLERANCE as TOLERANCE
-from compress.runtime.answers import Answer
+from compress.runtime.answers import Answer, Score
 from compress.runtime.predictor import Predictor, Request
 from tests.tiny import tiny_deployable, tiny_requests
 
@@ -74,6 +75,30 @@ def test_a_label_may_flip_only_at_the_threshold(tmp_path: Path, monkeypatch: pyt
     assert near["golden"]["label_mismatches"] == 1
     with pytest.raises(IntegrityError, match="golden request 1"):
         verify_bundle(make(tmp_path / "far", "pairs", threshold=score + 2 * TOLERANCE))
+
+
+@pytest.mark.parametrize("task", ["ranking", "regression"])
+def test_numbers_are_compared_by_their_spread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, task: str) -> None:
+    """A twentieth of a standard deviation: of the training labels, or of the golden scores."""
+    report = verify_bundle(make(tmp_path / "honest", task))["golden"]
+    assert report["requests"] == 4
+    assert report["max_score_difference"] < report["tolerance"] / 100
+    golden = [a.score for a in Predictor.from_folder(tmp_path / "honest/deployable").answer(tiny_requests(task))]
+    spread = 20.0 if task == "regression" else float(np.std(golden))
+    assert report["tolerance"] == pytest.approx(spread / 20, rel=1e-2)
+    honest = writer._golden_line
+    for share, passes in ((0.5, True), (2.0, False)):
+
+        def shifted(request: Request, answer: Score, by: float = share * report["tolerance"]) -> str:
+            return honest(request, Score(answer.id, answer.score + by))
+
+        monkeypatch.setattr(writer, "_golden_line", shifted)
+        path = make(tmp_path / str(share), task)
+        if passes:
+            assert verify_bundle(path)["ok"]
+        else:
+            with pytest.raises(IntegrityError, match="golden request 1 of 4 is answered with"):
+                verify_bundle(path)
 
 
 def test_a_changed_byte_is_refused(tmp_path: Path) -> None:

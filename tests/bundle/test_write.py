@@ -96,3 +96,19 @@ def test_a_full_disk_leaves_no_half_bundle(deployable: Path, tmp_path: Path, mon
     monkeypatch.undo()
     assert out.read_bytes() == before
     assert [path.name for path in out.parent.iterdir()] == ["a.kdc"]
+
+
+@pytest.mark.parametrize(
+    ("task", "words"),
+    [
+        ("ranking", ("the documents of a query are put in order", "Scores of different queries do not compare")),
+        ("regression", ("Reads a text and answers with a number", "in the unit of the labels")),
+    ],
+)
+def test_the_card_of_a_number_says_what_it_means(tmp_path: Path, task: str, words: tuple[str, ...]) -> None:
+    path = write(tiny_deployable(tmp_path / "deployable", task), tmp_path / "a.kdc", golden=tiny_requests(task))
+    card = open_bundle(path).members["README.md"].decode()
+    assert all(word in card for word in (*words, "answers with a number, even for a text unlike"))
+    assert "label" not in card.replace("labels that it learned from", "")
+    golden = [json.loads(line) for line in open_bundle(path).members["golden.jsonl"].decode().splitlines()]
+    assert [line["answer"].keys() for line in golden] == [{"id", "score"}] * 4

@@ -97,7 +97,9 @@ def test_queries_to_rank_have_graded_titles() -> None:
 
 
 def test_the_shop_has_no_numbers() -> None:
-    with pytest.raises(RecipeError, match=r"no labels for task\.kind regression; it has classification, pairs, ranking"):
+    with pytest.raises(
+        RecipeError, match=r"no labels for task\.kind regression; it has classification, pairs, ranking"
+    ):
         simulate(shop(), RegressionTask(kind="regression"), 7)
 
 

@@ -48,3 +48,10 @@ def test_a_logit_that_is_not_finite_is_an_error() -> None:
     broken[1, 0] = np.nan
     with pytest.raises(KdcError, match=r"converted model .* 1 of 3 requests, first for request 1"):
         agreement(PARENT, broken)
+
+
+def test_numbers_are_compared_by_their_order() -> None:
+    """Spearman's correlation; a label that is always the first would agree whatever happened."""
+    one = np.array([[1.0], [2.0], [3.0]], np.float32)
+    assert agreement(one, one + 0.25) == {"max_logit_difference": 0.25, "rank_correlation": 1.0, "requests": 3}
+    assert agreement(one, -one)["rank_correlation"] == pytest.approx(-1.0)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from compress.artifacts import ONNX, SPEC, write_json
+from compress.artifacts import ONNX, SPEC, ModelSpec, write_json
 from compress.errors import DataError, IntegrityError
 from compress.runtime.predictor import Predictor, Request
 from tests.tiny import tiny_deployable, tiny_onnx, tiny_requests, tiny_spec, tiny_tokenizer_json
@@ -62,6 +63,48 @@ def test_pairs_answer_by_threshold_and_score_the_positive_label(tmp_path: Path) 
         answers = Predictor.from_folder(folder).answer(requests)
         assert all(answer.score == answer.probabilities["1"] for answer in answers)
         assert {answer.label for answer in answers} == {"1" if threshold == 0 else "0"}
+
+
+def test_ranking_answers_with_the_score_alone(tmp_path: Path) -> None:
+    predictor = Predictor.from_folder(tiny_deployable(tmp_path, "ranking"))
+    requests = tiny_requests("ranking")
+    answers = predictor.answer(requests, batch_size=3)
+    assert [asdict(answer).keys() for answer in answers] == [{"id", "score"}] * 4
+    assert [answer.score for answer in answers] == pytest.approx(predictor.logits(requests)[:, 0].tolist())
+    with pytest.raises(DataError, match=r"request 1 .*text_pair"):
+        predictor.answer([Request("red shoe")])
+
+
+def test_regression_answers_in_the_unit_of_its_labels(tmp_path: Path) -> None:
+    predictor = Predictor.from_folder(tiny_deployable(tmp_path, "regression"))
+    answers = predictor.answer(tiny_requests("regression"))
+    expected = 50 + 20 * predictor.logits(tiny_requests("regression"))[:, 0].astype(np.float64)
+    assert [answer.score for answer in answers] == pytest.approx(expected.tolist())
+    assert [answer.id for answer in answers] == ["0", "1", "2", "3"]
+
+
+def test_regression_may_read_two_texts(tmp_path: Path) -> None:
+    inputs = ("input_ids", "attention_mask", "token_type_ids")
+    predictor = Predictor.from_folder(tiny_deployable(tmp_path, "regression", two_texts=True, inputs=inputs))
+    with pytest.raises(DataError, match=r"request 1 has one text, this model compares two"):
+        predictor.answer([Request("red shoe")])
+    forth, back = predictor.answer([Request("red shoe", "usb charger"), Request("usb charger", "red shoe")])
+    assert forth.score != back.score
+
+
+def test_a_specification_without_two_texts_means_what_its_task_needs() -> None:
+    known = tiny_spec("pairs").model_dump(mode="json")
+    del known["two_texts"], known["standard"]
+    older = ModelSpec.model_validate(known)
+    assert (older.two_texts, older.standard) == (True, None)
+    assert not ModelSpec.model_validate(known | {"task": "classification"}).two_texts
+
+
+def test_a_task_of_the_future_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(
+        IntegrityError, match=r"task is 'tagging', known are classification, pairs, ranking, regression"
+    ):
+        Predictor.from_folder(tiny_deployable(tmp_path, "tagging"))
 
 
 def test_the_order_of_the_two_texts_matters_to_the_model(pairs: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from compress.batch import Examples, Splits
 from compress.errors import DataError
-from compress.recipe import ClassificationTask, PairsTask
+from compress.recipe import ClassificationTask, PairsTask, RankingTask, RegressionTask
 from compress.students.baseline import FILE, fit_baseline
 from compress.students.text_features import PairFeatures, is_cjk, tokens
 
@@ -130,3 +130,51 @@ def test_amazon_google_reaches_the_published_floor(shared_data: Path, tmp_path: 
         parts.append(examples([tuple(line.split("\t")) for line in lines], ("0", "1")))
     found = fit_baseline(Splits(*parts, None, ("0", "1"), "f"), PairsTask(kind="pairs"), 7, tmp_path)
     assert found["test"]["f1"] > 0.60
+
+
+# ---------------------------------------------------------------- numbers
+
+
+def graded(count: int, seed: int) -> Examples:
+    """Groups of four offers; the grade says whether number and colour are those of the query."""
+    draw = np.random.default_rng(seed)
+    texts, pairs, grades, groups = [], [], [], []
+    for group in range(count):
+        number = int(draw.integers(100, 999))
+        for grade, other in enumerate((f"{number + 1} red", f"{number + 1} blue", f"{number} red", f"{number} blue")):
+            texts.append(f"acme drill {number} blue")
+            pairs.append(f"drill x{draw.integers(9)} {other} by acme")
+            grades.append(float(grade))
+            groups.append(f"{seed}-{group}")
+    ids = [f"{seed}-{i}" for i in draw.permutation(len(texts))]
+    return Examples(ids, texts, pairs, np.array(grades), groups)
+
+
+def test_ranking_boosts_overlap_features_against_the_grades(tmp_path: Path) -> None:
+    data = Splits(*(graded(n, seed) for seed, n in enumerate((80, 20, 20))), None, ("score",), "f")
+    found = fit_baseline(data, RankingTask(kind="ranking", metric="ndcg@3"), 7, tmp_path)
+    assert found["description"] == "gradient boosting on 18 overlap features, against the grades"
+    assert found["test"].keys() == {"ndcg@3", "mrr@3", "map", "recall@3"}
+    assert found["test"]["ndcg@3"] > 0.95
+    assert found["threshold"] is None
+
+
+@pytest.mark.parametrize("two", [False, True])
+def test_regression_adds_up_words(tmp_path: Path, two: bool) -> None:
+    """The price is in the first text, a surcharge in the second, which counts only where it is read."""
+    draw = np.random.default_rng(1)
+    worth = {"kettle": 20.0, "drill": 50.0, "sofa": 90.0}
+    extra = {"gift box": 10.0, "plain": 0.0}
+
+    def rows(count: int) -> Examples:
+        things, boxes = draw.choice(list(worth), count), draw.choice(list(extra), count)
+        labels = np.array([worth[t] + extra[b] for t, b in zip(things, boxes, strict=True)])
+        texts = [f"{thing} number {draw.integers(9)}" for thing in things]
+        return Examples([str(i) for i in range(count)], texts, list(boxes) if two else None, labels)
+
+    data = Splits(rows(300), rows(50), rows(50), None, ("score",), "f")
+    found = fit_baseline(data, RegressionTask(kind="regression"), 7, tmp_path)
+    assert found["description"] == "TF-IDF of word 1-2 grams and ridge regression"
+    assert found["test"].keys() == {"rmse", "mae", "spearman"}
+    assert (found["test"]["rmse"] < 3) == two
+    assert found["test"]["rmse"] < 7

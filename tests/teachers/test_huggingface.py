@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import nn
 
+from compress.artifacts import Standard
 from compress.batch import Examples, Floats
 from compress.data.encode import encode_examples
 from compress.errors import DataError, RecipeError
@@ -54,6 +55,52 @@ def test_matching_labels() -> None:
         match_labels({0: "a", 1: "b"}, LABELS, "x")
     with pytest.raises(DataError, match=r"does not know the labels c; it knows a, b, d"):
         match_labels({0: "a", 1: "b", 2: "d"}, LABELS, "x")
+
+
+def test_a_head_with_one_output_is_a_number_whatever_its_name(tmp_path: Path) -> None:
+    """For ranking it is taken as it is; a head with two is refused."""
+    assert match_labels({0: "relevance"}, ("score",), "x") == (0,)
+    with pytest.raises(
+        DataError, match=r"has 2 outputs \(no, yes\), but this task asks for one number; .*num_labels=1"
+    ):
+        match_labels({0: "no", 1: "yes"}, ("score",), "x")
+    folder = bert_folder(tmp_path, ("relevance",))
+    teacher = load(folder, ("score",), task="ranking")
+    assert (teacher.spec.two_texts, teacher.spec.labels, teacher.spec.standard) == (True, ("score",), None)
+    assert answers(teacher, pairs=True).shape == (12, 1)
+
+
+def test_a_trained_head_is_put_into_the_datas_standard(tmp_path: Path) -> None:
+    """Its numbers are in the labels' unit; afterwards, and saved and loaded again, they are standardised."""
+    folder = bert_folder(tmp_path / "one", ("LABEL_0",))
+    unit = answers(load(folder, ("score",), task="ranking"))
+    first, second = Standard(mean=1000.0, std=50.0), Standard(mean=-3.0, std=0.25)
+    teacher = load(folder, ("score",), task="regression", standard=first)
+    np.testing.assert_allclose(answers(teacher), (unit - 1000) / 50, rtol=1e-4)
+    assert not teacher.spec.two_texts
+    save_teacher(teacher, tmp_path / "saved", None)
+    again = load(tmp_path / "saved", ("score",), task="regression", standard=first)
+    np.testing.assert_array_equal(answers(again), answers(teacher))
+    other = load(tmp_path / "saved", ("score",), task="regression", standard=second)
+    np.testing.assert_allclose(answers(other), (unit + 3) / 0.25, atol=2e-3)
+
+
+def test_a_head_without_a_bias_cannot_be_standardised(tmp_path: Path) -> None:
+    """GPT-2's; taught here it learns standardised numbers from the start."""
+    folder = gpt2_folder(tmp_path, ("LABEL_0",))
+    standard = Standard(mean=10.0, std=2.0)
+    with pytest.raises(DataError, match=r"no linear layer of one output with a bias.*teacher\.kind: scores"):
+        load(folder, ("score",), task="regression", standard=standard)
+    fresh = load(folder, ("score",), task="regression", standard=standard, trained=False)
+    assert (fresh.spec.standard, answers(fresh).shape) == (standard, (12, 1))
+
+
+def test_regression_may_read_two_texts(tmp_path: Path) -> None:
+    folder = gpt2_folder(tmp_path, ("LABEL_0",))
+    options = {"task": "regression", "trained": False, "standard": Standard(mean=0.0, std=1.0)}
+    one, two = (load(folder, ("score",), two_texts=pairs, **options) for pairs in (False, True))
+    assert (one.spec.separator, two.spec.separator) == ("", PAIR_SEPARATOR)
+    assert (one.spec.two_texts, two.spec.two_texts) == (False, True)
 
 
 @pytest.mark.parametrize("builder", [bert_folder, gpt2_folder])

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from compress.artifacts import Standard
 from compress.decide import softmax
 from compress.errors import DataError
 from compress.recipe import ScoresTeacher
@@ -231,3 +232,18 @@ def test_rows_that_share_an_id_cannot_share_a_score() -> None:
     """As when the number of a query is taken for the id of a row."""
     with pytest.raises(DataError, match="the id '7' stands in 2 rows of train"):
         rows_for(["7", "8", "7"], {"7": 0, "8": 1}, np.zeros((2, 2), np.float32), "train")
+
+
+def test_numbers_are_taken_as_they_are_and_standardised(tmp_path: Path) -> None:
+    """For ranking and regression the column `score` is no probability, even where all lie in 0..1."""
+    path = tmp_path / "scores.csv"
+    path.write_text("id,score\na,0.25\nb,1\nc,-0.5\n")
+    rows, logits, scale = read(path, ("score",))
+    assert (rows, scale) == ({"a": 0, "b": 1, "c": 2}, "numbers")
+    assert logits.tolist() == [[0.25], [1.0], [-0.5]]
+    section = ScoresTeacher(kind="scores", path=path.name)
+    _, logits, _ = read_scores(section, tmp_path, ("score",), None, Standard(mean=0.25, std=0.5))
+    assert logits.tolist() == [[0.0], [1.5], [-1.5]]
+    path.write_text("id,grade\na,1\n")
+    with pytest.raises(DataError, match=r"no score column for score; there are id, grade; give the column `score`"):
+        read(path, ("score",))
