@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.common import append, origin
+from compress.tasks.measures import measure_named
 
 ROOT = Path(__file__).resolve().parents[1]
 RUNS = ROOT / "benchmarks" / "results" / "runs.jsonl"
@@ -55,7 +56,7 @@ def row_of(run: Path, command: str) -> Row:
 def _ratio(summary: dict[str, Any], name: str) -> float | None:
     models, metric = summary["models"], summary["metric"]
     ours, teachers = ((models.get(model, {}).get("quality") or {}).get(metric) for model in (name, "teacher"))
-    return ours / teachers if ours and teachers else None
+    return None if ours is None or teachers is None else measure_named(metric).retention(ours, teachers)
 
 
 def read_rows(path: Path) -> list[Row]:
@@ -106,9 +107,9 @@ def _quality(row: Row) -> list[str]:
         str(row["seed"]),
         row["student"],
         row["metric"],
-        *(_percent(_metric(row, model)) for model in MODELS),
-        _percent(row["retention"]) + "%",
-        "–" if gain is None else f"{100 * gain:+.1f}",
+        *(_shown(_metric(row, model), row["metric"]) for model in MODELS),
+        _shown(row["retention"]) + "%",
+        "–" if gain is None else f"{_scale(row['metric']) * gain:+.1f}",
     ]
 
 
@@ -118,14 +119,14 @@ def _over_seeds(rows: list[Row]) -> list[str]:
         ", ".join(str(row["seed"]) for row in rows),
         rows[0]["student"],
         rows[0]["metric"],
-        *(_spread([_metric(row, model) for row in rows]) for model in MODELS),
-        _spread([row["retention"] for row in rows], "%"),
-        _spread([row["distillation_gain"] for row in rows]),
+        *(_spread([_metric(row, model) for row in rows], _scale(rows[0]["metric"])) for model in MODELS),
+        _spread([row["retention"] for row in rows], unit="%"),
+        _spread([row["distillation_gain"] for row in rows], _scale(rows[0]["metric"])),
     ]
 
 
-def _spread(values: list[float | None], unit: str = "") -> str:
-    known = [100 * value for value in values if value is not None]
+def _spread(values: list[float | None], scale: float = 100.0, *, unit: str = "") -> str:
+    known = [scale * value for value in values if value is not None]
     if not known:
         return "–"
     around = "" if len(set(known)) == 1 else f" ({min(known):.1f} to {max(known):.1f})"
@@ -144,15 +145,20 @@ def _speed(row: Row) -> list[str]:
 
 def _origin(row: Row) -> str:
     teacher, shipped = row["quality"].get("teacher") or {}, row["quality"].get("shipped") or {}
-    others = ", ".join(f"{name} {_percent(teacher[name])} → {_percent(shipped.get(name))}" for name in teacher)
+    others = ", ".join(f"{name} {_shown(teacher[name], name)} → {_shown(shipped.get(name), name)}" for name in teacher)
     return (
         f"- {row['recipe']} (seed {row['seed']}): {others}. `{row['command']}`; {row['device']}; {row['date']}; "
         f"commit {row['commit']}; run {row['digest']}."
     )
 
 
-def _percent(value: float | None) -> str:
-    return "–" if value is None else f"{100 * value:.1f}"
+def _scale(metric: str) -> float:
+    """Shares are told in points of a hundred, errors in their own unit."""
+    return 100.0 if measure_named(metric).in_points else 1.0
+
+
+def _shown(value: float | None, metric: str = "share") -> str:
+    return "–" if value is None else f"{_scale(metric) * value:.1f}"
 
 
 def _number(value: float | None, digits: int = 2) -> str:

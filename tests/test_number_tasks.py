@@ -36,10 +36,17 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_number_project(tmp_path_factory.mktemp("numbers"))
 
 
-@pytest.fixture(scope="module", params=["ranking", pytest.param("regression", marks=pytest.mark.long)])
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(("ranking", "mobile"), id="ranking"),
+        pytest.param(("regression", "transformer"), id="regression", marks=pytest.mark.long),
+    ],
+)
 def ran(request: pytest.FixtureRequest, project: Path) -> dict[str, Any]:
     """The summary of a finished run."""
-    recipe = write_recipe(project, number_recipe(request.param), f"{request.param}.yaml")
+    task, student = request.param
+    recipe = write_recipe(project, number_recipe(task, student), f"{task}.yaml")
     return kdc_json("run", recipe, "--runs", project / "runs")
 
 

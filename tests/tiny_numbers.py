@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tests.tiny_models import COLOURS, CORPUS, DETAILS, THINGS, bert_folder
-from tests.tiny_project import QUICK_BENCH, write_csv
+from tests.tiny_project import QUICK_BENCH, STUDENTS, write_csv
 
 QUERIES = {"train": range(24), "validation": range(24, 32), "test": range(32, 40)}
 OFFERS = 5
@@ -72,7 +73,7 @@ SOFT: dict[str, dict[str, float]] = {
 }
 
 
-def number_recipe(task: str, **changes: Any) -> dict[str, Any]:
+def number_recipe(task: str, student: str = "mobile", **changes: Any) -> dict[str, Any]:
     """A recipe of short stages for one of the two tasks; changes replace whole sections."""
     given: dict[str, Any] = {
         "name": f"tiny-{task}",
@@ -88,7 +89,7 @@ def number_recipe(task: str, **changes: Any) -> dict[str, Any]:
             "max_length": 32,
             "train": {"epochs": 3, "learning_rate": 3e-3, "head_learning_rate": 5e-3, "batch_size": 16},
         },
-        "student": {"kind": "mobile", "width": 16, "blocks": 2, "kernel": 3},
+        "student": copy.deepcopy(STUDENTS[student]),
         "distill": {
             "stages": [
                 {"name": "imitate", "epochs": 3, "learning_rate": 1e-2, "losses": SOFT[task]},

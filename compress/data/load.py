@@ -50,7 +50,7 @@ def _with_transfer(splits: Splits, section: Transfer, recipe: Recipe) -> Splits:
         return splits
     from compress.data.transfer import make_transfer
 
-    made, notes = make_transfer(section, splits, recipe.seed, ranking=recipe.task.kind == "ranking")
+    made, notes = make_transfer(section, splits, recipe.seed, grouped=recipe.task.grouped)
     for note in notes:
         reporter.warn(note)
     unlabeled = made if splits.unlabeled is None else _joined(splits.unlabeled, made)

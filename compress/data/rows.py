@@ -85,10 +85,9 @@ class RowMaker:
         place = f"{'data.train' if inherited else key}.columns"
         pairs = has_second_text(task, train)
         _fits_task(columns, role, task, pairs, place)
-        ranking = task.kind == "ranking"
 
         def single(name: str, column: Column | None, needed: bool = True) -> Want | None:
-            lenient = inherited and name != "label" and not (ranking and name == "group")
+            lenient = inherited and name != "label" and not (task.grouped and name == "group")
             return Want(f"{place}.{name}", column, lenient) if needed and column is not None else None
 
         return cls(
@@ -96,7 +95,7 @@ class RowMaker:
             pairs=_joined(columns.text_pair, f"{place}.text_pair") if pairs else (),
             label=single("label", columns.label, role != "unlabeled"),
             id=single("id", columns.id),
-            group=single("group", columns.group, role != "unlabeled" or ranking),
+            group=single("group", columns.group, role != "unlabeled" or task.grouped),
             weight=single("weight", columns.weight, role == "train"),
         )
 
@@ -155,7 +154,7 @@ def _fits_task(columns: Columns, role: Role, task: Task, pairs: bool, place: str
         raise RecipeError(f"{place}.text is an empty list: name at least one column")
     if columns.label is None and role != "unlabeled":
         raise RecipeError(f"{place}.label is null, but {role} rows need a label: name its column")
-    if task.kind == "ranking" and columns.weight is not None and role == "train":
+    if task.grouped and columns.weight is not None and role == "train":
         raise RecipeError(
             f"{place}.weight is given, but the rows of a query are compared with each other and have no weights of "
             "their own: leave it out"

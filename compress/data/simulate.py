@@ -239,7 +239,7 @@ def _examples(rows: list[Row], split: str, task: Task) -> Examples:
         texts=[row[0] for row in rows],
         pairs=None if second[0] is None else [str(text) for text in second],
         labels=None if split == "unlabeled" else labels,
-        groups=[row[0] for row in rows] if task.kind == "ranking" else None,
+        groups=[row[0] for row in rows] if task.grouped else None,
     )
 
 

@@ -27,16 +27,16 @@ Key = tuple[str, str | None]
 """A row's first text, and its second text if it has one."""
 
 
-def make_transfer(section: Transfer, splits: Splits, seed: int, *, ranking: bool = False) -> tuple[Examples, list[str]]:
+def make_transfer(section: Transfer, splits: Splits, seed: int, *, grouped: bool = False) -> tuple[Examples, list[str]]:
     """Rows without labels, none of which stands in a split already; the same seed gives the same rows.
 
-    ranking: first texts are queries, which variants leave as they are; each row is of the group of its query.
+    grouped: first texts are queries, which variants leave as they are; each row is of the group of its query.
 
     Returns:
         the rows, and a note for each kind of which fewer than asked for could be made.
     """
     makers: list[tuple[str, int, Callable[[Examples, random.Random], Iterator[Key]]]] = [
-        ("variants", section.variants, _document_variants if ranking else _variants),
+        ("variants", section.variants, _document_variants if grouped else _variants),
         ("random_pairs", section.random_pairs, _random_pairs),
         ("hard_pairs", section.hard_pairs, _hard_pairs),
     ]
@@ -57,8 +57,8 @@ def make_transfer(section: Transfer, splits: Splits, seed: int, *, ranking: bool
         ids += [f"{kind}-{number}" for number in range(len(found))]
     pairs = None if splits.train.pairs is None else [str(second) for _, second in made]
     texts = [first for first, _ in made]
-    group_of = dict(zip(splits.train.texts, splits.train.groups or [], strict=ranking))
-    return Examples(ids=ids, texts=texts, pairs=pairs, groups=[group_of[t] for t in texts] if ranking else None), notes
+    group_of = dict(zip(splits.train.texts, splits.train.groups or [], strict=grouped))
+    return Examples(ids=ids, texts=texts, pairs=pairs, groups=[group_of[t] for t in texts] if grouped else None), notes
 
 
 def _keys(rows: Examples) -> Iterator[Key]:

@@ -108,7 +108,7 @@ class Recipe(Section):
                 "the simulated shop has no numbers to learn: for task.kind: regression give data of your own"
             )
         terms = [(i, term) for i, stage in enumerate(self.distill.stages) for term in stage.losses.ranking]
-        if kind != "ranking" and terms:
+        if terms and not self.task.grouped:
             raise ValueError(
                 f"distill.stages.{terms[0][0]}.losses.{terms[0][1]} compares the rows of a query, which only "
                 f"task.kind: ranking has, and this is {kind}: leave it out"
@@ -119,7 +119,7 @@ class Recipe(Section):
     def _fits_number_task(self) -> Recipe:
         teacher, kind = self.teacher, self.task.kind
         swaps = isinstance(teacher, HuggingFaceTeacher) and teacher.train is not None and teacher.train.swap_pairs
-        if kind == "ranking" and swaps:
+        if swaps and self.task.grouped:
             raise ValueError("teacher.train.swap_pairs: a query and a document cannot change places; set it to false")
         if self.task.numbers and isinstance(teacher, ScoresTeacher) and teacher.scale != "detect":
             raise ValueError(

@@ -15,10 +15,12 @@ class TaskSection(Section):
     """What the sections of all kinds of task say.
 
     second_text: whether rows have a second text. numbers: whether labels are numbers, of which a model answers one.
+    grouped: whether rows form groups that are split, learned and measured together.
     """
 
     second_text: ClassVar[Literal["none", "optional", "needed"]]
     numbers: ClassVar[bool] = False
+    grouped: ClassVar[bool] = False
 
 
 class ClassificationTask(TaskSection):
@@ -54,6 +56,7 @@ class RankingTask(TaskSection):
 
     second_text = "needed"
     numbers = True
+    grouped = True
 
     kind: Literal["ranking"]
     """The kind of task."""

@@ -23,7 +23,7 @@ class Teach(Section):
     patience: Annotated[int, Field(ge=1)] = 3
     """Stop after this many epochs without a better validation metric."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.05
-    """Share of the target spread over all classes; keeps the soft targets informative."""
+    """Share of the target spread over all classes, where there are; keeps the soft targets informative."""
     average: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Decay of an exponential moving average of the weights, a step; 0 is off."""
     swap_pairs: bool = False

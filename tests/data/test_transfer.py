@@ -142,9 +142,9 @@ def test_recipes_that_cannot_have_them(change: dict[str, Any], message: str) -> 
 def test_rows_to_rank_stay_with_their_query() -> None:
     """Variants leave the query as it is, and every made row is of the group of its query."""
     train = rows(QUERIES, TITLES)
-    grouped = Examples(train.ids, train.texts, train.pairs, train.labels, groups=[f"id of {q}" for q in QUERIES])
+    queries = Examples(train.ids, train.texts, train.pairs, train.labels, groups=[f"id of {q}" for q in QUERIES])
     section = Transfer(variants=30, random_pairs=30, hard_pairs=10)
-    made, _ = make_transfer(section, splits(grouped), 7, ranking=True)
+    made, _ = make_transfer(section, splits(queries), 7, grouped=True)
     assert len(made) == 70
     assert set(made.texts) <= set(QUERIES)
     assert list(made.groups or ()) == [f"id of {query}" for query in made.texts]
