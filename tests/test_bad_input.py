@@ -172,7 +172,7 @@ def _scores(project: Path, change: Callable[[list[dict[str, str]]], None]) -> Pa
 @pytest.mark.parametrize("value", ["nan", "inf", ""])
 def test_a_score_that_is_no_number_is_3(project: Path, value: str) -> None:
     recipe = _scores(project, lambda rows: rows[10].update({"schuhe": value}))
-    refused(3, r"noten\.csv:12: score .* of id '0-10' is not finite", "run", recipe, "--runs", project / "runs")
+    refused(3, r"noten\.csv:12: score .* of id '0-10' is not a finite number", "run", recipe, "--runs", project / "runs")
     assert published(project / "runs") <= {"baseline"}
 
 
