@@ -26,6 +26,15 @@ def no_labels(count: int, like: Labels | None) -> Labels:
     return np.full(count, -1, np.int64)
 
 
+def codes_of(names: Sequence[str]) -> Ints:
+    """The place of each name among the different ones in alphabetical order: int64 [N], from 0.
+
+    Names may be whole texts, of which a numpy array would make each as wide as the longest.
+    """
+    code = {name: place for place, name in enumerate(sorted(set(names)))}
+    return np.fromiter((code[name] for name in names), np.int64, len(names))
+
+
 @dataclass(frozen=True)
 class Examples:
     """Rows of one split, column by column; all sequences have the same length.
@@ -46,9 +55,7 @@ class Examples:
     @property
     def group_codes(self) -> Ints | None:
         """A number for each row, equal where the group is; None without groups."""
-        if self.groups is None:
-            return None
-        return np.asarray(np.unique(np.asarray(self.groups), return_inverse=True)[1], np.int64)
+        return None if self.groups is None else codes_of(self.groups)
 
     def take(self, rows: Sequence[int] | Ints) -> Examples:
         """The given rows, in the given order."""

@@ -136,7 +136,8 @@ def teacher_note(run: Run) -> str | None:
         return None
     section = run.recipe.teacher
     fine_tuned = isinstance(section, HuggingFaceTeacher) and section.train is not None
-    mend = "train it longer" if fine_tuned else "check that its outputs stand in the order of the labels"
+    meaning = "are numbers like the labels" if run.recipe.task.numbers else "stand in the order of the labels"
+    mend = "train it longer" if fine_tuned else f"check that its outputs {meaning}"
     return (
         f"the teacher's {metric} on test is {ours:.4f}, the baseline's ({fitted['description']}) "
         f"{cheap:.4f}: a teacher that does no better than a cheap model is not worth distilling; {mend}, "

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from compress.batch import Ints, Labels, Numbers
+from compress.batch import Ints, Labels, Numbers, codes_of
 from compress.data.table import Table
 from compress.errors import DataError
 
@@ -81,7 +81,7 @@ def _refuse_orderless(train: Table, grades: Labels) -> None:
 def group_notes(table: Table, grades: Labels, split: str) -> list[str]:
     """What must be known of groups that say little: of one row, and without a relevant one."""
     sizes, _ = _groups(table.groups or [], grades)
-    relevant = np.bincount(_codes(table.groups or []), grades > 0)
+    relevant = np.bincount(codes_of(table.groups or []), grades > 0)
     alone, barren = int((sizes == 1).sum()), int((relevant == 0).sum())
     notes = []
     if alone and split == "train":
@@ -99,12 +99,8 @@ def group_notes(table: Table, grades: Labels, split: str) -> list[str]:
 
 def _groups(groups: Sequence[str], grades: Labels) -> tuple[Ints, Labels]:
     """Rows of each group, and the difference between its highest and lowest grade."""
-    codes = _codes(groups)
+    codes = codes_of(groups)
     sizes = np.bincount(codes)
     starts = np.cumsum(sizes) - sizes
     ordered = grades[np.argsort(codes, kind="stable")]
     return sizes, np.maximum.reduceat(ordered, starts) - np.minimum.reduceat(ordered, starts)
-
-
-def _codes(groups: Sequence[str]) -> Ints:
-    return np.asarray(np.unique(np.asarray(groups), return_inverse=True)[1], np.int64)

@@ -7,7 +7,7 @@ from collections.abc import Hashable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from compress.batch import Ints
+from compress.batch import Ints, codes_of
 
 # scikit-learn's splitters do not fit: StratifiedShuffleSplit refuses fewer held-out rows than classes and may
 # take the last row of a class away from training; GroupShuffleSplit's share counts groups, not rows.
@@ -50,7 +50,7 @@ def _stratified(codes: Ints, count: float, rng: np.random.Generator) -> Mask:
 
 
 def _grouped(codes: Ints, groups: Sequence[str], count: float, rng: np.random.Generator) -> Mask:
-    members = np.unique(np.asarray(groups), return_inverse=True)[1]
+    members = codes_of(groups)
     left = np.bincount(codes)
     rows_of = np.split(np.argsort(members, kind="stable"), np.cumsum(np.bincount(members))[:-1])
     out = np.zeros(len(codes), bool)

@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from compress.batch import codes_of
+
 
 def ranking_metrics(
     scores: npt.NDArray[Any], grades: npt.NDArray[Any], groups: Sequence[str], ids: Sequence[str], cutoff: int
@@ -27,12 +29,12 @@ def ranking_metrics(
     Raises:
         ValueError: no group has a relevant row.
     """
-    codes = _codes(groups)
+    codes = codes_of(groups)
     relevant_rows = np.bincount(codes, grades > 0)
     judged = np.flatnonzero(relevant_rows)
     if not len(judged):
         raise ValueError("no group has a relevant row")
-    order = np.lexsort((-_codes(ids), -scores, codes))
+    order = np.lexsort((-codes_of(ids), -scores, codes))
     by_grade = np.lexsort((-grades, codes))
     starts = np.cumsum(np.bincount(codes)) - np.bincount(codes)
     group = codes[order]  # the same for both orders: groups stand one after the other
@@ -52,7 +54,3 @@ def ranking_metrics(
         f"recall@{cutoff}": total(hit & within) / relevant_rows[judged],
     }
     return {name: float(values.mean()) for name, values in found.items()}
-
-
-def _codes(names: Sequence[str]) -> npt.NDArray[np.int64]:
-    return np.asarray(np.unique(np.asarray(names), return_inverse=True)[1], np.int64)
