@@ -29,7 +29,7 @@ from compress.data.load import fingerprint, load_splits
 from compress.errors import GateError, IntegrityError
 from compress.extras import version
 from compress.progress import reporter
-from compress.recipe import LoadedRecipe, Recipe, TensorRTExport, TransformerStudent, digest
+from compress.recipe import LoadedRecipe, TensorRTExport, digest
 from compress.steps.context import Metrics, Run
 from compress.summary import summarise, teacher_note
 from compress.teachers.load import check_teacher
@@ -138,7 +138,7 @@ STAGES = (
         lambda run: {
             "parents": _hashes(run, "teacher"),
             "data": run.splits.fingerprint,
-            "student": [run.recipe.student.layer_map, _depth(run.recipe)],
+            "student": [run.recipe.student.layer_map, run.recipe.student.depth],
             "hidden": any(stage.losses.hidden for stage in run.recipe.distill.stages),
             "bf16": run.bf16,
         },
@@ -203,11 +203,6 @@ LAST = {
     "package": "bundle",
 }
 """Command -> the last stage that it runs."""
-
-
-def _depth(recipe: Recipe) -> int:
-    student = recipe.student
-    return student.layers if isinstance(student, TransformerStudent) else student.blocks
 
 
 def run(loaded: LoadedRecipe, *, runs: Path, until: str | None = None) -> dict[str, Any]:

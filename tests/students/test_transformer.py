@@ -83,6 +83,7 @@ def test_a_cut_student_is_the_same_when_loaded_again(
         teacher=teacher.module,
         teacher_spec=teacher.spec,
         tokens=tokens,
+        texts=CORPUS,
         task="classification",
         labels=teacher.spec.labels,
         positive=None,
