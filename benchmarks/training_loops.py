@@ -126,6 +126,7 @@ def prepare(section: TransformerStudent, teacher: Teacher, rows: Examples, work:
         teacher=teacher.module,
         teacher_spec=spec,
         tokens=student_tokens(section, teacher.tokenizer_json, spec.pad_id, rows.texts),
+        texts=rows.texts,
         task=spec.task,
         labels=spec.labels,
         positive=None,

@@ -17,11 +17,11 @@ from compress.extras import available, install_hint
 from compress.recipe import (
     HuggingFaceTeacher,
     LoadedRecipe,
-    Quantize,
     ScoresTeacher,
     TensorRTExport,
     TransformerStudent,
 )
+from compress.students.layer_map import layer_map_of
 from compress.tasks.kind import TaskKind
 from compress.tasks.kinds import task_kind
 from compress.teachers.load import check_teacher
@@ -139,25 +139,16 @@ def check_fit(loaded: LoadedRecipe, teacher: dict[str, Any], splits: Splits) -> 
         )
     if recipe.gates.p99_ms is not None and "single-stream" not in recipe.bench.scenarios:
         raise RecipeError("gates.p99_ms needs single-stream among bench.scenarios; add it, or leave the gate out")
+    layer_map_of(recipe.student, teacher.get("layers"))
     if isinstance(recipe.student, TransformerStudent):
-        _check_transformer(recipe.student, recipe.quantize, teacher)
+        _check_width(recipe.student, teacher.get("hidden"))
     if isinstance(recipe.teacher, ScoresTeacher):
         _check_scores(loaded, recipe.teacher, splits, kind)
         return []
     return _check_head(recipe.teacher, teacher, splits)
 
 
-def _check_transformer(student: TransformerStudent, quantize: Quantize, teacher: dict[str, Any]) -> None:
-    if quantize.method == "static":
-        raise RecipeError(
-            "quantize.method is static, which needs convolutions, but student.kind is transformer: set it to dynamic"
-        )
-    depth, hidden = teacher.get("layers"), teacher.get("hidden")
-    if depth is not None:
-        highest = max(student.layer_map or (student.layers if student.init == "teacher" else 1,))
-        if highest > depth:
-            key = "student.layer_map names layer" if student.layer_map else "student.layers is"
-            raise RecipeError(f"{key} {highest}, but the teacher has {depth} layers; set fewer, or init: random")
+def _check_width(student: TransformerStudent, hidden: int | None) -> None:
     if hidden is not None and student.init == "teacher" and student.hidden not in (None, hidden):
         raise RecipeError(
             f"student.hidden is {student.hidden}, but layers cut from the teacher are {hidden} wide; "

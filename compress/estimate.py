@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from compress.batch import Examples, Splits
-from compress.recipe import HuggingFaceTeacher, Recipe, TensorRTExport, TransformerStudent
+from compress.recipe import HuggingFaceTeacher, Recipe, TensorRTExport
 
 SAMPLE = 2000
 """Rows whose words are counted."""
@@ -68,21 +68,14 @@ def student_size(recipe: Recipe, found: dict[str, Any]) -> Size:
     teacher = teacher_size(found)
     hidden = int(found.get("hidden") or UNKNOWN_TEACHER["hidden"])
     pieces = section.vocabulary.keep or section.vocabulary.train or (teacher.parameters - teacher.body) // hidden
-    if isinstance(section, TransformerStudent):
-        width = section.hidden or hidden
-        body = section.layers * (4 * width**2 + 2 * width * (section.intermediate or 4 * width))
-    else:
-        width = section.width
-        body = section.blocks * section.expansion * width * (2 * width + section.kernel) + 8 * width**2
-    return Size(pieces * width + body, body)
+    body = section.body_parameters(hidden)
+    return Size(pieces * section.embedding_width(hidden) + body, body)
 
 
 def cache_bytes(recipe: Recipe, found: dict[str, Any], splits: Splits) -> int:
     """Bytes of the teacher's outputs: fp16 logits, and hidden states where a loss wants them."""
-    section = recipe.student
-    layers = section.layers if isinstance(section, TransformerStudent) else section.blocks
     wanted = any(stage.losses.hidden for stage in recipe.distill.stages)
-    hidden = layers * int(found.get("hidden") or UNKNOWN_TEACHER["hidden"]) if wanted else 0
+    hidden = recipe.student.depth * int(found.get("hidden") or UNKNOWN_TEACHER["hidden"]) if wanted else 0
     return 2 * len(splits.transfer) * (len(splits.labels) + hidden)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from compress.artifacts import Artifact
 from compress.data.load import fingerprint
-from compress.recipe import Recipe, TensorRTExport, TransformerStudent
+from compress.recipe import TensorRTExport
 from compress.steps.context import Metrics, Run
 
 Body = Callable[[Run, Path, Path], Metrics]
@@ -154,7 +154,7 @@ STAGES = (
             # a file of scores leaves nothing of itself in the teacher's folder
             "teacher": run.artifacts["teacher"].key,
             "data": run.splits.fingerprint,
-            "student": [run.recipe.student.layer_map, _depth(run.recipe)],
+            "student": [run.recipe.student.layer_map, run.recipe.student.depth],
             "hidden": any(stage.losses.hidden for stage in run.recipe.distill.stages),
             "bf16": run.bf16,
         },
@@ -213,8 +213,3 @@ GATE_OF = {
     "size_mb": "bundle",
 }
 """Gate -> the stage that decides it."""
-
-
-def _depth(recipe: Recipe) -> int:
-    student = recipe.student
-    return student.layers if isinstance(student, TransformerStudent) else student.blocks

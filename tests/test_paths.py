@@ -35,7 +35,7 @@ def student_folder(folder: Path, kind: str) -> Path:
     section = TypeAdapter(Student).validate_python(
         {"kind": "transformer", "init": "random", "layers": 1, "hidden": 32, "heads": 2, "intermediate": 48}
         if kind == "transformer"
-        else {"kind": "mobile", "init": "random", "width": 16, "blocks": 1}
+        else {"kind": kind, "init": "random", "width": 16}
     )
     tokens = StudentTokens(tiny_tokenizer_json(), np.full(VOCABULARY, -1), 0, (0, 1, 2, 3), {})
     built = build_student(
@@ -43,6 +43,7 @@ def student_folder(folder: Path, kind: str) -> Path:
         teacher=None,
         teacher_spec=None,
         tokens=tokens,
+        texts=WORDS,
         task="classification",
         labels=["shoes", "power", "kitchen"],
         positive=None,
@@ -59,7 +60,7 @@ def student_folder(folder: Path, kind: str) -> Path:
 def built(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A student folder of each kind, and the transformer's export."""
     root = tmp_path_factory.mktemp("students")
-    students = {kind: student_folder(root / kind, kind) for kind in ("transformer", "mobile")}
+    students = {kind: student_folder(root / kind, kind) for kind in ("transformer", "mobile", "residual", "static")}
     exported = root / "exported"
     export_path(students["transformer"], exported, to=["onnx"], gpus=[], precision="fp16")
     return students | {"exported": exported}
@@ -135,13 +136,21 @@ def test_a_transformer_student_becomes_a_smaller_model_that_answers(
     assert {answer.label for answer in answers} <= {"shoes", "power", "kitchen"}
 
 
+def test_a_student_without_layers_is_quantized_without_calibration(built: dict[str, Path], tmp_path: Path) -> None:
+    found = quantize_path(built["static"], tmp_path / "q", calibration=None, method="auto")
+    assert found["method"] == "dynamic"
+    assert found["size_bytes"] < 0.5 * found["source_bytes"]  # tiny: the graph itself weighs as much as the rest
+    assert Predictor.from_folder(tmp_path / "q").answer(tiny_requests())
+
+
+@pytest.mark.parametrize("kind", ["mobile", "residual"])
 def test_a_convolutional_student_wants_calibration_and_gets_static(
-    built: dict[str, Path], tmp_path: Path, calibration: Path
+    kind: str, built: dict[str, Path], tmp_path: Path, calibration: Path
 ) -> None:
     with pytest.raises(RecipeError, match="--calibration FILE"):
-        quantize_path(built["mobile"], tmp_path / "q", calibration=None, method="auto")
+        quantize_path(built[kind], tmp_path / "q", calibration=None, method="auto")
     assert not (tmp_path / "q").exists()
-    found = quantize_path(built["mobile"], tmp_path / "q", calibration=calibration, method="auto")
+    found = quantize_path(built[kind], tmp_path / "q", calibration=calibration, method="auto")
     assert found["method"] == "static"
     assert inspect_path(tmp_path / "q")["quantization"] == "static"
 

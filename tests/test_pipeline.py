@@ -79,6 +79,10 @@ class Ran:
         pytest.param(("classification", "mobile"), id="classification-mobile"),
         pytest.param(("pairs", "transformer"), id="pairs-transformer", marks=pytest.mark.long),
         pytest.param(("pairs", "mobile"), id="pairs-mobile", marks=pytest.mark.long),
+        pytest.param(("classification", "residual"), id="classification-residual", marks=pytest.mark.long),
+        pytest.param(("pairs", "residual"), id="pairs-residual", marks=pytest.mark.long),
+        pytest.param(("classification", "static"), id="classification-static", marks=pytest.mark.long),
+        pytest.param(("pairs", "static"), id="pairs-static"),
     ],
 )
 def ran(request: pytest.FixtureRequest, tiny_project: Path) -> Ran:
@@ -212,8 +216,8 @@ def test_an_earlier_command_keeps_the_figures_of_later_stages(ran: Ran) -> None:
 def test_another_student_takes_over_the_teacher(ran: Ran, tmp_path: Path) -> None:
     runs = tmp_path / "runs"
     shutil.copytree(ran.folder, runs / ran.folder.name)
-    wider = "student.intermediate=56" if ran.kind == "mobile" else "distill.batch_size=16"
-    changes = ["--set", "student.width=24" if ran.kind == "mobile" else wider, "--set", "distill.control=false"]
+    other = "distill.batch_size=16" if ran.kind == "transformer" else "student.width=24"
+    changes = ["--set", other, "--set", "distill.control=false"]
     found = kdc_json("distill", ran.recipe, "--runs", runs, *changes)
     assert statuses(found) == {
         "baseline": "reused",

@@ -10,7 +10,14 @@ import yaml
 
 from compress.commands.templates import write_starter
 from compress.errors import RecipeError
-from compress.recipe import FilesData, LoadedRecipe, MobileStudent, TransformerStudent
+from compress.recipe import (
+    FilesData,
+    LoadedRecipe,
+    MobileStudent,
+    ResidualStudent,
+    StaticStudent,
+    TransformerStudent,
+)
 from compress.recipe.file import load_recipe, parse_student, recipe_from_paths, resolve
 
 RECIPES = sorted((Path(__file__).parents[1] / "recipes").glob("*.yaml"))
@@ -204,6 +211,21 @@ def test_unknown_key_names_the_nearest_and_all() -> None:
         ({"export": [{"to": "onx"}]}, "export.0.to: must be one of onnx, tensorrt, tensorrt-rtx, not 'onx'"),
         ({"export": [{"too": "onnx"}]}, "export.0.to: is missing"),
         ({"student": {"kind": "mobile", "kernel": 4}}, "student: kernel must be odd, not 4"),
+        ({"student": {"kind": "residual", "kernel": 4}}, "student: kernel must be odd, not 4"),
+        (
+            {"student": {"kind": "mobile", "blocks": 3, "layer_map": [2, 4]}},
+            "student: layer_map names 2 layers, but the student has 3",
+        ),
+        (
+            {"student": {"kind": "static", "layer_map": [2, 4]}},
+            "student: layer_map names 2 layers, but the student has 1",
+        ),
+        ({"student": {"kind": "static", "blocks": 4}}, "student.blocks: unknown key"),
+        (
+            {"student": {"kind": "static"}, "quantize": {"method": "static"}},
+            "quantize.method: static measures the ranges of convolutions, and a static student has none; "
+            "set it to dynamic",
+        ),
         ({"student": {"kind": "transformer", "layers": "three"}}, "student.layers: must be a whole number"),
         (
             {"student": {"kind": "transformer", "layers": True}},
@@ -283,11 +305,14 @@ def test_recipe_from_options() -> None:
     assert loaded.recipe.data.train.columns.label == 2
     assert loaded.folder == Path()
     assert isinstance(from_paths("transformer:layers=2").recipe.student, TransformerStudent)
+    assert from_paths("static:width=64").recipe.student == StaticStudent(kind="static", width=64)
+    assert from_paths("residual:kernel=5").recipe.student == ResidualStudent(kind="residual", kernel=5)
 
 
 def test_wrong_student_in_options() -> None:
-    with pytest.raises(RecipeError, match=r"student.kind: must be one of transformer, mobile, not 'static'"):
-        from_paths("static")
+    kinds = "transformer, mobile, residual, static"
+    with pytest.raises(RecipeError, match=rf"student.kind: must be one of {kinds}, not 'lstm'"):
+        from_paths("lstm")
 
 
 def test_ranking_terms_leave_the_digests_of_other_recipes_alone() -> None:

@@ -134,6 +134,8 @@ def _train(teacher: Path, task: str, data: Path) -> None:
 STUDENTS: dict[str, dict[str, Any]] = {
     "transformer": {"kind": "transformer", "layers": 1, "vocabulary": {"keep": 290}},
     "mobile": {"kind": "mobile", "width": 16, "blocks": 2, "kernel": 3},
+    "residual": {"kind": "residual", "width": 16, "blocks": 2},
+    "static": {"kind": "static", "width": 16},
 }
 QUICK_BENCH = {"scenarios": ["single-stream"], "requests": 10, "rounds": 1}
 

@@ -64,7 +64,8 @@ def distill(  # noqa: PLR0913, PLR0917  # one parameter an option
     teacher: Annotated[str | None, typer.Option(help="Trained teacher: directory, hub id or package:NAME.")] = None,
     train: Annotated[str | None, typer.Option(metavar="FILE", help="Labelled rows.")] = None,
     student: Annotated[
-        str | None, typer.Option(metavar="SPEC", help="transformer:layers=3 or mobile:width=128,blocks=4.")
+        str | None,
+        typer.Option(metavar="SPEC", help="transformer:layers=3, mobile:width=128,blocks=4, static:width=256 …"),
     ] = None,
     out: options.Out = None,
     task: Annotated[

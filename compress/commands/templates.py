@@ -66,7 +66,7 @@ teacher:
   train: {{epochs: 4}}                   # fine-tune it first; leave this line out for a trained teacher
 
 student:
-  kind: transformer                    # or mobile: convolutions, smaller and faster
+  kind: transformer                    # or, smaller and faster: mobile, residual (convolutions), static
   layers: 3
   vocabulary: {{keep: 2000}}             # tokens of the teacher that are kept
 
@@ -79,7 +79,7 @@ distill:
       temperature: 2.0
       losses: {{{soft}: 1.0, hidden: 0.1, hard: 0.2}}
 
-# quantize: {{max_quality_loss: 0.01}}   # dynamic int8 for transformers, static for mobile
+# quantize: {{max_quality_loss: 0.01}}   # int8: static for convolutions, else dynamic
 # gates:                               # what must hold, else exit code 5
 #   quality: {{metric: {metric}, retain: 0.97}}
 #   p99_ms: 5

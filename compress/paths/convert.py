@@ -134,11 +134,10 @@ def _method(asked: str, source: Path, graph: Graph, model: Path, has_requests: b
 
 def _suiting(source: Path, graph: Graph) -> str:
     """The method that suits the student, or where model.json names none, the graph."""
-    from compress.steps.shipping import quantize_method
-
     student = read_spec(source).student if (source / SPEC).is_file() else None
     if student is not None:
-        return quantize_method(None, TypeAdapter(Student).validate_python(student["section"]))
+        section: Student = TypeAdapter(Student).validate_python(student["section"])
+        return section.quantization
     return "static" if graph.convolutional else "dynamic"
 
 

@@ -28,7 +28,7 @@ from compress.batch import Floats
 
 LEVELS = 127
 MINIMUM_TABLE = 4096
-"""Embedding tables with fewer numbers stay in float: nothing to gain."""
+"""Embedding tables with fewer numbers stay in float, as do those of one number a row: nothing to gain."""
 MICROSOFT = "com.microsoft"
 
 
@@ -75,7 +75,7 @@ class RowQuantizer:
         axis = next((a.i for a in node.attribute if a.name == "axis"), 0)
         if table is None or not _is_float(table) or len(table.dims) != 2 or axis != 0:
             return False
-        return int(np.prod(table.dims)) >= MINIMUM_TABLE
+        return int(np.prod(table.dims)) >= MINIMUM_TABLE and table.dims[1] > 1
 
     def _matrix(self, node: Any) -> Floats | None:
         """The constant weight [H, N] of x · W, or None where the node is something else."""

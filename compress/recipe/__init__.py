@@ -22,7 +22,16 @@ from compress.recipe.shipping import (
     Quantize,
     TensorRTExport,
 )
-from compress.recipe.student import MobileStudent, Student, TransformerStudent, Vocabulary
+from compress.recipe.student import (
+    ConvolutionStudent,
+    MobileStudent,
+    ResidualStudent,
+    StaticStudent,
+    Student,
+    TokenStudent,
+    TransformerStudent,
+    Vocabulary,
+)
 from compress.recipe.task import ClassificationTask, PairsTask, RankingTask, RegressionTask, Task
 from compress.recipe.teacher import HuggingFaceTeacher, ScoresTeacher, Teach, Teacher
 
@@ -32,6 +41,7 @@ __all__ = [
     "ClassificationTask",
     "Column",
     "Columns",
+    "ConvolutionStudent",
     "Data",
     "Distill",
     "Epochs",
@@ -52,17 +62,20 @@ __all__ = [
     "RankingTask",
     "Recipe",
     "RegressionTask",
+    "ResidualStudent",
     "ScoresTeacher",
     "Section",
     "SimulatedShop",
     "Split",
     "Stage",
+    "StaticStudent",
     "Student",
     "TableSource",
     "Task",
     "Teach",
     "Teacher",
     "TensorRTExport",
+    "TokenStudent",
     "Transfer",
     "TransformerStudent",
     "Vocabulary",
@@ -133,15 +146,17 @@ class Recipe(Section):
         scores = isinstance(self.teacher, ScoresTeacher)
         if scores and (made.variants or made.random_pairs or made.hard_pairs):
             raise ValueError("a file of scores cannot answer new rows: leave data.transfer out")
-        if isinstance(self.student, TransformerStudent) and self.student.init == "teacher":
-            if scores:
-                raise ValueError("student.init: teacher needs a teacher model; a file of scores has no layers")
-        elif scores and self.student.init == "teacher":
-            raise ValueError("student.init: teacher needs a teacher model; set student.init: random")
+        if scores and self.student.init == "teacher":
+            raise ValueError("student.init: teacher needs a teacher model, not a file of scores; set it to random")
         if scores and self.student.vocabulary.train is None:
             raise ValueError("a file of scores brings no tokenizer: set student.vocabulary.train to a size")
         if scores and any(stage.losses.hidden for stage in self.distill.stages):
             raise ValueError("a file of scores has no hidden states: set losses.hidden to 0")
+        if self.quantize.method == "static" and self.student.quantization != "static":
+            raise ValueError(
+                f"quantize.method: static measures the ranges of convolutions, and a {self.student.kind} student has "
+                f"none; set it to {self.student.quantization}"
+            )
         return self
 
     def dump(self) -> dict[str, Any]:

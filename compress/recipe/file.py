@@ -178,7 +178,7 @@ def _root_from_here(data: dict[str, Any], folder: Path) -> None:
 
 
 def parse_student(spec: str) -> dict[str, Any]:
-    """The `student` section from a short form: `transformer:layers=3`, `mobile:width=96,blocks=5`.
+    """The `student` section from a short form: `transformer:layers=3`, `mobile:width=96,blocks=5`, `static`.
 
     Raises:
         RecipeError: an option without `=`.

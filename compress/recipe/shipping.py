@@ -13,7 +13,7 @@ class Quantize(Section):
     """Lower precision after training."""
 
     method: Literal["dynamic", "static", "none"] | None = None
-    """Absent: dynamic for transformers, static (QDQ) for convolutions, which dynamic makes slower."""
+    """Absent: static (QDQ) for convolutions, which dynamic makes slower; dynamic for all other students."""
     bits: Literal[8] = 8
     """Bits of weights and activations."""
     calibration: Annotated[int, Field(ge=8)] = 256

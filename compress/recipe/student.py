@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from abc import abstractmethod
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -24,7 +25,49 @@ class Vocabulary(Section):
         return self
 
 
-class TransformerStudent(Section):
+class StudentSection(Section):
+    """What all students have; a family says how deep it is and what suits it."""
+
+    quantization: ClassVar[Literal["dynamic", "static"]] = "dynamic"
+    """Method of quantization that suits the family; static only where there are convolutions to measure."""
+
+    kind: str
+    """The kind of student."""
+    vocabulary: Vocabulary = Vocabulary()
+    """The student's tokens; the teacher's when empty."""
+    init: Literal["teacher", "random"] = "teacher"
+    """Started from the teacher, or drawn at random."""
+    layer_map: tuple[Annotated[int, Field(ge=1)], ...] | None = None
+    """Teacher layer (from 1) behind each student layer; evenly spread and ending at the last when absent."""
+    max_length: Annotated[int, Field(ge=4, le=8192)] | None = None
+    """Tokens of an input at the most; the teacher's when absent."""
+
+    @property
+    @abstractmethod
+    def depth(self) -> int:
+        """Layers that the hidden-state loss can see."""
+
+    @property
+    def cuts_layers(self) -> bool:
+        """Whether its layers are the teacher's own, so that it has neither more of them nor more positions."""
+        return False
+
+    @abstractmethod
+    def embedding_width(self, teacher_width: int) -> int:
+        """Numbers in a token's embedding."""
+
+    @abstractmethod
+    def body_parameters(self, teacher_width: int) -> int:
+        """Parameters outside the embeddings, about; what `kdc check` reckons with."""
+
+    @model_validator(mode="after")
+    def _map_fits(self) -> Self:
+        if self.layer_map is not None and len(self.layer_map) != self.depth:
+            raise ValueError(f"layer_map names {len(self.layer_map)} layers, but the student has {self.depth}")
+        return self
+
+
+class TransformerStudent(StudentSection):
     """A small BERT: layers cut from the teacher, or built anew."""
 
     kind: Literal["transformer"]
@@ -37,53 +80,105 @@ class TransformerStudent(Section):
     """Attention heads; when absent the teacher's, or one for each 32 of width."""
     intermediate: Annotated[int, Field(ge=8)] | None = None
     """Width of the feed-forward layer; when absent the teacher's, or four times the width."""
-    vocabulary: Vocabulary = Vocabulary()
-    """The student's tokens; the teacher's when empty."""
     init: Literal["teacher", "random"] = "teacher"
     """Cut from the teacher's layers, or drawn at random."""
-    layer_map: list[Annotated[int, Field(ge=1)]] | None = None
-    """Teacher layer (from 1) behind each student layer; evenly spread and ending at the last when absent."""
-    max_length: Annotated[int, Field(ge=4, le=8192)] | None = None
-    """Tokens of an input at the most; the teacher's when absent."""
+
+    @property
+    def depth(self) -> int:
+        return self.layers
+
+    @property
+    def cuts_layers(self) -> bool:
+        return self.init == "teacher"
+
+    def embedding_width(self, teacher_width: int) -> int:
+        return self.hidden or teacher_width
+
+    def body_parameters(self, teacher_width: int) -> int:
+        width = self.embedding_width(teacher_width)
+        return self.layers * (4 * width**2 + 2 * width * (self.intermediate or 4 * width))
+
+
+class TokenStudent(StudentSection):
+    """A student over token embeddings, without attention; two texts are compared by features."""
+
+    width: Annotated[int, Field(ge=8, le=4096)] = 128
+    """Numbers in a token's embedding, and in every state that is made from it."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """Dropout on the embeddings and in the head."""
+    init: Literal["teacher", "random"] = "teacher"
+    """Token embeddings: the teacher's, reduced to the width by PCA, or drawn at random."""
+
+    def embedding_width(self, teacher_width: int) -> int:
+        return self.width
+
+
+class ConvolutionStudent(TokenStudent):
+    """1-D convolutions over token embeddings."""
+
+    quantization: ClassVar[Literal["dynamic", "static"]] = "static"
+
+    blocks: Annotated[int, Field(ge=1, le=64)] = 4
+    """Residual blocks; each is one layer for the hidden-state loss."""
+    kernel: Annotated[int, Field(ge=1, le=31)] = 5
+    """Tokens that a convolution sees; odd."""
+
+    @property
+    def depth(self) -> int:
+        return self.blocks
 
     @model_validator(mode="after")
-    def _map_fits(self) -> TransformerStudent:
-        if self.layer_map is not None and len(self.layer_map) != self.layers:
-            raise ValueError(f"layer_map names {len(self.layer_map)} layers, but layers is {self.layers}")
+    def _same_length(self) -> Self:
+        if self.kernel % 2 == 0:
+            raise ValueError(f"kernel must be odd, not {self.kernel}")
         return self
 
 
-class MobileStudent(Section):
+class MobileStudent(ConvolutionStudent):
     """MobileNet-style inverted residual 1-D convolutions over token embeddings; pairs are compared by features."""
 
     kind: Literal["mobile"]
     """The kind of student."""
-    width: Annotated[int, Field(ge=8, le=4096)] = 128
-    """Channels."""
-    blocks: Annotated[int, Field(ge=1, le=64)] = 4
-    """Inverted residual blocks; each is one layer for the hidden-state loss."""
     expansion: Annotated[int, Field(ge=1, le=8)] = 2
     """Channels inside a block, as a multiple of the width."""
-    kernel: Annotated[int, Field(ge=1, le=31)] = 5
-    """Tokens that a depthwise convolution sees; odd."""
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    """Dropout before the head and on the embeddings."""
-    vocabulary: Vocabulary = Vocabulary()
-    """The student's tokens; the teacher's when empty."""
+
+    def body_parameters(self, teacher_width: int) -> int:
+        return self.blocks * self.expansion * self.width * (2 * self.width + self.kernel) + 8 * self.width**2
+
+
+class ResidualStudent(ConvolutionStudent):
+    """ResNet-style 1-D convolutions over token embeddings, two to a block; pairs are compared by features."""
+
+    kind: Literal["residual"]
+    """The kind of student."""
+    blocks: Annotated[int, Field(ge=1, le=64)] = 3
+    """Residual blocks of two convolutions; each is one layer for the hidden-state loss."""
+    kernel: Annotated[int, Field(ge=1, le=31)] = 3
+    """Tokens that a convolution sees; odd."""
+
+    def body_parameters(self, teacher_width: int) -> int:
+        return self.blocks * 2 * self.kernel * self.width**2 + 8 * self.width**2
+
+
+class StaticStudent(TokenStudent):
+    """Token embeddings and their weighted mean, no layer that sees a token's neighbours; pairs by features."""
+
+    kind: Literal["static"]
+    """The kind of student."""
+    width: Annotated[int, Field(ge=8, le=4096)] = 256
+    """Numbers in a token's embedding."""
     init: Literal["teacher", "random"] = "teacher"
-    """Token embeddings: the teacher's, reduced to the width by PCA, or drawn at random."""
-    layer_map: list[Annotated[int, Field(ge=1)]] | None = None
-    """Teacher layer (from 1) behind each block; evenly spread and ending at the last when absent."""
-    max_length: Annotated[int, Field(ge=4, le=8192)] | None = None
-    """Tokens of an input at the most; the teacher's when absent."""
+    """Token embeddings: each token alone through the teacher, reduced to the width by PCA, or drawn at random."""
+    layer_map: tuple[Annotated[int, Field(ge=1)], ...] | None = None
+    """One teacher layer (from 1), which embeddings start from and the hidden-state loss compares a row's weighted mean
+    with; the last when absent."""
 
-    @model_validator(mode="after")
-    def _shapes(self) -> MobileStudent:
-        if self.kernel % 2 == 0:
-            raise ValueError(f"kernel must be odd, not {self.kernel}")
-        if self.layer_map is not None and len(self.layer_map) != self.blocks:
-            raise ValueError(f"layer_map names {len(self.layer_map)} layers, but blocks is {self.blocks}")
-        return self
+    @property
+    def depth(self) -> int:
+        return 1
+
+    def body_parameters(self, teacher_width: int) -> int:
+        return 8 * self.width**2
 
 
-Student = Annotated[TransformerStudent | MobileStudent, Field(discriminator="kind")]
+Student = Annotated[TransformerStudent | MobileStudent | ResidualStudent | StaticStudent, Field(discriminator="kind")]

@@ -85,19 +85,23 @@ class Run:
             standard=self.judge.kind.standard,
         )
 
+    @property
+    def texts(self) -> list[str]:
+        """What the student learns from: texts of the training rows and the transfer set."""
+        rows = self.splits.transfer
+        return [*rows.texts, *(rows.pairs or [])]
+
     @cached_property
     def tokens(self) -> StudentTokens:
         """The student's vocabulary, from the training texts and the transfer set."""
         from compress.students.build import student_tokens
 
         teacher = self.taught()
-        rows = self.splits.transfer
-        texts = [*rows.texts, *(rows.pairs or [])]
         return student_tokens(
             self.recipe.student,
             None if teacher is None else teacher.tokenizer_json,
             0 if teacher is None else teacher.spec.pad_id,
-            texts,
+            self.texts,
         )
 
 

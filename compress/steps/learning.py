@@ -16,10 +16,11 @@ from compress.distill.stages import Schooling, control, distil, encoder_of
 from compress.distill.teach import teach
 from compress.errors import DataError
 from compress.progress import reporter
-from compress.recipe import HuggingFaceTeacher, ScoresTeacher, TransformerStudent
+from compress.recipe import HuggingFaceTeacher, ScoresTeacher
 from compress.steps.context import Metrics, Run
 from compress.students.baseline import fit_baseline
-from compress.students.build import Built, build_student, describe, layer_map_of, save_student
+from compress.students.build import Built, build_student, describe, save_student
+from compress.students.layer_map import layer_map_of
 from compress.teachers.huggingface import load_teacher, save_teacher
 from compress.teachers.load import check_positions
 from compress.teachers.outputs import compute_outputs, read_outputs, write_scores
@@ -135,7 +136,7 @@ def _schooling(run: Run) -> Schooling:
 
 def _build(run: Run) -> Built:
     taught, section = run.taught(), run.recipe.student
-    if taught is not None and isinstance(section, TransformerStudent) and section.init == "teacher":
+    if taught is not None and section.cuts_layers:
         longest = section.max_length or taught.spec.max_length
         check_positions(taught.module.model.config.to_dict(), longest, key="student.max_length")
     return build_student(
@@ -143,6 +144,7 @@ def _build(run: Run) -> Built:
         teacher=None if taught is None else taught.module,
         teacher_spec=None if taught is None else taught.spec,
         tokens=run.tokens,
+        texts=run.texts,
         task=run.recipe.task.kind,
         labels=run.splits.labels,
         positive=run.judge.kind.positive,

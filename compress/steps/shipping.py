@@ -22,7 +22,7 @@ from compress.progress import bar, reporter
 from compress.quantize.calibration import feeds
 from compress.quantize.dynamic import quantize_dynamic_int8
 from compress.quantize.static import quantize_static_int8
-from compress.recipe import LoadedRecipe, MobileStudent, Student, TensorRTExport
+from compress.recipe import LoadedRecipe, TensorRTExport
 from compress.runtime.predictor import Predictor, Request
 from compress.steps.context import Metrics, Run, read_spec, requests_of, with_threshold, write_spec
 from compress.students.build import load_student
@@ -116,13 +116,6 @@ def _exportable(module: Any) -> Any:
     return module
 
 
-def quantize_method(section_method: str | None, student: Student) -> str:
-    """The recipe's method, or the one that suits the student."""
-    if section_method is not None:
-        return section_method
-    return "static" if isinstance(student, MobileStudent) else "dynamic"
-
-
 def quantize_folder(source: Path, out: Path, method: str, calibration: Sequence[Request]) -> None:
     """Quantize a deployable folder into another."""
     out.mkdir(parents=True, exist_ok=True)
@@ -139,7 +132,7 @@ def quantize_folder(source: Path, out: Path, method: str, calibration: Sequence[
 def quantized(run: Run, out: Path, work: Path) -> Metrics:
     """Quantize the student; its own threshold is chosen on validation, its loss of quality measured there."""
     section = run.recipe.quantize
-    method = quantize_method(section.method, run.recipe.student)
+    method = section.method or run.recipe.student.quantization
     source = run.at("onnx") / FLOAT
     quantize_folder(source, out, method, _calibration(run))
     before = read_logits(source, run, "validation", "student")

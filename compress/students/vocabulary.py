@@ -43,6 +43,30 @@ class StudentTokens:
         return len(self.teacher_ids)
 
 
+def template(tokenizer_json: str) -> tuple[list[int], list[int]]:
+    """Tokens that the tokenizer puts before and after a single text."""
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_str(tokenizer_json)
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    encoding = tokenizer.encode("a")
+    own = [place for place, text in enumerate(encoding.sequence_ids) if text is not None]
+    return encoding.ids[: own[0]], encoding.ids[own[-1] + 1 :]
+
+
+def token_counts(tokenizer_json: str, size: int, texts: Sequence[str]) -> Ints:
+    """How often each of `size` tokens stands in the texts, those around a text once for each: int64 [size]."""
+    from tokenizers import Tokenizer
+
+    counts = np.zeros(size, np.int64)
+    for token, count in _count(Tokenizer.from_str(tokenizer_json), texts).items():
+        counts[token] = count
+    before, after = template(tokenizer_json)
+    np.add.at(counts, [*before, *after], len(texts))
+    return counts
+
+
 def _encodings(tokenizer: Any, texts: Sequence[str]) -> Iterable[list[int]]:
     # A tokenizer.json may bring both, and padding would be counted as tokens of the text.
     tokenizer.no_padding()

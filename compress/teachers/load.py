@@ -11,7 +11,7 @@ from typing import Any
 
 from compress.artifacts import FileEntry, digest_files, sha256_file
 from compress.errors import DataError, EnvironmentProblem, RecipeError
-from compress.recipe import HuggingFaceTeacher, LoadedRecipe, ScoresTeacher, TransformerStudent
+from compress.recipe import HuggingFaceTeacher, LoadedRecipe, ScoresTeacher
 
 PACKAGE = "package:"
 TOKENIZER_FILES = (
@@ -184,7 +184,7 @@ def check_teacher(loaded: LoadedRecipe) -> dict[str, Any]:
     parameters = sum(safetensors_parameters(path) for path in weight_files(folder))
     limit = check_positions(config, teacher.max_length, key="teacher.max_length")
     student = loaded.recipe.student
-    if isinstance(student, TransformerStudent) and student.init == "teacher" and student.max_length:
+    if student.cuts_layers and student.max_length:
         check_positions(config, student.max_length, key="student.max_length")
     hidden = config.get("hidden_size", config.get("n_embd", config.get("dim")))
     return {

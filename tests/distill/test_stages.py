@@ -27,7 +27,10 @@ from compress.recipe import (
     Losses,
     MobileStudent,
     PairsTask,
+    ResidualStudent,
     Stage,
+    StaticStudent,
+    Student,
     Teach,
     TransformerStudent,
 )
@@ -131,13 +134,14 @@ def taught(folder: Path, data: Splits, *, decoder: bool = False, epochs: int) ->
     return teacher, teach(teacher, section, Judge(data, task), work=work, device=CPU, bf16=False, seed=1)
 
 
-def student(section: MobileStudent | TransformerStudent, teacher: Teacher, data: Splits) -> Built:
+def student(section: Student, teacher: Teacher, data: Splits) -> Built:
     """A student with the teacher's tokens."""
     return build_student(
         section,
         teacher=teacher.module,
         teacher_spec=teacher.spec,
         tokens=whole(teacher.tokenizer_json, teacher.spec.pad_id),
+        texts=data.transfer.texts,
         task=teacher.spec.task,
         labels=data.labels,
         positive=teacher.spec.positive,
@@ -156,17 +160,21 @@ def said_by(teacher: Teacher, rows: Examples, layers: tuple[int, ...], folder: P
 @pytest.mark.parametrize("decoder", [False, True], ids=["encoder", "decoder"])
 @pytest.mark.parametrize("pairs", [False, True], ids=["single", "pairs"])
 def test_a_student_learns_from_its_teacher(tmp_path: Path, decoder: bool, pairs: bool) -> None:
-    """Both student families, one text or two: all terms fall."""
+    """Every family of students, one text or two: all terms fall."""
     data = splits(pairs=pairs, rows=64, unlabeled=32)
     teacher, _ = taught(tmp_path / "teacher", data, decoder=decoder, epochs=1)
     task = PairsTask(kind="pairs") if pairs else ClassificationTask(kind="classification")
     schooling = Schooling(Judge(data, task), SECTION, CPU, bf16=False, seed=1)
-    sections = (
+    sections: tuple[Student, ...] = (
         MobileStudent(kind="mobile", width=16, blocks=2),
+        ResidualStudent(kind="residual", width=16, blocks=2),
+        StaticStudent(kind="static", width=16),
         TransformerStudent(kind="transformer", layers=2),
     )
-    said = said_by(teacher, data.transfer, (2, 4), tmp_path)
+    both = said_by(teacher, data.transfer, (2, 4), tmp_path)
+    assert both.hidden is not None
     for number, section in enumerate(sections):
+        said = both if section.depth == 2 else replace(both, hidden=both.hidden[:, 1:], layers=(4,))
         work = tmp_path / f"work-{number}"
         work.mkdir()
         rows = distil(student(section, teacher, data), said, schooling, work).history

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from pydantic import TypeAdapter
+from tokenizers import Tokenizer
 
 from compress.artifacts import SPEC
 from compress.batch import Examples
@@ -16,18 +19,21 @@ from compress.data.encode import encode_examples
 from compress.distill.stages import encoder_of
 from compress.errors import IntegrityError, RecipeError
 from compress.predict import predict_logits
-from compress.recipe import MobileStudent, Student, TransformerStudent, Vocabulary
+from compress.recipe import MobileStudent, ResidualStudent, StaticStudent, Student, TransformerStudent, Vocabulary
 from compress.students.build import (
     Built,
     build_student,
     describe,
-    layer_map_of,
     load_student,
     save_student,
     student_tokens,
 )
-from compress.students.mobile import MobileEncoder
-from compress.students.vocabulary import train
+from compress.students.encoder import TokenEncoder
+from compress.students.families import FAMILIES
+from compress.students.layer_map import layer_map_of
+from compress.students.start import contextual_vectors
+from compress.students.static import StaticEncoder
+from compress.students.vocabulary import train, whole
 from compress.teachers.huggingface import Teacher
 from tests.tiny_models import CORPUS
 
@@ -35,6 +41,16 @@ from tests.tiny_models import CORPUS
 def mobile(**fields: Any) -> MobileStudent:
     """A small convolution student."""
     return MobileStudent(kind="mobile", **({"width": 16, "blocks": 2} | fields))
+
+
+def residual(**fields: Any) -> ResidualStudent:
+    """Another small convolution student."""
+    return ResidualStudent(kind="residual", **({"width": 16, "blocks": 2} | fields))
+
+
+def static(**fields: Any) -> StaticStudent:
+    """A small student without layers."""
+    return StaticStudent(kind="static", **({"width": 16} | fields))
 
 
 def build(section: Student, teacher: Teacher | None, *, task: str = "classification", seed: int = 3) -> Built:
@@ -45,6 +61,7 @@ def build(section: Student, teacher: Teacher | None, *, task: str = "classificat
         teacher=None if teacher is None else teacher.module,
         teacher_spec=None if teacher is None else teacher.spec,
         tokens=student_tokens(section, json_text, 0 if teacher is None else teacher.spec.pad_id, CORPUS),
+        texts=CORPUS,
         task=task,
         labels=("a", "b", "c"),
         positive=None,
@@ -64,7 +81,16 @@ def test_layer_map() -> None:
     assert layer_map_of(mobile(blocks=2), 4) == (2, 4)
     assert layer_map_of(mobile(blocks=8), 4) == (1, 1, 2, 2, 2, 3, 4, 4)
     assert layer_map_of(mobile(blocks=2, layer_map=[1, 4]), 4) == (1, 4)
+    assert layer_map_of(residual(blocks=3), 6) == (2, 4, 6)
+    assert layer_map_of(static(), 6) == (6,)
+    assert layer_map_of(static(layer_map=[2]), 6) == (2,)
     assert layer_map_of(mobile(), None) == ()
+
+
+def test_every_kind_of_a_recipe_can_be_built() -> None:
+    """The discriminator's values are the families."""
+    kinds = TypeAdapter(Student).json_schema()["discriminator"]["mapping"]
+    assert kinds.keys() == FAMILIES.keys()
 
 
 def test_layers_that_the_teacher_lacks() -> None:
@@ -89,11 +115,14 @@ def test_no_teacher_to_take_tokens_from() -> None:
     [
         mobile(),
         mobile(init="random", vocabulary=Vocabulary(train=256)),
+        residual(),
+        static(),
+        static(init="random", vocabulary=Vocabulary(train=256)),
         TransformerStudent(kind="transformer", layers=2),
         TransformerStudent(kind="transformer", layers=1, hidden=24, heads=2, init="random"),
         TransformerStudent(kind="transformer", layers=1, vocabulary=Vocabulary(keep=256)),
     ],
-    ids=["mobile", "mobile-anew", "cut", "anew", "pruned"],
+    ids=["mobile", "mobile-anew", "residual", "static", "static-anew", "cut", "anew", "pruned"],
 )
 def test_a_student_is_the_same_when_loaded_again(
     bert_teacher: Teacher, section: Student, task: str, tmp_path: Path
@@ -114,9 +143,10 @@ def save(built: Built, folder: Path) -> Path:
     return folder
 
 
-def test_a_student_without_a_teacher(tmp_path: Path) -> None:
+@pytest.mark.parametrize("family", [mobile, residual, static])
+def test_a_student_without_a_teacher(family: Callable[..., Student]) -> None:
     """A file of scores: tokens trained, no projections."""
-    section = mobile(init="random", vocabulary=Vocabulary(train=256))
+    section = family(init="random", vocabulary=Vocabulary(train=256))
     built = build(section, None, task="pairs")
     assert (built.layer_map, len(built.projections)) == ((), 0)
     assert built.spec.max_length == 128
@@ -127,18 +157,33 @@ def test_projections_lead_to_the_teachers_width(bert_teacher: Teacher) -> None:
     """One a mapped layer, 16 to 32."""
     built = build(mobile(), bert_teacher)
     assert [(p.in_features, p.out_features) for p in built.projections] == [(16, 32), (16, 32)]  # type: ignore[union-attr]
+    assert len(build(static(), bert_teacher).projections) == 1
 
 
-def test_mobile_embeddings_keep_the_teachers_geometry(bert_teacher: Teacher) -> None:
+@pytest.mark.parametrize("family", [mobile, residual, static])
+def test_embeddings_keep_the_teachers_geometry(bert_teacher: Teacher, family: Callable[..., Student]) -> None:
     """PCA to a smaller width keeps who is near whom; to a larger one keeps all of it."""
     source = bert_teacher.module.model.get_input_embeddings().weight.detach()
+    if family is static:
+        tokens = whole(bert_teacher.tokenizer_json, bert_teacher.spec.pad_id)
+        source = contextual_vectors(bert_teacher.module, tokens, layer=4)
     source = source - source.mean(0)
     for width, least in ((24, 0.8), (32, 0.999), (48, 0.8)):
-        module = build(mobile(width=width), bert_teacher).module
-        assert isinstance(module, MobileEncoder)
+        module = build(family(width=width), bert_teacher).module
+        assert isinstance(module, TokenEncoder)
         own = module.embedding.weight.detach()
         found = torch.corrcoef(torch.stack([torch.pdist(own), torch.pdist(source)]))[0, 1]
         assert float(found) > least
+
+
+def test_frequent_tokens_of_the_data_weigh_little_in_a_static_student(bert_teacher: Teacher) -> None:
+    """Started from the teacher or not: frequencies are the data's."""
+    for init in ("teacher", "random"):
+        built = build(static(init=init), bert_teacher)
+        assert isinstance(built.module, StaticEncoder)
+        weights = built.module.log_weights.weight[:, 0].exp()
+        vocabulary = Tokenizer.from_str(built.tokens.tokenizer_json).get_vocab()
+        assert weights[vocabulary["[CLS]"]] < weights[vocabulary["shoes"]] < weights[vocabulary["[MASK]"]] == 1
 
 
 def test_too_few_known_tokens_start_at_random(bert_teacher: Teacher) -> None:
@@ -149,6 +194,7 @@ def test_too_few_known_tokens_start_at_random(bert_teacher: Teacher) -> None:
         teacher=bert_teacher.module,
         teacher_spec=bert_teacher.spec,
         tokens=tokens,
+        texts=CORPUS,
         task="classification",
         labels=("a", "b"),
         positive=None,

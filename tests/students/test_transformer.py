@@ -16,7 +16,8 @@ from compress.errors import RecipeError
 from compress.predict import predict_logits
 from compress.recipe import TransformerStudent
 from compress.runtime.text import TextEncoder
-from compress.students.build import build_student, load_student, save_student, spread
+from compress.students.build import build_student, load_student, save_student
+from compress.students.layer_map import spread
 from compress.students.transformer import build_anew, cut_from_teacher
 from compress.students.vocabulary import StudentTokens, prune, train, whole
 from compress.teachers.huggingface import Teacher
@@ -83,6 +84,7 @@ def test_a_cut_student_is_the_same_when_loaded_again(
         teacher=teacher.module,
         teacher_spec=teacher.spec,
         tokens=tokens,
+        texts=CORPUS,
         task="classification",
         labels=teacher.spec.labels,
         positive=None,
