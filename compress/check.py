@@ -16,12 +16,13 @@ from compress.errors import EnvironmentProblem, RecipeError
 from compress.extras import available, install_hint
 from compress.recipe import (
     HuggingFaceTeacher,
+    LayeredStudent,
     LoadedRecipe,
     ScoresTeacher,
     TensorRTExport,
-    TransformerStudent,
+    TwoTowerStudent,
 )
-from compress.students.layer_map import layer_map_of
+from compress.students.layer_map import check_two_tower, layer_map_of
 from compress.tasks.kind import TaskKind
 from compress.tasks.kinds import task_kind
 from compress.teachers.load import check_teacher
@@ -140,7 +141,9 @@ def check_fit(loaded: LoadedRecipe, teacher: dict[str, Any], splits: Splits) -> 
     if recipe.gates.p99_ms is not None and "single-stream" not in recipe.bench.scenarios:
         raise RecipeError("gates.p99_ms needs single-stream among bench.scenarios; add it, or leave the gate out")
     layer_map_of(recipe.student, teacher.get("layers"))
-    if isinstance(recipe.student, TransformerStudent):
+    if isinstance(recipe.student, TwoTowerStudent):
+        check_two_tower(splits.labels, two_texts=kind.two_texts)
+    if isinstance(recipe.student, LayeredStudent):
         _check_width(recipe.student, teacher.get("hidden"))
     if isinstance(recipe.teacher, ScoresTeacher):
         _check_scores(loaded, recipe.teacher, splits, kind)
@@ -148,7 +151,7 @@ def check_fit(loaded: LoadedRecipe, teacher: dict[str, Any], splits: Splits) -> 
     return _check_head(recipe.teacher, teacher, splits)
 
 
-def _check_width(student: TransformerStudent, hidden: int | None) -> None:
+def _check_width(student: LayeredStudent, hidden: int | None) -> None:
     if hidden is not None and student.init == "teacher" and student.hidden not in (None, hidden):
         raise RecipeError(
             f"student.hidden is {student.hidden}, but layers cut from the teacher are {hidden} wide; "

@@ -40,7 +40,11 @@ def encoder_of(built: Built) -> TextEncoder:
     """Text to tokens as the student wants them."""
     spec = built.spec
     return TextEncoder(
-        built.tokens.tokenizer_json, max_length=spec.max_length, separator=spec.separator, pad_id=spec.pad_id
+        built.tokens.tokenizer_json,
+        max_length=spec.max_length,
+        separator=spec.separator,
+        pad_id=spec.pad_id,
+        apart=spec.similarity is not None,
     )
 
 

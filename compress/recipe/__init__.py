@@ -24,12 +24,14 @@ from compress.recipe.shipping import (
 )
 from compress.recipe.student import (
     ConvolutionStudent,
+    LayeredStudent,
     MobileStudent,
     ResidualStudent,
     StaticStudent,
     Student,
     TokenStudent,
     TransformerStudent,
+    TwoTowerStudent,
     Vocabulary,
 )
 from compress.recipe.task import ClassificationTask, PairsTask, RankingTask, RegressionTask, Task
@@ -50,6 +52,7 @@ __all__ = [
     "Fraction",
     "Gates",
     "HuggingFaceTeacher",
+    "LayeredStudent",
     "LearningRate",
     "LoadedRecipe",
     "Losses",
@@ -78,6 +81,7 @@ __all__ = [
     "TokenStudent",
     "Transfer",
     "TransformerStudent",
+    "TwoTowerStudent",
     "Vocabulary",
     "digest",
 ]
@@ -114,6 +118,10 @@ class Recipe(Section):
     @model_validator(mode="after")
     def _fits_task(self) -> Recipe:
         kind, made = self.task.kind, self.data.transfer
+        if self.task.second_text == "none" and isinstance(self.student, TwoTowerStudent):
+            raise ValueError(
+                f"student.kind: two-tower compares two texts, and task.kind: {kind} has one; take another student"
+            )
         if self.task.second_text == "none" and (made.random_pairs or made.hard_pairs):
             raise ValueError("data.transfer: random_pairs and hard_pairs need two texts; set task.kind: pairs")
         if kind == "regression" and isinstance(self.data, SimulatedShop):

@@ -67,11 +67,9 @@ class StudentSection(Section):
         return self
 
 
-class TransformerStudent(StudentSection):
-    """A small BERT: layers cut from the teacher, or built anew."""
+class LayeredStudent(StudentSection):
+    """Transformer layers, cut from the teacher or built anew."""
 
-    kind: Literal["transformer"]
-    """The kind of student."""
     layers: Annotated[int, Field(ge=1, le=48)] = 3
     """Transformer layers."""
     hidden: Annotated[int, Field(ge=8, le=8192)] | None = None
@@ -97,6 +95,24 @@ class TransformerStudent(StudentSection):
     def body_parameters(self, teacher_width: int) -> int:
         width = self.embedding_width(teacher_width)
         return self.layers * (4 * width**2 + 2 * width * (self.intermediate or 4 * width))
+
+
+class TransformerStudent(LayeredStudent):
+    """A small BERT; two texts stand side by side and attend to each other."""
+
+    kind: Literal["transformer"]
+    """The kind of student."""
+
+
+class TwoTowerStudent(LayeredStudent):
+    """A small BERT that reads two texts apart; their cosine is the answer, so items can be embedded beforehand."""
+
+    kind: Literal["two-tower"]
+    """The kind of student."""
+    embedding: Annotated[int, Field(ge=8, le=8192)] = 128
+    """Numbers in a text's embedding."""
+    max_length: Annotated[int, Field(ge=8, le=8192)] | None = None
+    """Tokens of both texts at the most, half of them for each; the teacher's when absent."""
 
 
 class TokenStudent(StudentSection):
@@ -181,4 +197,6 @@ class StaticStudent(TokenStudent):
         return 8 * self.width**2
 
 
-Student = Annotated[TransformerStudent | MobileStudent | ResidualStudent | StaticStudent, Field(discriminator="kind")]
+Student = Annotated[
+    TransformerStudent | MobileStudent | ResidualStudent | StaticStudent | TwoTowerStudent, Field(discriminator="kind")
+]

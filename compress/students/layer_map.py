@@ -1,6 +1,8 @@
-"""Which of the teacher's layers stands behind each of the student's."""
+"""What a student can be, told by the recipe and the teacher alone: its layer map, its answers. No torch."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from compress.errors import RecipeError
 from compress.recipe import Student
@@ -30,3 +32,18 @@ def layer_map_of(section: Student, teacher_layers: int | None) -> tuple[int, ...
     if too_high:
         raise RecipeError(f"student.layer_map names layer {too_high[0]}, but the teacher has {teacher_layers} layers")
     return tuple(section.layer_map)
+
+
+def check_two_tower(labels: Sequence[str], *, two_texts: bool) -> None:
+    """A cosine needs two texts, and is one number.
+
+    Raises:
+        RecipeError: there is one text, or there are more than two labels.
+    """
+    if not two_texts:
+        raise RecipeError("student.kind: two-tower compares two texts, and the data have one; take another student")
+    if len(labels) > 2:
+        raise RecipeError(
+            f"student.kind: two-tower answers with one number, which tells two labels apart, and the data have "
+            f"{len(labels)}; take another student, or task.kind: ranking or regression"
+        )

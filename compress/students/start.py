@@ -33,6 +33,7 @@ class Origin:
     tokens: StudentTokens
     texts: Sequence[str]
     labels: tuple[str, ...]
+    positive: str | None
     pairs: bool
     max_length: int
 

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from compress.errors import RecipeError
-from compress.recipe import TransformerStudent
+from compress.recipe import LayeredStudent
 from compress.students.vocabulary import StudentTokens
 from compress.text_model import TransformerClassifier
 
@@ -23,7 +23,7 @@ HEAD_SIZE = 32
 
 
 def cut_from_teacher(
-    section: TransformerStudent, teacher: Any, tokens: StudentTokens, layer_map: Sequence[int]
+    section: LayeredStudent, teacher: Any, tokens: StudentTokens, layer_map: Sequence[int]
 ) -> TransformerClassifier:
     """Copy the teacher, keep the mapped layers and the student's tokens.
 
@@ -92,7 +92,7 @@ def take_embeddings(model: Any, tokens: StudentTokens) -> None:
 
 
 def build_anew(
-    section: TransformerStudent,
+    section: LayeredStudent,
     tokens: StudentTokens,
     *,
     labels: Sequence[str],
