@@ -310,7 +310,7 @@ def test_recipe_from_options() -> None:
 
 
 def test_wrong_student_in_options() -> None:
-    kinds = "transformer, mobile, residual, static"
+    kinds = "transformer, mobile, residual, static, two-tower"
     with pytest.raises(RecipeError, match=rf"student.kind: must be one of {kinds}, not 'lstm'"):
         from_paths("lstm")
 

@@ -66,7 +66,7 @@ teacher:
   train: {{epochs: 4}}                   # fine-tune it first; leave this line out for a trained teacher
 
 student:
-  kind: transformer                    # or, smaller and faster: mobile, residual (convolutions), static; two-tower: items once
+  kind: transformer                    # or, smaller and faster: mobile, residual (convolutions), static
   layers: 3
   vocabulary: {{keep: 2000}}             # tokens of the teacher that are kept
 
