@@ -73,11 +73,11 @@ class LayeredStudent(StudentSection):
     layers: Annotated[int, Field(ge=1, le=48)] = 3
     """Transformer layers."""
     hidden: Annotated[int, Field(ge=8, le=8192)] | None = None
-    """Width; the teacher's when absent. Another width can only be built anew."""
+    """Width; the teacher's when absent. A BERT teacher's layers are projected onto fewer principal directions."""
     heads: Annotated[int, Field(ge=1, le=128)] | None = None
-    """Attention heads; when absent the teacher's, or one for each 32 of width."""
+    """Attention heads; when absent as many of the teacher's as make the width, or one for each 32 of it."""
     intermediate: Annotated[int, Field(ge=8)] | None = None
-    """Width of the feed-forward layer; when absent the teacher's, or four times the width."""
+    """Width of the feed-forward layer; when absent four times the width, and no more than the teacher's."""
     init: Literal["teacher", "random"] = "teacher"
     """Cut from the teacher's layers, or drawn at random."""
 

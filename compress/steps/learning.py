@@ -20,7 +20,7 @@ from compress.recipe import HuggingFaceTeacher, ScoresTeacher
 from compress.steps.context import Metrics, Run
 from compress.students.baseline import fit_baseline
 from compress.students.build import Built, build_student, describe, save_student
-from compress.students.layer_map import layer_map_of
+from compress.students.fits import layer_map_of
 from compress.teachers.huggingface import load_teacher, save_teacher
 from compress.teachers.load import check_positions
 from compress.teachers.outputs import compute_outputs, read_outputs, write_scores

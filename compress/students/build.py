@@ -15,7 +15,7 @@ from compress.artifacts import SPEC, TOKENIZER, TWO_TEXTS, ModelSpec
 from compress.errors import IntegrityError, RecipeError
 from compress.recipe import Student
 from compress.students.families import FAMILIES
-from compress.students.layer_map import layer_map_of
+from compress.students.fits import layer_map_of
 from compress.students.start import Origin
 from compress.students.vocabulary import StudentTokens, prune, train, unknown_rate, whole
 from compress.text_model import TextModel, TransformerClassifier, parameter_count

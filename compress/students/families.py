@@ -8,10 +8,12 @@ from typing import Any, Protocol
 from compress.artifacts import ModelSpec
 from compress.errors import RecipeError
 from compress.recipe import LayeredStudent, TokenStudent, TransformerStudent, TwoTowerStudent
+from compress.runtime.text import TextEncoder
 from compress.students.encoder import TokenEncoder
 from compress.students.first_token import is_plain_bert
-from compress.students.layer_map import check_two_tower
+from compress.students.fits import check_narrow, check_two_tower, is_narrower
 from compress.students.mobile import MobileEncoder
+from compress.students.narrow import narrow
 from compress.students.residual import ResidualEncoder
 from compress.students.start import Origin
 from compress.students.static import StaticEncoder
@@ -52,7 +54,14 @@ class Transformers:
 def _transformer(section: LayeredStudent, origin: Origin) -> TransformerClassifier:
     teacher, tokens = origin.teacher, origin.tokens
     if section.cuts_layers and teacher is not None:
-        return cut_from_teacher(section, teacher, tokens, origin.layer_map)
+        config = teacher.model.config
+        sizes = (config.hidden_size, config.num_attention_heads, getattr(config, "intermediate_size", None))
+        check_narrow(section, sizes, model="bert" if is_plain_bert(teacher.model) else type(teacher.model).__name__)
+        cut = cut_from_teacher(teacher, tokens, origin.layer_map)
+        if is_narrower(section, sizes):
+            encoder = TextEncoder(tokens.tokenizer_json, max_length=origin.max_length, pad_id=tokens.pad_id)
+            return TransformerClassifier(narrow(section, cut.model, encoder, origin.texts), cut.input_names)
+        return cut
     width = DEFAULT_WIDTH if teacher is None else teacher.width
     return build_anew(section, tokens, labels=origin.labels, max_length=origin.max_length, default_width=width)
 

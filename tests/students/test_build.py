@@ -30,7 +30,7 @@ from compress.students.build import (
 )
 from compress.students.encoder import TokenEncoder
 from compress.students.families import FAMILIES
-from compress.students.layer_map import layer_map_of
+from compress.students.fits import layer_map_of
 from compress.students.start import contextual_vectors
 from compress.students.static import StaticEncoder
 from compress.students.vocabulary import train, whole
