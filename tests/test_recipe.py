@@ -245,6 +245,13 @@ def test_unknown_key_names_the_nearest_and_all() -> None:
             "distill.stages.0.losses.listwise compares the rows of a query, which only task.kind: ranking has",
         ),
         (
+            {
+                "task": {"kind": "regression"},
+                "distill": {"stages": [{"name": "a", "losses": {"soft": 1, "reverse_kl": 1}}]},
+            },
+            "distill.stages.0.losses.reverse_kl compares the probabilities of labels, which task.kind: regression does",
+        ),
+        (
             {"task": {"kind": "regression"}, "data": {"kind": "simulated-shop"}},
             "the simulated shop has no numbers to learn",
         ),

@@ -7,6 +7,9 @@ sees; leaving it out would make a perfect student's loss look bad.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -16,9 +19,46 @@ from compress.errors import KdcError
 
 def soft_targets(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     """KL(softmax(teacher/T) || softmax(student/T))·T², mean over rows: logits [B, C] each -> scalar."""
-    log_student = F.log_softmax(student / temperature, -1)
-    log_teacher = F.log_softmax(teacher / temperature, -1)
-    return F.kl_div(log_student, log_teacher, reduction="batchmean", log_target=True) * temperature**2
+    ours, theirs = _log_probabilities(student, teacher, temperature)
+    return _divergence(theirs, ours) * temperature**2
+
+
+def reverse_kl(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """KL(softmax(student/T) || softmax(teacher/T))·T², mean over rows: logits [B, C] each -> scalar.
+
+    It keeps the student away from what the teacher rules out, where `soft_targets` makes it cover all that the teacher
+    allows: MiniLLM, Gu et al. 2023 (https://arxiv.org/abs/2306.08543).
+    """
+    ours, theirs = _log_probabilities(student, teacher, temperature)
+    return _divergence(ours, theirs) * temperature**2
+
+
+def jensen_shannon(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """½·(KL(teacher || m) + KL(student || m))·T² with m the mean of both, mean over rows: logits [B, C] -> scalar.
+
+    Symmetric, and at most T²·log 2 a row. Near the teacher it pulls a quarter as hard as `soft_targets`. Lin 1991
+    (https://doi.org/10.1109/18.61115); for distillation Agarwal et al. 2023 (https://arxiv.org/abs/2306.13649).
+    """
+    ours, theirs = _log_probabilities(student, teacher, temperature)
+    middle = torch.logaddexp(ours, theirs) - math.log(2)
+    return 0.5 * (_divergence(theirs, middle) + _divergence(ours, middle)) * temperature**2
+
+
+DIVERGENCES: dict[str, Callable[[Tensor, Tensor, float], Tensor]] = {
+    "soft": soft_targets,
+    "reverse_kl": reverse_kl,
+    "jensen_shannon": jensen_shannon,
+}
+"""Terms of a recipe's `losses` that compare probabilities: (student, teacher, temperature) -> scalar."""
+
+
+def _log_probabilities(student: Tensor, teacher: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    return F.log_softmax(student / temperature, -1), F.log_softmax(teacher / temperature, -1)
+
+
+def _divergence(of: Tensor, to: Tensor) -> Tensor:
+    """KL(of || to), mean over rows: log-probabilities [B, C] each -> scalar."""
+    return F.kl_div(to, of, reduction="batchmean", log_target=True)
 
 
 def hidden_states(projected: Tensor, teacher: Tensor) -> Tensor:

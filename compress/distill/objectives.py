@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from compress.batch import Examples, Ints
-from compress.distill.losses import binary_grades, hard_labels, soft_targets, squared_error
+from compress.distill.losses import DIVERGENCES, binary_grades, hard_labels, squared_error
 from compress.distill.ranking_losses import AGAINST_GRADES, AGAINST_TEACHER, lists_of
 from compress.recipe import Stage
 from compress.tasks.kind import TaskKind
@@ -48,7 +48,7 @@ class Objectives(ABC):
 
 
 class LabelObjectives(Objectives):
-    """Classification and pairs: cross-entropy and KL."""
+    """Classification and pairs: cross-entropy, KL and its relatives."""
 
     def __init__(self, rows: Examples, device: torch.device) -> None:
         super().__init__(rows, device)
@@ -59,7 +59,8 @@ class LabelObjectives(Objectives):
         return hard_labels(logits, self.labels[chosen], weights, smoothing)
 
     def soft(self, logits: Tensor, said: Tensor, picked: Ints, stage: Stage) -> Parts:
-        return {"soft": soft_targets(logits, said, stage.temperature)} if stage.losses.soft else {}
+        terms = [name for name in DIVERGENCES if getattr(stage.losses, name)]
+        return {name: DIVERGENCES[name](logits, said, stage.temperature) for name in terms}
 
 
 class NumberObjectives(Objectives):

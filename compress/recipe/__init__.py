@@ -126,6 +126,12 @@ class Recipe(Section):
                 f"distill.stages.{terms[0][0]}.losses.{terms[0][1]} compares the rows of a query, which only "
                 f"task.kind: ranking has, and this is {kind}: leave it out"
             )
+        terms = [(i, term) for i, stage in enumerate(self.distill.stages) for term in stage.losses.labels_only]
+        if terms and self.task.numbers:
+            raise ValueError(
+                f"distill.stages.{terms[0][0]}.losses.{terms[0][1]} compares the probabilities of labels, which "
+                f"task.kind: {kind} does not have: use soft"
+            )
         return self
 
     @model_validator(mode="after")

@@ -13,6 +13,7 @@ Weight = Annotated[float, Field(ge=0)]
 LaterWeight = Annotated[float, Field(ge=0, exclude_if=lambda weight: weight == 0)]
 
 
+LABEL_TERMS = ("reverse_kl", "jensen_shannon")
 RANKING_TERMS = ("margin_mse", "listwise", "ranknet", "lambda_rank")
 
 
@@ -25,6 +26,10 @@ class Losses(Section):
     """λ of λ·½·Σ‖φ_t − φ_s‖² on hidden states through a learned projection, mean over the batch and mapped layers."""
     hard: Weight = 0.0
     """Weight of the loss against the labels, mean over labelled rows: cross-entropy, squared error or task.loss."""
+    reverse_kl: LaterWeight = 0.0
+    """Labels: weight of KL(student || teacher)·T², mean over the batch."""
+    jensen_shannon: LaterWeight = 0.0
+    """Labels: weight of the Jensen-Shannon divergence·T², mean over the batch; its pull is a quarter of the KL's."""
     margin_mse: LaterWeight = 0.0
     """Ranking: weight of the squared difference of score margins between two rows of a group."""
     listwise: LaterWeight = 0.0
@@ -35,9 +40,19 @@ class Losses(Section):
     """Ranking: weight of the pairs that the teacher puts in order, by what swapping them would cost in NDCG."""
 
     @property
+    def terms(self) -> dict[str, float]:
+        """Weights above 0, by term."""
+        return {name: weight for name in type(self).model_fields if (weight := getattr(self, name))}
+
+    @property
     def ranking(self) -> dict[str, float]:
         """Weights above 0 of the terms that compare the rows of a group."""
-        return {name: weight for name in RANKING_TERMS if (weight := getattr(self, name))}
+        return {name: weight for name, weight in self.terms.items() if name in RANKING_TERMS}
+
+    @property
+    def labels_only(self) -> dict[str, float]:
+        """Weights above 0 of the terms that compare probabilities of labels; `soft` has a meaning for all tasks."""
+        return {name: weight for name, weight in self.terms.items() if name in LABEL_TERMS}
 
 
 class Stage(Section):
@@ -56,7 +71,7 @@ class Stage(Section):
 
     @model_validator(mode="after")
     def _something_to_learn(self) -> Stage:
-        if not any(self.losses.model_dump().values()):
+        if not self.losses.terms:
             raise ValueError("every loss weight is 0: nothing to learn")
         return self
 

@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 
 from compress.batch import Examples, Splits
-from compress.distill.objectives import Objectives, objectives_of
+from compress.distill.losses import jensen_shannon, reverse_kl
+from compress.distill.objectives import LabelObjectives, Objectives, objectives_of
 from compress.distill.ranking_losses import AGAINST_GRADES, AGAINST_TEACHER
 from compress.recipe import Losses, RankingTask, RegressionTask, Stage, Task
 from compress.tasks.kinds import RegressionKind, task_kind
@@ -67,6 +68,20 @@ def test_transfer_rows_have_no_number_and_keep_their_groups() -> None:
     assert both.labels.tolist() == pytest.approx([1.0, 2.0, np.nan], nan_ok=True)
     assert both.group_codes is not None
     assert both.group_codes.tolist() == [0, 1, 0]
+
+
+def test_labels_have_three_divergences_each_where_its_weight_is_above_0() -> None:
+    """At the stage's temperature, beside each other or alone."""
+    rows = Examples(["0", "1", "2"], ["a", "b", "c"], labels=np.array([0, 2, 1]))
+    logits, said = torch.randn(2, 2, 3)
+    found = LabelObjectives(rows, CPU).soft
+    stage = Stage(name="x", temperature=3.0, losses=Losses(soft=1, reverse_kl=0.5, jensen_shannon=2))
+    parts = found(logits, said, np.array([2, 0]), stage)
+    assert list(parts) == ["soft", "reverse_kl", "jensen_shannon"]
+    torch.testing.assert_close(parts["reverse_kl"], reverse_kl(logits, said, 3.0))
+    torch.testing.assert_close(parts["jensen_shannon"], jensen_shannon(logits, said, 3.0))
+    alone = found(logits, said, np.array([2, 0]), Stage(name="x", losses=Losses(jensen_shannon=1)))
+    assert list(alone) == ["jensen_shannon"]
 
 
 GROUPS = ["b", "a", "b", "a", "b"]
