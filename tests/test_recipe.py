@@ -269,6 +269,14 @@ def test_unknown_key_names_the_nearest_and_all() -> None:
         ),
         ({"name": None}, "name: is missing"),
         ({"teacher": {"kind": "scores", "path": "x"}}, "needs a teacher model"),
+        (
+            {
+                "teacher": {"kind": "scores", "path": "x"},
+                "student": {"kind": "mobile", "init": "random", "vocabulary": {"train": 500}},
+                "distill": {"stages": [{"name": "a", "losses": {"soft": 1, "hidden_cosine": 1}}]},
+            },
+            "a file of scores has no hidden states: set losses.hidden and losses.hidden_cosine to 0",
+        ),
         ({"distill": {"stages": []}}, "distill.stages: must have at least 1 item"),
     ],
 )
@@ -330,5 +338,5 @@ def test_ranking_terms_leave_the_digests_of_other_recipes_alone() -> None:
     ranked = {**MINIMAL, "task": {"kind": "ranking"}, "data": {"kind": "simulated-shop"}}
     stages = {"stages": [{"name": "a", "losses": {"listwise": 1.0}}]}
     recipe = resolve({**ranked, "distill": stages}, Path("r.yaml")).recipe
-    assert recipe.distill.stages[0].losses.ranking == {"listwise": 1.0}
+    assert recipe.distill.stages[0].losses.ranking == ["listwise"]
     assert resolve(recipe.dump(), Path("r.yaml")).recipe == recipe

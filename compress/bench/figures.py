@@ -17,6 +17,7 @@ LOSSES = {
     "soft": "7 3",
     "hidden": "2 3",
     "hard": "9 3 2 3",
+    "hidden_cosine": "2 6",
     "reverse_kl": "5 2",
     "jensen_shannon": "10 2 2 2",
     "margin_mse": "4 4",

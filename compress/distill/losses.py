@@ -66,6 +66,18 @@ def hidden_states(projected: Tensor, teacher: Tensor) -> Tensor:
     return 0.5 * (projected - teacher).pow(2).sum(-1).mean()
 
 
+def hidden_cosine(projected: Tensor, teacher: Tensor) -> Tensor:
+    """1 − cos(φ_t, φ_s), mean over rows and layers: [B, L, H] each, the student's projected -> scalar, 0..2.
+
+    The direction of the states without their length, as in DistilBERT (https://arxiv.org/abs/1910.01108).
+    """
+    return (1 - F.cosine_similarity(projected, teacher, dim=-1)).mean()
+
+
+HIDDEN: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"hidden": hidden_states, "hidden_cosine": hidden_cosine}
+"""Terms of a recipe's `losses` that compare hidden states: (projected, teacher's) -> scalar."""
+
+
 def hard_labels(student: Tensor, labels: Tensor, weights: Tensor | None = None, smoothing: float = 0.0) -> Tensor:
     """Cross-entropy with labels int64 [B], mean over rows that have one (label >= 0), by weights [B].
 

@@ -14,7 +14,7 @@ from compress.batch import Examples, Ints, TeacherOutputs
 from compress.data.encode import encode_examples
 from compress.distill.checkpoint import Progress
 from compress.distill.judge import Judge
-from compress.distill.losses import hidden_states
+from compress.distill.losses import HIDDEN
 from compress.distill.objectives import Objectives, Parts, objectives_of
 from compress.distill.sampler import Sampler
 from compress.distill.teach import hard_objective
@@ -47,7 +47,7 @@ def encoder_of(built: Built) -> TextEncoder:
 def distil_objective(
     stage: Stage, outputs: TeacherOutputs, objectives: Objectives, projections: nn.ModuleList, device: torch.device
 ) -> Objective:
-    """The weighted sum of soft (and for ranking other) terms against the teacher's outputs, ½Σ‖φ_t − φ_s‖², and hard.
+    """The weighted sum of the terms against the teacher's outputs, those against its hidden states, and hard.
 
     Each term only where its weight is above 0.
     """
@@ -56,12 +56,12 @@ def distil_objective(
     def objective(logits: Tensor, hidden: Tensor | None, picked: Ints) -> tuple[Tensor, Parts]:
         said = torch.from_numpy(outputs.logits[picked]).to(device).float()
         parts = objectives.soft(logits, said, picked, stage)
-        if weights.hidden and hidden is not None:
+        if weights.hidden_terms and hidden is not None:
             if outputs.hidden is None:
                 raise ValueError("the teacher's outputs have no hidden states")
             states = torch.from_numpy(outputs.hidden[picked]).to(device).float()
             projected = torch.stack([project(hidden[:, i]) for i, project in enumerate(projections)], 1)
-            parts["hidden"] = hidden_states(projected, states)
+            parts |= {name: HIDDEN[name](projected, states) for name in weights.hidden_terms}
         if weights.hard:
             parts["hard"] = objectives.hard(logits, picked)
         weighted = [getattr(weights, name) * part for name, part in parts.items()]
@@ -80,7 +80,7 @@ def distil(built: Built, outputs: TeacherOutputs, schooling: Schooling, work: Pa
             name=stage.name,
             epochs=stage.epochs,
             rate=stage.learning_rate,
-            hidden=layers if stage.losses.hidden and built.layer_map else (),
+            hidden=layers if stage.losses.hidden_terms and built.layer_map else (),
             objective=distil_objective(stage, outputs, objectives, built.projections, schooling.device),
         )
         for stage in schooling.section.stages

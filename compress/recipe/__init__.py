@@ -126,7 +126,7 @@ class Recipe(Section):
                 f"distill.stages.{terms[0][0]}.losses.{terms[0][1]} compares the rows of a query, which only "
                 f"task.kind: ranking has, and this is {kind}: leave it out"
             )
-        terms = [(i, term) for i, stage in enumerate(self.distill.stages) for term in stage.losses.labels_only]
+        terms = [(i, term) for i, stage in enumerate(self.distill.stages) for term in stage.losses.label_terms]
         if terms and self.task.numbers:
             raise ValueError(
                 f"distill.stages.{terms[0][0]}.losses.{terms[0][1]} compares the probabilities of labels, which "
@@ -156,8 +156,8 @@ class Recipe(Section):
             raise ValueError("student.init: teacher needs a teacher model, not a file of scores; set it to random")
         if scores and self.student.vocabulary.train is None:
             raise ValueError("a file of scores brings no tokenizer: set student.vocabulary.train to a size")
-        if scores and any(stage.losses.hidden for stage in self.distill.stages):
-            raise ValueError("a file of scores has no hidden states: set losses.hidden to 0")
+        if scores and self.distill.wants_hidden:
+            raise ValueError("a file of scores has no hidden states: set losses.hidden and losses.hidden_cosine to 0")
         if self.quantize.method == "static" and self.student.quantization != "static":
             raise ValueError(
                 f"quantize.method: static measures the ranges of convolutions, and a {self.student.kind} student has "

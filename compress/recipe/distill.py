@@ -13,6 +13,7 @@ Weight = Annotated[float, Field(ge=0)]
 LaterWeight = Annotated[float, Field(ge=0, exclude_if=lambda weight: weight == 0)]
 
 
+HIDDEN_TERMS = ("hidden", "hidden_cosine")
 LABEL_TERMS = ("reverse_kl", "jensen_shannon")
 RANKING_TERMS = ("margin_mse", "listwise", "ranknet", "lambda_rank")
 
@@ -26,6 +27,8 @@ class Losses(Section):
     """λ of λ·½·Σ‖φ_t − φ_s‖² on hidden states through a learned projection, mean over the batch and mapped layers."""
     hard: Weight = 0.0
     """Weight of the loss against the labels, mean over labelled rows: cross-entropy, squared error or task.loss."""
+    hidden_cosine: LaterWeight = 0.0
+    """Weight of 1 − cos(φ_t, φ_s) of the same states through the same projection, mean over batch and mapped layers."""
     reverse_kl: LaterWeight = 0.0
     """Labels: weight of KL(student || teacher)·T², mean over the batch."""
     jensen_shannon: LaterWeight = 0.0
@@ -45,14 +48,19 @@ class Losses(Section):
         return {name: weight for name in type(self).model_fields if (weight := getattr(self, name))}
 
     @property
-    def ranking(self) -> dict[str, float]:
-        """Weights above 0 of the terms that compare the rows of a group."""
-        return {name: weight for name, weight in self.terms.items() if name in RANKING_TERMS}
+    def ranking(self) -> list[str]:
+        """Terms with a weight above 0 that compare the rows of a group."""
+        return [name for name in self.terms if name in RANKING_TERMS]
 
     @property
-    def labels_only(self) -> dict[str, float]:
-        """Weights above 0 of the terms that compare probabilities of labels; `soft` has a meaning for all tasks."""
-        return {name: weight for name, weight in self.terms.items() if name in LABEL_TERMS}
+    def label_terms(self) -> list[str]:
+        """Terms with a weight above 0 that compare probabilities of labels; `soft` has a meaning for all tasks."""
+        return [name for name in self.terms if name in LABEL_TERMS]
+
+    @property
+    def hidden_terms(self) -> list[str]:
+        """Terms with a weight above 0 that compare hidden states."""
+        return [name for name in self.terms if name in HIDDEN_TERMS]
 
 
 class Stage(Section):
@@ -94,3 +102,8 @@ class Distill(Section):
     """Arithmetic of training; auto takes bf16 where the processor has it."""
     control: bool = True
     """Train the same student on hard labels alone, with as many steps, to show what distillation gained."""
+
+    @property
+    def wants_hidden(self) -> bool:
+        """Whether a stage compares hidden states, so that the teacher's have to be kept."""
+        return any(stage.losses.hidden_terms for stage in self.stages)

@@ -14,8 +14,10 @@ from torch import Tensor
 
 from compress.distill.losses import (
     DIVERGENCES,
+    HIDDEN,
     check_finite,
     hard_labels,
+    hidden_cosine,
     hidden_states,
     jensen_shannon,
     reverse_kl,
@@ -179,6 +181,30 @@ def test_hidden_states_by_hand() -> None:
     assert hidden_states(projected, teacher).item() == pytest.approx(12.5 / 2)
     both = torch.cat([projected, teacher], 1), torch.cat([teacher, teacher], 1)
     assert hidden_states(*both).item() == pytest.approx(12.5 / 4)
+
+
+def test_hidden_cosine_by_hand_and_in_numpy() -> None:
+    """A right angle, the same direction at another length, and opposite ones: 1, 0 and 2; then rows at random."""
+    projected = torch.tensor([[[3.0, 0.0], [1.0, 1.0], [2.0, 0.0]]])
+    teacher = torch.tensor([[[0.0, 4.0], [5.0, 5.0], [-1.0, 0.0]]])
+    assert hidden_cosine(projected, teacher).item() == pytest.approx((1 + 0 + 2) / 3, abs=1e-6)
+    ours, theirs = np.random.default_rng(0).normal(size=(2, 4, 3, 7))
+    length = np.linalg.norm(ours, axis=-1) * np.linalg.norm(theirs, axis=-1)
+    expected = np.mean(1 - (ours * theirs).sum(-1) / length)
+    assert hidden_cosine(torch.tensor(ours), torch.tensor(theirs)).item() == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("name", HIDDEN)
+def test_hidden_terms_are_at_rest_when_both_agree(name: str) -> None:
+    """True gradients, and none at the teacher's states."""
+    teacher = torch.randn(4, 2, 5, dtype=torch.float64)
+    student = teacher.clone().requires_grad_()
+    loss = HIDDEN[name](student, teacher)
+    (gradient,) = torch.autograd.grad(loss, student)
+    assert abs(loss.item()) < 1e-12
+    assert gradient.abs().max().item() < 1e-12
+    other = torch.randn(4, 2, 5, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda s: HIDDEN[name](s, teacher), (other,))
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])

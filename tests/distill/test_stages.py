@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from compress.batch import Examples, Splits, TeacherOutputs
@@ -44,7 +45,9 @@ CPU = torch.device("cpu")
 SECTION = Distill(
     stages=[
         Stage(name="imitate", epochs=2, learning_rate=3e-3),
-        Stage(name="align", epochs=2, learning_rate=3e-3, losses=Losses(soft=1, hidden=0.1, hard=0.2)),
+        Stage(
+            name="align", epochs=2, learning_rate=3e-3, losses=Losses(soft=1, hidden=0.1, hidden_cosine=0.1, hard=0.2)
+        ),
     ],
     batch_size=16,
     precision="fp32",
@@ -80,6 +83,11 @@ def test_the_loss_is_the_weighted_sum_of_its_terms() -> None:
         torch.testing.assert_close(parts[name], value)
     total = 0.5 * expected["soft"] + 0.25 * expected["hidden"] + 2 * expected["hard"]
     torch.testing.assert_close(loss, total)
+    angles = Stage(name="x", losses=Losses(hidden_cosine=3))
+    loss, parts = distil_objective(angles, said, objectives, projections, CPU)(logits, hidden, picked)
+    states = torch.tensor(said.hidden[picked]).float()
+    torch.testing.assert_close(loss, 3 * (1 - F.cosine_similarity(projected, states, dim=-1)).mean())
+    assert list(parts) == ["hidden_cosine"]
     alone, terms = distil_objective(Stage(name="x"), said, objectives, projections, CPU)(logits, None, picked)
     assert list(terms) == ["soft"]
     torch.testing.assert_close(alone, terms["soft"])
@@ -181,6 +189,7 @@ def test_a_student_learns_from_its_teacher(tmp_path: Path, decoder: bool, pairs:
         assert [row["stage"] for row in rows] == ["imitate", "imitate", "align", "align"]
         assert "hidden" not in rows[0]
         assert rows[3]["hidden"] < rows[2]["hidden"]
+        assert rows[3]["hidden_cosine"] < rows[2]["hidden_cosine"]
         assert rows[3]["soft"] < rows[0]["soft"]
 
 
