@@ -17,23 +17,23 @@ from torch import Tensor
 from compress.errors import KdcError
 
 
-def soft_targets(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+def soft_targets(student: Tensor, teacher: Tensor, temperature: float, weights: Tensor | None = None) -> Tensor:
     """KL(softmax(teacher/T) || softmax(student/T))·T², mean over rows: logits [B, C] each -> scalar."""
     ours, theirs = _log_probabilities(student, teacher, temperature)
-    return _divergence(theirs, ours) * temperature**2
+    return _divergence(theirs, ours, weights) * temperature**2
 
 
-def reverse_kl(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+def reverse_kl(student: Tensor, teacher: Tensor, temperature: float, weights: Tensor | None = None) -> Tensor:
     """KL(softmax(student/T) || softmax(teacher/T))·T², mean over rows: logits [B, C] each -> scalar.
 
     It keeps the student away from what the teacher rules out, where `soft_targets` makes it cover all that the teacher
     allows: MiniLLM, Gu et al. 2023 (https://arxiv.org/abs/2306.08543).
     """
     ours, theirs = _log_probabilities(student, teacher, temperature)
-    return _divergence(ours, theirs) * temperature**2
+    return _divergence(ours, theirs, weights) * temperature**2
 
 
-def jensen_shannon(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+def jensen_shannon(student: Tensor, teacher: Tensor, temperature: float, weights: Tensor | None = None) -> Tensor:
     """½·(KL(teacher || m) + KL(student || m))·T² with m the mean of both, mean over rows: logits [B, C] -> scalar.
 
     Symmetric, and at most T²·log 2 a row. Near the teacher it pulls a quarter as hard as `soft_targets`. Lin 1991
@@ -41,24 +41,39 @@ def jensen_shannon(student: Tensor, teacher: Tensor, temperature: float) -> Tens
     """
     ours, theirs = _log_probabilities(student, teacher, temperature)
     middle = torch.logaddexp(ours, theirs) - math.log(2)
-    return 0.5 * (_divergence(theirs, middle) + _divergence(ours, middle)) * temperature**2
+    return 0.5 * (_divergence(theirs, middle, weights) + _divergence(ours, middle, weights)) * temperature**2
 
 
-DIVERGENCES: dict[str, Callable[[Tensor, Tensor, float], Tensor]] = {
+DIVERGENCES: dict[str, Callable[[Tensor, Tensor, float, Tensor | None], Tensor]] = {
     "soft": soft_targets,
     "reverse_kl": reverse_kl,
     "jensen_shannon": jensen_shannon,
 }
-"""Terms of a recipe's `losses` that compare probabilities: (student, teacher, temperature) -> scalar."""
+"""Terms of a recipe's `losses` that compare probabilities: (student, teacher, temperature, row weights) -> scalar."""
 
 
 def _log_probabilities(student: Tensor, teacher: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
     return F.log_softmax(student / temperature, -1), F.log_softmax(teacher / temperature, -1)
 
 
-def _divergence(of: Tensor, to: Tensor) -> Tensor:
-    """KL(of || to), mean over rows: log-probabilities [B, C] each -> scalar."""
-    return F.kl_div(to, of, reduction="batchmean", log_target=True)
+def _divergence(of: Tensor, to: Tensor, weights: Tensor | None) -> Tensor:
+    """KL(of || to), mean over rows, by weights [B]: log-probabilities [B, C] each -> scalar."""
+    if weights is None:
+        return F.kl_div(to, of, reduction="batchmean", log_target=True)
+    each = F.kl_div(to, of, reduction="none", log_target=True).sum(-1)
+    return _mean(each, torch.ones_like(each, dtype=torch.bool), weights)
+
+
+def confidence(teacher: Tensor, labels: Tensor) -> Tensor:
+    """Weights of rows: the probability softmax(teacher) of a row's label, the highest one where it has none (< 0).
+
+    Logits [B, C], labels int64 [B] -> [B], 0..1. Where the teacher is wrong the student hears it less. Both weights,
+    as shares of the batch's sum, are those of Furlanello et al. 2018 (https://arxiv.org/abs/1805.04770), section 3: by
+    the teacher's probability of the label, and `confidence-weighted by teacher max`.
+    """
+    chances = F.softmax(teacher, -1)
+    of_label = chances.gather(-1, labels.clamp_min(0).unsqueeze(-1)).squeeze(-1)
+    return torch.where(labels >= 0, of_label, chances.amax(-1))
 
 
 def hidden_states(projected: Tensor, teacher: Tensor) -> Tensor:

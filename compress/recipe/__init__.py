@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from compress.recipe.base import Epochs, LearningRate, Metric, Section
 from compress.recipe.data import Column, Columns, Data, FilesData, Fraction, SimulatedShop, Split, TableSource, Transfer
-from compress.recipe.distill import Distill, Losses, Stage
+from compress.recipe.distill import Distill, Losses, Schedule, Stage, TemperatureSchedule
 from compress.recipe.shipping import (
     Bench,
     BundleSection,
@@ -63,6 +63,7 @@ __all__ = [
     "Recipe",
     "RegressionTask",
     "ResidualStudent",
+    "Schedule",
     "ScoresTeacher",
     "Section",
     "SimulatedShop",
@@ -74,6 +75,7 @@ __all__ = [
     "Task",
     "Teach",
     "Teacher",
+    "TemperatureSchedule",
     "TensorRTExport",
     "TokenStudent",
     "Transfer",
@@ -120,18 +122,9 @@ class Recipe(Section):
             raise ValueError(
                 "the simulated shop has no numbers to learn: for task.kind: regression give data of your own"
             )
-        terms = [(i, term) for i, stage in enumerate(self.distill.stages) for term in stage.losses.ranking]
-        if terms and not self.task.grouped:
-            raise ValueError(
-                f"distill.stages.{terms[0][0]}.losses.{terms[0][1]} compares the rows of a query, which only "
-                f"task.kind: ranking has, and this is {kind}: leave it out"
-            )
-        terms = [(i, term) for i, stage in enumerate(self.distill.stages) for term in stage.losses.label_terms]
-        if terms and self.task.numbers:
-            raise ValueError(
-                f"distill.stages.{terms[0][0]}.losses.{terms[0][1]} compares the probabilities of labels, which "
-                f"task.kind: {kind} does not have: use soft"
-            )
+        for number, stage in enumerate(self.distill.stages):
+            if misfit := stage.misfit(self.task):
+                raise ValueError(f"distill.stages.{number}.{misfit}")
         return self
 
     @model_validator(mode="after")

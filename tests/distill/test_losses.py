@@ -59,7 +59,7 @@ def test_divergences_are_those_of_scipy(temperature: float) -> None:
     }
     assert expected.keys() == DIVERGENCES.keys()
     for name, rows in expected.items():
-        found = DIVERGENCES[name](student, teacher, temperature).item()
+        found = DIVERGENCES[name](student, teacher, temperature, None).item()
         assert found == pytest.approx(temperature**2 * float(np.mean(rows)), rel=1e-9), name
 
 
@@ -68,9 +68,9 @@ def test_divergences_by_autograd_and_at_the_ends_of_fp16(name: str) -> None:
     """True gradients; the largest fp16 logits give neither infinity nor NaN, in the value and in the gradient."""
     student, teacher = torch.randn(2, 4, 5, dtype=torch.float64)
     student.requires_grad_()
-    assert torch.autograd.gradcheck(lambda s: DIVERGENCES[name](s, teacher, 2.5), (student,))
+    assert torch.autograd.gradcheck(lambda s: DIVERGENCES[name](s, teacher, 2.5, None), (student,))
     far = torch.tensor([[65504.0, -65504.0]], requires_grad=True)
-    loss = DIVERGENCES[name](far, -far.detach(), 1.0)
+    loss = DIVERGENCES[name](far, -far.detach(), 1.0, None)
     (gradient,) = torch.autograd.grad(loss, far)
     assert torch.isfinite(loss)
     assert torch.isfinite(gradient).all()
@@ -94,7 +94,7 @@ def test_divergences_are_zero_and_at_rest_when_both_agree(name: str, temperature
     """A perfect student pays nothing and is not moved; a constant added to its logits changes nothing."""
     teacher = torch.randn(6, 5, dtype=torch.float64)
     student = (teacher + 7).requires_grad_()
-    loss = DIVERGENCES[name](student, teacher, temperature)
+    loss = DIVERGENCES[name](student, teacher, temperature, None)
     (gradient,) = torch.autograd.grad(loss, student)
     assert abs(loss.item()) < 1e-12
     assert gradient.abs().max().item() < 1e-12
