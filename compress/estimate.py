@@ -74,8 +74,8 @@ def student_size(recipe: Recipe, found: dict[str, Any]) -> Size:
 
 def cache_bytes(recipe: Recipe, found: dict[str, Any], splits: Splits) -> int:
     """Bytes of the teacher's outputs: fp16 logits, and hidden states where a loss wants them."""
-    wanted = any(stage.losses.hidden for stage in recipe.distill.stages)
-    hidden = recipe.student.depth * int(found.get("hidden") or UNKNOWN_TEACHER["hidden"]) if wanted else 0
+    width = int(found.get("hidden") or UNKNOWN_TEACHER["hidden"])
+    hidden = recipe.student.depth * width if recipe.distill.wants_hidden else 0
     return 2 * len(splits.transfer) * (len(splits.labels) + hidden)
 
 

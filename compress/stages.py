@@ -155,7 +155,7 @@ STAGES = (
             "teacher": run.artifacts["teacher"].key,
             "data": run.splits.fingerprint,
             "student": [run.recipe.student.layer_map, run.recipe.student.depth],
-            "hidden": any(stage.losses.hidden for stage in run.recipe.distill.stages),
+            "hidden": run.recipe.distill.wants_hidden,
             "bf16": run.bf16,
         },
     ),

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from compress.recipe.base import Epochs, LearningRate, Metric, Section
 from compress.recipe.data import Column, Columns, Data, FilesData, Fraction, SimulatedShop, Split, TableSource, Transfer
-from compress.recipe.distill import Distill, Losses, Stage
+from compress.recipe.distill import Distill, Losses, Schedule, Stage, TemperatureSchedule
 from compress.recipe.shipping import (
     Bench,
     BundleSection,
@@ -66,6 +66,7 @@ __all__ = [
     "Recipe",
     "RegressionTask",
     "ResidualStudent",
+    "Schedule",
     "ScoresTeacher",
     "Section",
     "SimulatedShop",
@@ -77,6 +78,7 @@ __all__ = [
     "Task",
     "Teach",
     "Teacher",
+    "TemperatureSchedule",
     "TensorRTExport",
     "TokenStudent",
     "Transfer",
@@ -128,12 +130,9 @@ class Recipe(Section):
             raise ValueError(
                 "the simulated shop has no numbers to learn: for task.kind: regression give data of your own"
             )
-        terms = [(i, term) for i, stage in enumerate(self.distill.stages) for term in stage.losses.ranking]
-        if terms and not self.task.grouped:
-            raise ValueError(
-                f"distill.stages.{terms[0][0]}.losses.{terms[0][1]} compares the rows of a query, which only "
-                f"task.kind: ranking has, and this is {kind}: leave it out"
-            )
+        for number, stage in enumerate(self.distill.stages):
+            if misfit := stage.misfit(self.task):
+                raise ValueError(f"distill.stages.{number}.{misfit}")
         return self
 
     @model_validator(mode="after")
@@ -158,8 +157,8 @@ class Recipe(Section):
             raise ValueError("student.init: teacher needs a teacher model, not a file of scores; set it to random")
         if scores and self.student.vocabulary.train is None:
             raise ValueError("a file of scores brings no tokenizer: set student.vocabulary.train to a size")
-        if scores and any(stage.losses.hidden for stage in self.distill.stages):
-            raise ValueError("a file of scores has no hidden states: set losses.hidden to 0")
+        if scores and self.distill.wants_hidden:
+            raise ValueError("a file of scores has no hidden states: set losses.hidden and losses.hidden_cosine to 0")
         if self.quantize.method == "static" and self.student.quantization != "static":
             raise ValueError(
                 f"quantize.method: static measures the ranges of convolutions, and a {self.student.kind} student has "

@@ -103,16 +103,12 @@ def outputs(run: Run, out: Path, work: Path) -> Metrics:
     taught = run.taught()
     if taught is None:
         raise DataError("teacher: there is no teacher model to ask")
-    layers = layer_map_of(run.recipe.student, taught.module.layers) if _wants_hidden(run) else ()
+    layers = layer_map_of(run.recipe.student, taught.module.layers) if run.recipe.distill.wants_hidden else ()
     encoded = encode_examples(taught.encoder, run.splits.transfer)
     if encoded.truncated:
         reporter.say(f"  teacher.max_length {section.max_length} cuts {encoded.truncated:,} of {len(encoded):,} texts")
     compute_outputs(taught, encoded, layers=layers, work=work, out=out, device=run.device, bf16=run.bf16)
     return {"rows": len(encoded), "layers": list(layers), "truncated": encoded.truncated}
-
-
-def _wants_hidden(run: Run) -> bool:
-    return any(stage.losses.hidden for stage in run.recipe.distill.stages)
 
 
 def student(run: Run, out: Path, work: Path) -> Metrics:
