@@ -163,11 +163,13 @@ STAGES = (
         "student",
         _learning("student"),
         lambda run: _student_depends(run) | {"parents": hashes(run, "teacher", "outputs")},
+        version=2,
     ),
     StageRule(
         "control",
         _learning("control_student"),
         lambda run: _student_depends(run) | {"parents": hashes(run, "teacher")},
+        version=2,
         wanted=_no_control,
     ),
     StageRule(

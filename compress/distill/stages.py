@@ -193,5 +193,6 @@ def _job(
         batch_size=schooling.section.batch_size,
         patience=schooling.section.patience,
         weight_decay=schooling.section.weight_decay,
+        average=schooling.section.average,
         extra=extra,
     )

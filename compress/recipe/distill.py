@@ -164,6 +164,8 @@ class Distill(Section):
     """Stop a stage after this many epochs without a better validation metric."""
     weight_decay: Annotated[float, Field(ge=0, lt=1)] = 0.01
     """AdamW's weight decay."""
+    average: Annotated[float, Field(ge=0, lt=1, exclude_if=lambda decay: decay == 0)] = 0.0
+    """Decay of an exponential moving average of the weights, a step, which is judged and kept; 0 is off."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Arithmetic of training; auto takes bf16 where the processor has it."""
     control: bool = True

@@ -123,7 +123,7 @@ class TokenStudent(StudentSection):
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """Dropout on the embeddings and in the head."""
     init: Literal["teacher", "random"] = "teacher"
-    """Token embeddings: the teacher's, reduced to the width by PCA, or drawn at random."""
+    """Token embeddings: each token alone through the teacher, reduced to the width by PCA, or drawn at random."""
 
     def embedding_width(self, teacher_width: int) -> int:
         return self.width
@@ -183,8 +183,6 @@ class StaticStudent(TokenStudent):
     """The kind of student."""
     width: Annotated[int, Field(ge=8, le=4096)] = 256
     """Numbers in a token's embedding."""
-    init: Literal["teacher", "random"] = "teacher"
-    """Token embeddings: each token alone through the teacher, reduced to the width by PCA, or drawn at random."""
     layer_map: tuple[Annotated[int, Field(ge=1)], ...] | None = None
     """One teacher layer (from 1), which embeddings start from and the hidden-state loss compares a row's weighted mean
     with; the last when absent."""
