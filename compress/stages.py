@@ -21,7 +21,8 @@ class StageRule:
     """One stage: what it depends on, and where its body is.
 
     version: raised when the body changes what it writes. wanted: why the recipe does not ask for it, or None.
-    passing: whether what an earlier run left is to be made again all the same.
+    passing: whether what an earlier run left is to be made again all the same. shared: whether all processes of a run
+    work on it; else the first does it alone.
     """
 
     name: str
@@ -30,6 +31,7 @@ class StageRule:
     version: int = 1
     wanted: Callable[[Run], str | None] = lambda run: None
     passing: Callable[[Artifact], bool] = lambda found: False
+    shared: bool = False
 
 
 def _learning(name: str) -> Callable[[], Body]:
@@ -145,7 +147,7 @@ STAGES = (
         _learning("baseline"),
         lambda run: {"task": run.recipe.task.model_dump(), "data": _labelled(run), "seed": run.recipe.seed},
     ),
-    StageRule("teacher", _learning("teacher"), _teacher_depends),
+    StageRule("teacher", _learning("teacher"), _teacher_depends, shared=True),
     StageRule(
         "outputs",
         _learning("outputs"),
@@ -164,6 +166,7 @@ STAGES = (
         _learning("student"),
         lambda run: _student_depends(run) | {"parents": hashes(run, "teacher", "outputs")},
         version=2,
+        shared=True,
     ),
     StageRule(
         "control",
@@ -171,6 +174,7 @@ STAGES = (
         lambda run: _student_depends(run) | {"parents": hashes(run, "teacher")},
         version=2,
         wanted=_no_control,
+        shared=True,
     ),
     StageRule(
         "onnx",

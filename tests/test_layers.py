@@ -38,6 +38,7 @@ ROOM_OF = {
     "errors": "foundation",
     "extras": "foundation",
     "progress": "foundation",
+    "parallel": "foundation",
 }
 RUNTIME_MAY = {"runtime", "errors", "extras", "artifacts", "decide"}
 HEAVY = {"torch", "transformers", "datasets", "sklearn", "onnx", "optimum", "accelerate", "scipy", "pandas"}

@@ -1,7 +1,8 @@
 """The one training loop: teacher, student and control go through it.
 
 Length buckets, dynamic padding, bfloat16 autocast, fused AdamW with warm-up and linear decay, early stopping
-on validation, best weights kept, checkpoints that continue bit for bit after a kill.
+on validation, best weights kept, checkpoints that continue bit for bit after a kill. Several processes share the rows of
+each step, and each computes the loss of the whole step: the curves are those of one process, within rounding.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from compress import parallel
 from compress.artifacts import publishing
 from compress.batch import Encoded, Ints
 from compress.distill import checkpoint
@@ -98,8 +100,8 @@ def train(job: Job) -> Progress:
     """Run all phases, from the newest checkpoint in `job.work` on; the module ends with the best weights."""
     job.module.to(job.device)
     job.extra.to(job.device)
-    torch.manual_seed(job.seed)
-    found = checkpoint.latest(job.work)
+    torch.manual_seed(job.seed + parallel.rank())  # dropout differs between the shares of a step
+    found = parallel.agree(checkpoint.latest(job.work))
     progress = Progress() if found is None else checkpoint.read_progress(found)
     if found is not None:
         reporter.say(f"  {job.name}: going on from step {progress.step:,}")
@@ -110,15 +112,23 @@ def train(job: Job) -> Progress:
         progress.epoch = progress.step_in_epoch = progress.waiting = 0
         progress.stage_best = None
         _load_best(job)
-        checkpoint.save(job.work, progress, {"module": job.module, "extra": job.extra}, None)
+        _save(job, progress, {"module": job.module, "extra": job.extra}, None)
     _load_best(job)
     return progress
+
+
+def _save(job: Job, progress: Progress, modules: dict[str, nn.Module], optimizer: torch.optim.Optimizer | None) -> None:
+    """Write a checkpoint, in the first process."""
+    if parallel.is_first():
+        checkpoint.save(job.work, progress, modules, optimizer)
 
 
 def _load_best(job: Job) -> None:
     from safetensors.torch import load_file
 
+    parallel.wait()  # for the first process, which writes the file
     job.module.load_state_dict(load_file(job.work / BEST))
+    parallel.wait()  # for the others, before it is written again
 
 
 def _optimizer(job: Job, phase: Phase) -> torch.optim.AdamW:
@@ -179,6 +189,9 @@ def _run_phase(job: Job, progress: Progress, found: Path | None) -> None:
             loop.modules(job, phase) if mid_phase else {"module": job.module, "extra": job.extra},
             loop.optimizer if mid_phase else None,
         )
+        if not parallel.is_first():  # what was written is the random state of the first
+            torch.manual_seed(job.seed + parallel.rank() + progress.step)
+        parallel.wait()
     with bar(f"{job.name}: {phase.name}", len(job.encoded) * phase.epochs, "rows") as shown:
         shown.resume_at(progress.epoch * len(job.encoded) + progress.step_in_epoch * job.batch_size)
         while progress.epoch < phase.epochs and progress.waiting < job.patience:
@@ -198,21 +211,24 @@ def _run_epoch(job: Job, phase: Phase, progress: Progress, loop: _Loop, shown: B
         progress.step_in_epoch += 1
         shown.advance(len(rows), "" if progress.best is None else f"best {progress.best:.4f}")
         if time.monotonic() - loop.saved > CHECKPOINT_SECONDS:
-            checkpoint.save(job.work, progress, loop.modules(job, phase), loop.optimizer)
+            _save(job, progress, loop.modules(job, phase), loop.optimizer)
             loop.saved = time.monotonic()
     _close_epoch(job, phase, progress, loop)
-    checkpoint.save(job.work, progress, loop.modules(job, phase), loop.optimizer)
+    _save(job, progress, loop.modules(job, phase), loop.optimizer)
     loop.saved = time.monotonic()
 
 
 def _step(job: Job, phase: Phase, progress: Progress, loop: _Loop, rows: Ints, *, share: float) -> None:
-    inputs = model_inputs(job.encoded, rows, job.module.input_names, job.device)
+    inputs = model_inputs(job.encoded, parallel.share_of(rows), job.module.input_names, job.device)
     with torch.autocast(job.device.type, torch.bfloat16, enabled=job.bf16):
         result = job.module(*inputs, hidden=phase.hidden)
     logits, hidden = result if phase.hidden else (result, None)
-    loss, parts = phase.objective(logits.float(), None if hidden is None else hidden.float(), rows, share)
+    said = parallel.gathered(logits.float(), len(rows))
+    states = None if hidden is None else parallel.gathered(hidden.float(), len(rows))
+    loss, parts = phase.objective(said, states, rows, share)
     check_finite(loss.detach(), f"{job.name}, stage {phase.name}, step {progress.step}")
     loop.accelerator.backward(loss)
+    parallel.add_gradients(job.module)  # projections and weights of terms saw all rows already
     clipped = [group for group in loop.optimizer.param_groups if group.get("clipped", True)]
     loop.accelerator.clip_grad_norm_([p for group in clipped for p in group["params"]], GRADIENT_NORM)
     loop.optimizer.step()
@@ -228,7 +244,8 @@ def _close_epoch(job: Job, phase: Phase, progress: Progress, loop: _Loop) -> Non
 
     judged = job.module if loop.averaged is None else cast(TextModel, loop.averaged.module)
     judged.eval()
-    metric = job.validate(judged)
+    parallel.share_buffers(judged)
+    metric = parallel.agree(job.validate(judged) if parallel.is_first() else 0.0)
     # Told by the step, not by the optimizer: after a resume at the end of an epoch it has taken no step yet.
     share = rate_at(sum(loop.counts[: progress.epoch]) + progress.step_in_epoch - 1, loop.total)
     means = {name: value / max(progress.step_in_epoch, 1) for name, value in progress.sums.items()}
@@ -241,8 +258,9 @@ def _close_epoch(job: Job, phase: Phase, progress: Progress, loop: _Loop) -> Non
     )
     if job.measure.better(metric, progress.best):
         progress.best, progress.best_at = metric, f"{phase.name}, epoch {progress.epoch}"
-        with publishing(job.work / BEST) as temporary:
-            save_file({k: v.detach().cpu().clone().contiguous() for k, v in judged.state_dict().items()}, temporary)
+        if parallel.is_first():
+            with publishing(job.work / BEST) as temporary:
+                save_file({k: v.detach().cpu().clone().contiguous() for k, v in judged.state_dict().items()}, temporary)
     improved = job.measure.better(metric, progress.stage_best)
     progress.waiting = 0 if improved else progress.waiting + 1
     progress.stage_best = metric if improved else progress.stage_best
