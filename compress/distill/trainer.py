@@ -1,8 +1,8 @@
 """The one training loop: teacher, student and control go through it.
 
 Length buckets, dynamic padding, bfloat16 autocast, fused AdamW with warm-up and linear decay, early stopping
-on validation, best weights kept, checkpoints that continue bit for bit after a kill. Several processes share the rows of
-each step, and each computes the loss of the whole step: the curves are those of one process, within rounding.
+on validation, best weights kept, checkpoints that continue bit for bit after a kill. Several processes share the
+rows of each step, and each computes the loss of the whole step: the curves are those of one process, within rounding.
 """
 
 from __future__ import annotations
