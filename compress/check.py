@@ -24,7 +24,7 @@ from compress.recipe import (
 from compress.students.layer_map import layer_map_of
 from compress.tasks.kind import TaskKind
 from compress.tasks.kinds import task_kind
-from compress.teachers.load import check_teacher
+from compress.teachers.load import ATTENTION, check_teacher
 
 ENGINES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
 """Export format, which is also the extra's name -> importable package."""
@@ -142,6 +142,8 @@ def check_fit(loaded: LoadedRecipe, teacher: dict[str, Any], splits: Splits) -> 
     layer_map_of(recipe.student, teacher.get("layers"))
     if isinstance(recipe.student, TransformerStudent):
         _check_width(recipe.student, teacher.get("hidden"))
+        if recipe.distill.relation_stages:
+            _check_relations(recipe.student, teacher, f"distill.stages.{recipe.distill.relation_stages[0]}")
     if isinstance(recipe.teacher, ScoresTeacher):
         _check_scores(loaded, recipe.teacher, splits, kind)
         return []
@@ -153,6 +155,21 @@ def _check_width(student: TransformerStudent, hidden: int | None) -> None:
         raise RecipeError(
             f"student.hidden is {student.hidden}, but layers cut from the teacher are {hidden} wide; "
             "leave it out, or set student.init: random"
+        )
+
+
+def _check_relations(student: TransformerStudent, teacher: dict[str, Any], stage: str) -> None:
+    """What is not known of a teacher on a hub is looked at when it is there."""
+    kind, heads, width = teacher["kind"], teacher.get("heads"), student.hidden or teacher.get("hidden")
+    if kind != "hub" and kind not in ATTENTION:
+        raise RecipeError(
+            f"{stage}.losses.relations needs one of {', '.join(ATTENTION)} as teacher, and this one is {kind}: "
+            "leave it out"
+        )
+    if heads and width and width % heads:
+        raise RecipeError(
+            f"{stage}.losses.relations: the teacher's {heads} attention heads do not divide student.hidden, which is "
+            f"{width}: set it to a multiple of {heads}"
         )
 
 

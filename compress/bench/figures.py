@@ -18,6 +18,7 @@ LOSSES = {
     "hidden": "2 3",
     "hard": "9 3 2 3",
     "hidden_cosine": "2 6",
+    "relations": "6 2 1 2",
     "reverse_kl": "5 2",
     "jensen_shannon": "10 2 2 2",
     "margin_mse": "4 4",
