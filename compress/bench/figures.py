@@ -186,6 +186,7 @@ def _settings_panels(name: str, history: Epochs) -> list[str]:
     """Weights of the loss terms, and the temperature, of a training in which they were not always the same."""
     keys = sorted({key for _, row in history for key in row if key.startswith(WEIGHT)})
     weights = [_term_series(key.removeprefix(WEIGHT), history, key) for key in keys]
+    weights = [line for line in weights if line.points]
     temperature = [_term_series("loss", history, TEMPERATURE)]
     panels = []
     if any(_moves(line) for line in weights):
