@@ -20,12 +20,13 @@ from compress.recipe import (
     LoadedRecipe,
     ScoresTeacher,
     TensorRTExport,
+    TransformerStudent,
     TwoTowerStudent,
 )
 from compress.students.fits import check_narrow, check_two_tower, layer_map_of
 from compress.tasks.kind import TaskKind
 from compress.tasks.kinds import task_kind
-from compress.teachers.load import check_teacher
+from compress.teachers.load import ATTENTION, check_teacher
 
 ENGINES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
 """Export format, which is also the extra's name -> importable package."""
@@ -146,10 +147,27 @@ def check_fit(loaded: LoadedRecipe, teacher: dict[str, Any], splits: Splits) -> 
     if isinstance(recipe.student, LayeredStudent) and recipe.student.cuts_layers and teacher.get("hidden"):
         sizes = (teacher["hidden"], teacher.get("heads"), teacher.get("intermediate"))
         check_narrow(recipe.student, sizes, model=teacher["kind"])
+    if isinstance(recipe.student, TransformerStudent) and recipe.distill.relation_stages:
+        _check_relations(recipe.student, teacher, f"distill.stages.{recipe.distill.relation_stages[0]}")
     if isinstance(recipe.teacher, ScoresTeacher):
         _check_scores(loaded, recipe.teacher, splits, kind)
         return []
     return _check_head(recipe.teacher, teacher, splits)
+
+
+def _check_relations(student: TransformerStudent, teacher: dict[str, Any], stage: str) -> None:
+    """What is not known of a teacher on a hub is looked at when it is there."""
+    kind, heads, width = teacher["kind"], teacher.get("heads"), student.hidden or teacher.get("hidden")
+    if kind != "hub" and kind not in ATTENTION:
+        raise RecipeError(
+            f"{stage}.losses.relations needs one of {', '.join(ATTENTION)} as teacher, and this one is {kind}: "
+            "leave it out"
+        )
+    if heads and width and width % heads:
+        raise RecipeError(
+            f"{stage}.losses.relations: the teacher's {heads} attention heads do not divide student.hidden, which is "
+            f"{width}: set it to a multiple of {heads}"
+        )
 
 
 def _check_scores(loaded: LoadedRecipe, teacher: ScoresTeacher, splits: Splits, kind: TaskKind) -> None:

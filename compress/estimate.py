@@ -86,6 +86,8 @@ def stages(recipe: Recipe, found: dict[str, Any], splits: Splits, tokens: float)
     held_out = len(splits.validation) + len(splits.test)
     epochs = sum(stage.epochs for stage in recipe.distill.stages)
     distilling = epochs * (transfer * _train(student, tokens) + len(splits.validation) * _answer(student, tokens))
+    beside = sum(recipe.distill.stages[number].epochs for number in recipe.distill.relation_stages)
+    asking = beside * transfer * _answer(teacher, tokens)
     rows = [_stage("baseline", train, 2 + train * tokens / 15_000, 0, "TF-IDF or overlap features, scikit-learn")]
     if isinstance(recipe.teacher, HuggingFaceTeacher):
         rows += _teacher_stages(recipe.teacher, teacher, splits, tokens)
@@ -94,7 +96,7 @@ def stages(recipe: Recipe, found: dict[str, Any], splits: Splits, tokens: float)
         rows.append(_stage("outputs", transfer, asked, cache_bytes(recipe, found, splits), what))
     names = ", ".join(stage.name for stage in recipe.distill.stages)
     what = f"{names}; at most {epochs} epochs, {student.parameters / 1e6:.1f}M parameters"
-    rows.append(_stage("student", transfer, distilling, ADAM_COPIES * student.bytes, what))
+    rows.append(_stage("student", transfer, distilling + asking, ADAM_COPIES * student.bytes, what))
     if recipe.distill.control:
         what = "the same student on hard labels, as many steps"
         rows.append(_stage("control", train, distilling, ADAM_COPIES * student.bytes, what))

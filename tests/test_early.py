@@ -33,6 +33,11 @@ def _scores(folder: Path, recipe: dict[str, Any], text: str) -> None:
     recipe["distill"]["stages"][1]["losses"]["hidden"] = 0.0
 
 
+def _relate(recipe: dict[str, Any], **student: Any) -> None:
+    recipe["student"] = {"kind": "transformer", "layers": 1} | student
+    recipe["distill"]["stages"][0]["losses"] = {"relations": 1.0}
+
+
 MISFITS: list[tuple[str, int, str, Change, str]] = [
     (
         "layers",
@@ -54,6 +59,20 @@ MISFITS: list[tuple[str, int, str, Change, str]] = [
         "transformer",
         lambda _, r: r["student"].update(hidden=64),
         r"student\.hidden is 64; heads .* at most 32",
+    ),
+    (
+        "relations-heads",
+        2,
+        "transformer",
+        lambda _, r: _relate(r, init="random", hidden=33, heads=3),
+        r"stages\.0\.losses\.relations: the teacher's 2 attention heads do not divide student\.hidden, which is 33",
+    ),
+    (
+        "relations-of-a-decoder",
+        2,
+        "transformer",
+        lambda f, r: (_relate(r), edit_json(f / "teacher-classification" / "config.json", model_type="gpt2")),
+        r"losses\.relations needs one of bert, .* as teacher, and this one is gpt2: leave it out",
     ),
     (
         "static-transformer",

@@ -347,6 +347,42 @@ def test_weights_that_cannot_be(sections: dict[str, Any], expected: str) -> None
     assert "\n" not in message
 
 
+RELATED = stage(losses={"soft": 1, "relations": 1})
+
+
+@pytest.mark.parametrize(
+    ("sections", "expected"),
+    [
+        (
+            {"student": {"kind": "mobile"}},
+            "distill.stages.0.losses.relations compares attention, and a mobile student has none: leave it out",
+        ),
+        (
+            {"student": {"kind": "transformer", "vocabulary": {"keep": 4000}}},
+            "losses.relations compares tokens with the teacher's, and student.vocabulary.keep gives the student others",
+        ),
+        (
+            {"student": {"kind": "transformer", "vocabulary": {"train": 4000}}},
+            "student.vocabulary.train gives the student others: leave one of the two out",
+        ),
+        (
+            {"teacher": {"model": "m", "max_length": 32}, "student": {"kind": "transformer", "max_length": 64}},
+            "student.max_length is 64 and teacher.max_length 32: lower the student's",
+        ),
+        (
+            {
+                "teacher": {"kind": "scores", "path": "x"},
+                "student": {"kind": "transformer", "init": "random", "vocabulary": {"train": 500}},
+            },
+            "losses.relations compares attention, and a file of scores has none",
+        ),
+    ],
+)
+def test_relations_that_cannot_be(sections: dict[str, Any], expected: str) -> None:
+    assert expected in refused_section(**RELATED, **sections)
+    assert resolve({**MINIMAL, **RELATED}, Path("r.yaml")).recipe.distill.relation_stages == [0]
+
+
 def test_schedules_are_written_as_they_are_read() -> None:
     """Also through --set and in the schema, where `from` is called so."""
     losses = {"soft": {"from": 1, "to": 0.2}, "hidden": 0.1}

@@ -34,6 +34,9 @@ def project(tiny_project: Path, tmp_path: Path) -> Path:
     recipe["teacher"]["train"] = {"epochs": 3, "batch_size": 16, "average": 0.9, "learning_rate": 1e-3}
     for stage in recipe["distill"]["stages"]:
         stage["epochs"] = 2
+    imitate, align = recipe["distill"]["stages"]
+    imitate |= {"temperature": {"from": 4.0, "to": 1.0}, "confidence": True}
+    align |= {"weighting": "uncertainty"}
     write_recipe(copy, recipe)
     return copy
 

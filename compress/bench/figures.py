@@ -18,6 +18,7 @@ LOSSES = {
     "hidden": "2 3",
     "hard": "9 3 2 3",
     "hidden_cosine": "2 6",
+    "relations": "6 2 1 2",
     "reverse_kl": "5 2",
     "jensen_shannon": "10 2 2 2",
     "margin_mse": "4 4",
@@ -185,6 +186,7 @@ def _settings_panels(name: str, history: Epochs) -> list[str]:
     """Weights of the loss terms, and the temperature, of a training in which they were not always the same."""
     keys = sorted({key for _, row in history for key in row if key.startswith(WEIGHT)})
     weights = [_term_series(key.removeprefix(WEIGHT), history, key) for key in keys]
+    weights = [line for line in weights if line.points]
     temperature = [_term_series("loss", history, TEMPERATURE)]
     panels = []
     if any(_moves(line) for line in weights):

@@ -3,28 +3,34 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from compress import parallel
 from compress.batch import Examples, Ints, TeacherOutputs
 from compress.data.encode import encode_examples
 from compress.distill.checkpoint import Progress
 from compress.distill.judge import Judge
 from compress.distill.losses import HIDDEN
 from compress.distill.objectives import Objectives, objectives_of
+from compress.distill.relations import Relations
 from compress.distill.sampler import Sampler
 from compress.distill.teach import hard_objective
 from compress.distill.trainer import Job, Objective, Phase, train
 from compress.distill.weighting import Parts, Settings, Uncertainty, moves, settings_at
+from compress.errors import RecipeError
 from compress.recipe import Distill, Stage
 from compress.recipe.distill import HIDDEN_TERMS
 from compress.runtime.text import TextEncoder
 from compress.students.build import Built
-from compress.text_model import TextModel
+from compress.text_model import TextModel, TransformerClassifier
 
 
 @dataclass(frozen=True)
@@ -57,13 +63,15 @@ def distil_objective(
     projections: nn.ModuleList,
     device: torch.device,
     *,
+    relations: Relations | None = None,
     balance: Uncertainty | None = None,
     log: bool = False,
 ) -> Objective:
     """The weighted sum of the terms against the teacher's outputs, those against its hidden states, and hard.
 
-    Each term only where it has a weight. balance: what learns the weights. log: whether weights and temperature stand
-    in the log beside the terms, as `weight.TERM` and `temperature`.
+    Each term only where it has a weight. relations: the term of that name, for a stage that has it. balance: what
+    learns the weights. log: whether weights and temperature stand in the log beside the terms, as `weight.TERM` and
+    `temperature`.
     """
 
     def objective(logits: Tensor, hidden: Tensor | None, picked: Ints, share: float) -> tuple[Tensor, Parts]:
@@ -72,6 +80,8 @@ def distil_objective(
         parts = objectives.soft(logits, said, picked, now)
         if hidden is not None:
             parts |= _hidden_parts(hidden, outputs, picked, projections, now)
+        if relations is not None and "relations" in now.weights:
+            parts["relations"] = relations()
         if "hard" in now.weights:
             parts["hard"] = objectives.hard(logits, picked)
         weighted = {name: now.weights[name] * part for name, part in parts.items()}
@@ -98,18 +108,51 @@ def _logged(now: Settings, balance: Uncertainty | None) -> Parts:
     return {name: torch.tensor(value) for name, value in (weights | {"temperature": now.temperature}).items()}
 
 
-def distil(built: Built, outputs: TeacherOutputs, schooling: Schooling, work: Path) -> Progress:
-    """Train the student in the recipe's stages on training rows and transfer set."""
+def distil(
+    built: Built,
+    outputs: TeacherOutputs,
+    schooling: Schooling,
+    work: Path,
+    teacher: TransformerClassifier | None = None,
+) -> Progress:
+    """Train the student in the recipe's stages on training rows and transfer set.
+
+    teacher: needed where a stage compares attention relations; else its outputs say all.
+    """
     rows = schooling.judge.splits.transfer
-    objectives = objectives_of(schooling.judge.kind, rows, schooling.device)
-    log = moves(schooling.section)
-    phases = [_phase(stage, built, outputs, objectives, schooling.device, log) for stage in schooling.section.stages]
-    return train(_job("student", built, rows, phases, schooling, work, built.projections))
+    with _relations(built, teacher, schooling) as relations:
+        aim = partial(
+            distil_objective,
+            outputs=outputs,
+            objectives=objectives_of(schooling.judge.kind, rows, schooling.device),
+            projections=built.projections,
+            device=schooling.device,
+            relations=relations,
+            log=moves(schooling.section),
+        )
+        phases = [_phase(stage, built, aim) for stage in schooling.section.stages]
+        return train(_job("student", built, rows, phases, schooling, work, built.projections))
 
 
-def _phase(
-    stage: Stage, built: Built, outputs: TeacherOutputs, objectives: Objectives, device: torch.device, log: bool
-) -> Phase:
+@contextmanager
+def _relations(built: Built, teacher: TransformerClassifier | None, schooling: Schooling) -> Iterator[Relations | None]:
+    """What watches the student and asks the teacher, where a stage wants it."""
+    if not schooling.section.relation_stages:
+        yield None
+        return
+    if teacher is None or not isinstance(built.module, TransformerClassifier):
+        raise ValueError("relations need a teacher and a student with attention")
+    if parallel.processes() > 1:
+        raise RecipeError(
+            f"losses.relations compares tokens of rows that {parallel.processes()} processes hold apart: leave it out, or "
+            "train in one process"
+        )
+    with closing(Relations(built.module, teacher, built.layer_map[-1], bf16=schooling.bf16)) as relations:
+        yield relations
+
+
+def _phase(stage: Stage, built: Built, aim: Callable[..., Objective]) -> Phase:
+    """A stage of the recipe; aim: `distil_objective` with all that the stages share."""
     balance = Uncertainty(stage.losses.terms) if stage.weighting == "uncertainty" else None
     sees_hidden = stage.losses.among(HIDDEN_TERMS) and built.layer_map
     return Phase(
@@ -117,7 +160,7 @@ def _phase(
         epochs=stage.epochs,
         rate=stage.learning_rate,
         hidden=tuple(range(1, built.module.layers + 1)) if sees_hidden else (),
-        objective=distil_objective(stage, outputs, objectives, built.projections, device, balance=balance, log=log),
+        objective=aim(stage, balance=balance),
         balance=nn.Module() if balance is None else balance,
     )
 

@@ -166,6 +166,29 @@ class Recipe(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _fits_relations(self) -> Recipe:
+        if not self.distill.relation_stages:
+            return self
+        key = f"distill.stages.{self.distill.relation_stages[0]}.losses.relations"
+        vocabulary, longest = self.student.vocabulary, self.student.max_length
+        if isinstance(self.teacher, ScoresTeacher):
+            raise ValueError(f"{key} compares attention, and a file of scores has none: leave it out")
+        if not isinstance(self.student, TransformerStudent):
+            raise ValueError(f"{key} compares attention, and a {self.student.kind} student has none: leave it out")
+        if vocabulary.keep is not None or vocabulary.train is not None:
+            name = "train" if vocabulary.keep is None else "keep"
+            raise ValueError(
+                f"{key} compares tokens with the teacher's, and student.vocabulary.{name} gives the student others: "
+                "leave one of the two out"
+            )
+        if longest is not None and longest > self.teacher.max_length:
+            raise ValueError(
+                f"{key} lets the teacher read what the student reads, but student.max_length is {longest} and "
+                f"teacher.max_length {self.teacher.max_length}: lower the student's"
+            )
+        return self
+
     def dump(self) -> dict[str, Any]:
         """The recipe as plain data, defaults included."""
         return self.model_dump(mode="json")

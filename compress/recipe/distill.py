@@ -62,6 +62,9 @@ class Losses(Section):
     """Weight of the loss against the labels, mean over labelled rows: cross-entropy, squared error or task.loss."""
     hidden_cosine: LaterWeight = 0.0
     """Weight of 1 − cos(φ_t, φ_s) of the same states through the same projection, mean over batch and mapped layers."""
+    relations: LaterWeight = 0.0
+    """Transformer with the teacher's tokens: weight of KL(teacher || student) between how queries, keys and values of
+    the tokens stand to each other, in the last layer and the teacher's behind it; the teacher reads each batch anew."""
     reverse_kl: LaterWeight = 0.0
     """Labels: weight of KL(student || teacher)·T², mean over the batch."""
     jensen_shannon: LaterWeight = 0.0
@@ -175,3 +178,8 @@ class Distill(Section):
     def wants_hidden(self) -> bool:
         """Whether a stage compares hidden states, so that the teacher's have to be kept."""
         return any(stage.losses.among(HIDDEN_TERMS) for stage in self.stages)
+
+    @property
+    def relation_stages(self) -> list[int]:
+        """Stages in which the teacher reads each batch beside the student."""
+        return [number for number, stage in enumerate(self.stages) if stage.losses.relations]

@@ -115,7 +115,8 @@ def student(run: Run, out: Path, work: Path) -> Metrics:
     """Distil the student in the recipe's stages."""
     built = _build(run)
     said = read_outputs(run.at("outputs"), built.layer_map)
-    progress = distil(built, said, _schooling(run), work)
+    taught = run.taught() if run.recipe.distill.relation_stages else None
+    progress = distil(built, said, _schooling(run), work, None if taught is None else taught.module)
     return _finish(run, built, progress, out)
 
 

@@ -27,6 +27,11 @@ POSITION_KEYS = ("max_position_embeddings", "n_positions", "n_ctx")
 POSITION_OFFSETS = {"roberta": 2, "xlm-roberta": 2, "camembert": 2, "mpnet": 2}
 """Positions that these families keep for padding, so that fewer tokens fit."""
 
+_QUERY_KEY_VALUE = ("query", "key", "value")
+ATTENTION = dict.fromkeys(("bert", "electra", "roberta", "camembert", "xlm-roberta"), _QUERY_KEY_VALUE)
+ATTENTION |= {"distilbert": ("q_lin", "k_lin", "v_lin"), "mpnet": ("q", "k", "v")}
+"""Encoders whose queries, keys and values can be watched: what the layers that make them are called."""
+
 
 def resolve(model: str, folder: Path) -> Path | None:
     """Local directory of a model named in a recipe, or None for a hub id.

@@ -54,6 +54,7 @@ def test_a_good_teacher(model: Path, tmp_path: Path) -> None:
         "positions": 40,
         "labels": ["a", "b", "c"],
         "hidden": 32,
+        "heads": 4,
         "layers": 4,
     }
     assert 20_000 < found["parameters"] < 60_000
