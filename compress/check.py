@@ -14,6 +14,7 @@ from compress.data.load import load_splits
 from compress.doctor import missing_for_training
 from compress.errors import EnvironmentProblem, RecipeError
 from compress.extras import available, install_hint
+from compress.parallel import processes
 from compress.recipe import (
     HuggingFaceTeacher,
     LayeredStudent,
@@ -157,6 +158,11 @@ def check_fit(loaded: LoadedRecipe, teacher: dict[str, Any], splits: Splits) -> 
 
 def _check_relations(student: TransformerStudent, teacher: dict[str, Any], stage: str) -> None:
     """What is not known of a teacher on a hub is looked at when it is there."""
+    if processes() > 1:
+        raise RecipeError(
+            f"{stage}.losses.relations compares tokens inside the model, of which {processes()} processes see a share "
+            "each: leave it out, or train in one process"
+        )
     kind, heads, width = teacher["kind"], teacher.get("heads"), student.hidden or teacher.get("hidden")
     if kind != "hub" and kind not in ATTENTION:
         raise RecipeError(

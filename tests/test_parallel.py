@@ -120,3 +120,18 @@ def test_paths_are_for_one_process(project: Path, monkeypatch: pytest.MonkeyPatc
     result = kdc("distill", *given, "--task", "pairs", "-o", project / "out")
     assert result.exit_code == 2
     assert "2 processes share a recipe, not paths" in result.stderr
+
+
+def test_relations_are_for_one_process(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each process would compare its own tokens alone; said before any work."""
+    from tests.tiny_project import kdc
+
+    recipe = recipe_of("pairs", "transformer", name="relations")
+    recipe["student"].pop("vocabulary")
+    recipe["distill"]["stages"][0]["losses"] = {"soft": 1.0, "relations": 1.0}
+    path = write_recipe(project, recipe, "relations.yaml")
+    assert kdc("check", path).exit_code == 0
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    result = kdc("check", path)
+    assert result.exit_code == 2
+    assert "distill.stages.0.losses.relations compares tokens inside the model, of which 2 processes" in result.stderr

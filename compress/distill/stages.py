@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from compress import parallel
 from compress.batch import Examples, Ints, TeacherOutputs
 from compress.data.encode import encode_examples
 from compress.distill.checkpoint import Progress
@@ -25,7 +24,6 @@ from compress.distill.sampler import Sampler
 from compress.distill.teach import hard_objective
 from compress.distill.trainer import Job, Objective, Phase, train
 from compress.distill.weighting import Parts, Settings, Uncertainty, moves, settings_at
-from compress.errors import RecipeError
 from compress.recipe import Distill, Stage
 from compress.recipe.distill import HIDDEN_TERMS
 from compress.runtime.text import TextEncoder
@@ -142,11 +140,6 @@ def _relations(built: Built, teacher: TransformerClassifier | None, schooling: S
         return
     if teacher is None or not isinstance(built.module, TransformerClassifier):
         raise ValueError("relations need a teacher and a student with attention")
-    if parallel.processes() > 1:
-        raise RecipeError(
-            f"losses.relations compares tokens of rows that {parallel.processes()} processes hold apart: leave it out, or "
-            "train in one process"
-        )
     with closing(Relations(built.module, teacher, built.layer_map[-1], bf16=schooling.bf16)) as relations:
         yield relations
 
