@@ -18,8 +18,8 @@ from compress.recipe import (
     HuggingFaceTeacher,
     LoadedRecipe,
     ScoresTeacher,
+    Student,
     TensorRTExport,
-    TransformerStudent,
 )
 from compress.students.layer_map import layer_map_of
 from compress.tasks.kind import TaskKind
@@ -140,18 +140,17 @@ def check_fit(loaded: LoadedRecipe, teacher: dict[str, Any], splits: Splits) -> 
     if recipe.gates.p99_ms is not None and "single-stream" not in recipe.bench.scenarios:
         raise RecipeError("gates.p99_ms needs single-stream among bench.scenarios; add it, or leave the gate out")
     layer_map_of(recipe.student, teacher.get("layers"))
-    if isinstance(recipe.student, TransformerStudent):
-        _check_width(recipe.student, teacher.get("hidden"))
+    _check_width(recipe.student, teacher.get("hidden"))
     if isinstance(recipe.teacher, ScoresTeacher):
         _check_scores(loaded, recipe.teacher, splits, kind)
         return []
     return _check_head(recipe.teacher, teacher, splits)
 
 
-def _check_width(student: TransformerStudent, hidden: int | None) -> None:
-    if hidden is not None and student.init == "teacher" and student.hidden not in (None, hidden):
+def _check_width(student: Student, hidden: int | None) -> None:
+    if hidden is not None and student.cuts_layers and student.embedding_width(hidden) != hidden:
         raise RecipeError(
-            f"student.hidden is {student.hidden}, but layers cut from the teacher are {hidden} wide; "
+            f"student.hidden is {student.embedding_width(hidden)}, but layers cut from the teacher are {hidden} wide; "
             "leave it out, or set student.init: random"
         )
 

@@ -41,6 +41,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     params=[
         pytest.param(("ranking", "mobile"), id="ranking"),
         pytest.param(("regression", "transformer"), id="regression", marks=pytest.mark.long),
+        pytest.param(("ranking", "residual"), id="ranking-residual", marks=pytest.mark.long),
+        pytest.param(("regression", "static"), id="regression-static", marks=pytest.mark.long),
     ],
 )
 def ran(request: pytest.FixtureRequest, project: Path) -> dict[str, Any]:
