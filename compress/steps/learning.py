@@ -118,7 +118,7 @@ def _wants_hidden(run: Run) -> bool:
 def student(run: Run, out: Path, work: Path) -> Metrics:
     """Distil the student in the recipe's stages."""
     built = _build(run)
-    said = read_outputs(run.at("outputs"), built.layer_map)
+    said = read_outputs(run.at("outputs"))
     progress = distil(built, said, _schooling(run), work)
     return _finish(run, built, progress, out)
 
