@@ -8,11 +8,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from compress.artifacts import ONNX, SPEC, TOKENIZER
+from compress.artifacts import ONNX, SPEC, TOKENIZER, read_spec, write_spec
 from compress.bundle.write import STOCK_GOLDEN
 from compress.errors import DataError, IntegrityError, RecipeError
 from compress.extras import require
-from compress.paths.locate import Kind, kind_of, read_spec, verified
+from compress.paths.locate import Kind, kind_of, verified
 from compress.recipe import OnnxExport
 from compress.teachers.load import read_config, safetensors_parameters, weight_files
 
@@ -105,8 +105,7 @@ def _classifier(folder: Path, target: Path) -> dict[str, Any]:
     if (folder / TOKENIZER).is_file():
         shutil.copyfile(folder / TOKENIZER, target / TOKENIZER)
     if (folder / SPEC).is_file():
-        spec = read_spec(folder).model_copy(update={"inputs": inputs})
-        (target / SPEC).write_text(spec.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        write_spec(target, read_spec(folder).model_copy(update={"inputs": inputs}))
     else:
         notes.append(
             f"there is no {SPEC}: a Hugging Face folder does not say whether it reads one text or two, so "

@@ -10,13 +10,13 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from compress.artifacts import ONNX, SPEC, TOKENIZER, publishing
+from compress.artifacts import ONNX, SPEC, TOKENIZER, publishing, read_spec
 from compress.bench.bare import answers_text
 from compress.bundle.write import write_bundle
 from compress.errors import RecipeError
 from compress.export.graph import Graph, read_graph
 from compress.paths.checkpoints import exported_checkpoint
-from compress.paths.engines import build_engines, engine_sections
+from compress.paths.engines import engine_sections, engines_of_folder
 from compress.paths.locate import (
     RUN_MODELS,
     SUMMARY,
@@ -26,7 +26,6 @@ from compress.paths.locate import (
     model_folder,
     narrowed,
     read_object,
-    read_spec,
     refuse_target,
     speaking_of,
     verified,
@@ -218,7 +217,7 @@ def export_path(model: Path, out: Path, *, to: Sequence[str], gpus: Sequence[str
         else:
             source = model_folder(meant, source)
         target = source if "onnx" in to else out
-        found["engines"] = build_engines(source, target, sections, Path(temporary) / "work")
+        found["engines"] = engines_of_folder(source, target, sections, Path(temporary) / "work")
         if "onnx" in to:
             _publish(source, out, to_file=False)
     return found

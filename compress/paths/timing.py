@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from compress.artifacts import ONNX
+from compress.artifacts import ONNX, read_spec
 from compress.bench import memory
 from compress.bench.bare import SEQUENCE, answers_text, open_model
 from compress.bench.machine import describe
@@ -26,7 +26,6 @@ from compress.paths.locate import (
     external_weights,
     kind_of,
     model_folder,
-    read_spec,
     speaking_of,
 )
 from compress.progress import reporter

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from compress.artifacts import SPEC, Artifact, ModelSpec
+from compress.artifacts import Artifact, ModelSpec
 from compress.batch import Examples, Splits
 from compress.recipe import HuggingFaceTeacher, LoadedRecipe, Recipe
 from compress.runtime.predictor import Request
@@ -111,19 +111,9 @@ def requests_of(rows: Examples) -> list[Request]:
     return [Request(text, pair, row_id) for text, pair, row_id in zip(rows.texts, pairs, rows.ids, strict=True)]
 
 
-def read_spec(folder: Path) -> ModelSpec:
-    """model.json of a folder."""
-    return ModelSpec.model_validate_json((folder / SPEC).read_bytes())
-
-
 def with_threshold(spec: ModelSpec, threshold: float | None) -> ModelSpec:
     """The specification with the threshold that validation chose."""
     return spec.model_copy(update={"threshold": threshold})
-
-
-def write_spec(folder: Path, spec: ModelSpec) -> None:
-    """Write model.json."""
-    (folder / SPEC).write_text(spec.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
 
 Metrics = dict[str, Any]

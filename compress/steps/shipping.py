@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from compress.artifacts import ONNX, SPEC, TOKENIZER
+from compress.artifacts import ONNX, SPEC, TOKENIZER, read_spec, write_spec
 from compress.batch import Floats
 from compress.bench.machine import describe as describe_machine
 from compress.bench.measure import Contender, run_bench
 from compress.bundle.write import write_bundle
 from compress.errors import DataError, GateError
+from compress.export.engines import build_engines
 from compress.export.onnx import export_module, export_teacher
 from compress.export.parity import agreement
 from compress.predict import predict_logits
@@ -24,7 +25,7 @@ from compress.quantize.dynamic import quantize_dynamic_int8
 from compress.quantize.static import quantize_static_int8
 from compress.recipe import LoadedRecipe, TensorRTExport
 from compress.runtime.predictor import Predictor, Request
-from compress.steps.context import Metrics, Run, read_spec, requests_of, with_threshold, write_spec
+from compress.steps.context import Metrics, Run, requests_of, with_threshold
 from compress.students.build import load_student
 from compress.teachers.huggingface import Teacher
 from compress.text_model import TextModel
@@ -176,33 +177,16 @@ def read_logits(folder: Path, run: Run, split: str, name: str) -> Floats:
 
 def engines(run: Run, out: Path, work: Path) -> Metrics:
     """Build the TensorRT engines that the recipe names."""
-    from compress.export.tensorrt import build_engine, to_fp16
-
     out.mkdir(parents=True, exist_ok=True)
     source = run.at("onnx") / FLOAT
-    found: Metrics = {}
-    for section in run.recipe.export:
-        if not isinstance(section, TensorRTExport):
-            continue
-        name = f"{section.to}-{section.precision}" + "".join(f"-{gpu}" for gpu in section.gpus)
-        given = source / ONNX
-        if section.precision == "fp16":
-            given = work / "fp16.onnx"
-            to_fp16(source / ONNX, given)
-        elif section.precision == "int8":
-            given = work / "int8.onnx"
-            rows = feeds(Predictor.from_folder(source), _calibration(run))
-            quantize_static_int8(source / ONNX, given, rows, symmetric=True)
-        found[name] = build_engine(
-            given,
-            out / f"{name}.engine",
-            to=section.to,
-            precision=section.precision,
-            gpus=section.gpus,
-            max_batch=section.max_batch,
-            max_length=read_spec(source).max_length,
-        )
-    return found
+
+    def to_int8(model: Path, target: Path) -> None:
+        rows = feeds(Predictor.from_folder(source), _calibration(run))
+        quantize_static_int8(model, target, rows, symmetric=True)
+
+    sections = [section for section in run.recipe.export if isinstance(section, TensorRTExport)]
+    max_length = read_spec(source).max_length
+    return build_engines(source / ONNX, out, sections, work, max_length=max_length, to_int8=to_int8)
 
 
 def bench(run: Run, out: Path, work: Path) -> Metrics:
