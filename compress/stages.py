@@ -62,12 +62,10 @@ def hashes(run: Run, *stages: str) -> dict[str, str]:
 
 
 def _teacher_depends(run: Run) -> dict[str, Any]:
-    from compress.steps.learning import teacher_identity
-
     section = run.recipe.teacher.model_dump(mode="json", exclude={"model", "path"})
     return {
         "section": section,
-        "identity": teacher_identity(run),
+        "identity": run.teacher_identity,
         "task": run.recipe.task.model_dump(),
         "data": _labelled(run),
         "seed": run.recipe.seed,
@@ -192,7 +190,7 @@ STAGES = (
     ),
     StageRule("engines", _shipping("engines"), _engines_depend, wanted=_no_engines),
     StageRule("bench", _shipping("bench"), _bench_depends, passing=_unsafe_figures),
-    StageRule("bundle", _shipping("bundle"), _bundle_depends),
+    StageRule("bundle", _shipping("bundle"), _bundle_depends, version=2),
 )
 LAST = {
     "teach": "teacher",

@@ -7,7 +7,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -316,7 +316,7 @@ def test_a_starter_passes_check(tmp_path: Path, task: str) -> None:
     assert result.exit_code == 0, result.output
     plan = json.loads(result.stdout)
     assert plan["data"]["train"] > 100
-    assert [stage["stage"] for stage in plan["stages"]][:3] == ["baseline", "teach", "outputs"]
+    assert [stage["stage"] for stage in plan["stages"]][:3] == ["baseline", "teacher", "outputs"]
     assert plan["disk_bytes"] < plan["free_bytes"]
     assert not (tmp_path / "runs").exists()
     assert "baseline" in kdc("check", tmp_path / "new" / "recipe.yaml").stdout
@@ -381,6 +381,8 @@ def bundle(monkeypatch: pytest.MonkeyPatch) -> None:
     """Any path opens as a bundle."""
 
     class Opened:
+        manifest = SimpleNamespace(columns={})
+
         def predictor(self, threads: int) -> FakePredictor:
             return FakePredictor()
 

@@ -129,6 +129,8 @@ def test_the_summary_has_the_keys_of_the_contract(ran: Ran) -> None:
     expected = {stage: "skipped" if stage == "engines" else "done" for stage in STAGES}
     found = statuses(summary)
     assert list(found) == list(STAGES)
+    planned = [row["stage"] for row in kdc_json("check", ran.recipe)["stages"]]
+    assert planned == [stage for stage in STAGES if found[stage] != "skipped"]
     # runs of this module share a folder, so a teacher may have been taught by another one
     assert {stage: "done" if status == "reused" else status for stage, status in found.items()} == expected
     assert all(row["seconds"] >= 0 for row in summary["stages"])
@@ -179,6 +181,7 @@ def test_the_bundle_verifies_and_answers_as_the_shipped_model(ran: Ran, tmp_path
     requests = write_csv(tmp_path / "anfragen.csv", rows)
     said = kdc("predict", bundle, requests, "--text", "titel", "--id", "nr", *second)
     assert said.exit_code == 0, said.stderr
+    assert kdc("predict", bundle, requests, "--id", "nr").stdout == said.stdout  # the columns of the training data
     answers = [json.loads(line) for line in said.stdout.splitlines()]
     shipped = Predictor.from_folder(ran.folder / "quantized").answer(ran.test_requests())
     assert [answer["id"] for answer in answers] == [row["nr"] for row in rows]

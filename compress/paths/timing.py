@@ -31,6 +31,7 @@ from compress.paths.locate import (
 from compress.progress import reporter
 from compress.recipe import Bench
 from compress.runtime.bundle import SUFFIX, open_bundle
+from compress.runtime.fields import Fields
 from compress.runtime.predictor import Request
 from compress.runtime.requests import RENAME, read_requests
 
@@ -152,7 +153,7 @@ def distinct(paths: Sequence[tuple[str, ...]]) -> list[str]:
 def _requests(path: Path | None, artifacts: Sequence[Path], *, pairs: bool) -> list[Request]:
     """The given requests; else the first golden ones that every model can answer, else stock ones."""
     if path is not None:
-        return list(read_requests(path, pairs=pairs, remedy=RENAME))
+        return list(read_requests(path, fields=Fields(pairs=pairs, remedy=RENAME)))
     for artifact in artifacts:
         bundles = [artifact] if kind_of(artifact) is Kind.bundle else sorted(artifact.glob(f"bundle/*{SUFFIX}"))
         for bundle in bundles:

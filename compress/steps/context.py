@@ -8,8 +8,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from compress.artifacts import Artifact, ModelSpec
+from compress.artifacts import Artifact, ModelSpec, sha256_file
 from compress.batch import Examples, Splits
+from compress.errors import DataError
 from compress.recipe import HuggingFaceTeacher, LoadedRecipe, Recipe
 from compress.runtime.predictor import Request
 
@@ -65,6 +66,23 @@ class Run:
     def at(self, stage: str) -> Path:
         """Folder of a stage's artifact."""
         return self.folder / stage
+
+    @cached_property
+    def teacher_identity(self) -> str:
+        """Hash of what the teacher starts from: its files, or its file of scores; id and revision of one on a hub.
+
+        Raises:
+            DataError: there is no such file.
+        """
+        from compress.teachers.load import fingerprint, resolve
+
+        section = self.recipe.teacher
+        if isinstance(section, HuggingFaceTeacher):
+            return fingerprint(section, resolve(section.model, self.loaded.folder))
+        path = self.loaded.folder / section.path
+        if not path.is_file():
+            raise DataError(f"teacher.path: there is no file {path}")
+        return sha256_file(path)
 
     def taught(self) -> Teacher | None:
         """The finished teacher, loaded anew from this run; None for a file of scores."""

@@ -245,9 +245,12 @@ def bundle(run: Run, out: Path, work: Path) -> Metrics:
         metrics=measured,
         provenance={
             "recipe_digest": run.recipe.digest,
+            "data": run.splits.fingerprint,
+            "teacher": run.teacher_identity,
             "parents": {stage: artifact.sha256 for stage, artifact in run.artifacts.items() if stage in PARENTS},
             "versions": run.artifacts["quantized"].versions,
         },
+        columns=run.recipe.data.joined_columns,
         notes=[*run.splits.notes],
         licenses=licenses(run.loaded),
     )
