@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -175,6 +176,30 @@ def test_usage_errors_exit_2(arguments: list[str]) -> None:
 def test_interrupt_exits_130(recipe: Path, pipeline: FakePipeline) -> None:
     pipeline.error = KeyboardInterrupt()
     assert kdc("run", recipe).exit_code == 130
+
+
+def test_sigterm_is_told_and_exits_143(
+    recipe: Path, pipeline: FakePipeline, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As shells and schedulers have it: 128 + 15. A second one would end it at once."""
+
+    def run(loaded: LoadedRecipe, *, runs: Path, until: str | None = None) -> dict[str, Any]:
+        signal.raise_signal(signal.SIGTERM)
+        raise AssertionError
+
+    monkeypatch.setattr(pipeline, "run", run)
+    monkeypatch.setattr(sys, "argv", ["kdc", "run", str(recipe), "--json"])
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        with pytest.raises(SystemExit) as caught:
+            compress.cli.main()
+        assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    said = capsys.readouterr()
+    assert caught.value.code == 143
+    assert "ended by SIGTERM; state is safe: the same command goes on from here" in said.err
+    assert json.loads(said.out)["exit_code"] == 143
 
 
 def test_a_bug_has_a_traceback_and_exits_1(
