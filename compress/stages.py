@@ -21,7 +21,8 @@ class StageRule:
     """One stage: what it depends on, and where its body is.
 
     version: raised when the body changes what it writes. wanted: why the recipe does not ask for it, or None.
-    passing: whether what an earlier run left is to be made again all the same.
+    passing: whether what an earlier run left is to be made again all the same. halts: whether nothing is made of an
+    artifact that is marked failed, so that the run ends there.
     """
 
     name: str
@@ -30,6 +31,7 @@ class StageRule:
     version: int = 1
     wanted: Callable[[Run], str | None] = lambda run: None
     passing: Callable[[Artifact], bool] = lambda found: False
+    halts: bool = False
 
 
 def _learning(name: str) -> Callable[[], Body]:
@@ -128,6 +130,11 @@ def _unsafe_figures(found: Artifact) -> bool:
     return bool(found.metrics["device"].get("warnings"))
 
 
+def _failed(found: Artifact) -> bool:
+    """Another onnxruntime may mend it."""
+    return found.status == "failed"
+
+
 def _no_control(run: Run) -> str | None:
     return None if run.recipe.distill.control else "distill.control is false"
 
@@ -176,6 +183,8 @@ STAGES = (
             "parents": hashes(run, "teacher", "student", "control"),
         },
         version=2,
+        passing=_failed,
+        halts=True,
     ),
     StageRule(
         "quantized",

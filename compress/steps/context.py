@@ -135,4 +135,4 @@ def with_threshold(spec: ModelSpec, threshold: float | None) -> ModelSpec:
 
 
 Metrics = dict[str, Any]
-"""What a stage found out; it stands in its artifact.json."""
+"""What a stage found out; it stands in its artifact.json. `failure`: why the artifact is kept, but marked failed."""
