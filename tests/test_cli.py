@@ -242,7 +242,7 @@ def test_json_is_exactly_one_object(recipe: Path, pipeline: FakePipeline) -> Non
 
 def test_a_missed_gate_still_prints_the_summary(recipe: Path, pipeline: FakePipeline) -> None:
     pipeline.error = GateError("p99_ms is 9, the limit is 5")
-    pipeline.error.summary = SUMMARY  # type: ignore[attr-defined]
+    pipeline.error.summary = SUMMARY
     result = kdc("run", recipe, "--json")
     assert result.exit_code == 5
     assert json.loads(result.stdout) == SUMMARY
