@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.common import append, origin
+from compress.recipe import digest
 from compress.tasks.measures import measure_named
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -19,10 +20,12 @@ RUNS = ROOT / "benchmarks" / "results" / "runs.jsonl"
 PAGE = ROOT / "docs" / "results.md"
 INTRODUCTION = ROOT / "benchmarks" / "results" / "introduction.md"
 MODELS = ("baseline", "teacher", "control", "student", "shipped")
+LEARNED = ("control", "student")
+"""Models whose optimizer steps are recorded."""
 LEFT = ["recipe", "seed", "student", "metric"]
 
 Row = dict[str, Any]
-"""The figures of one run, as `row_of` gives them."""
+"""The figures of one run, as `row_of` gives them; early rows lack `settings`, `steps` and `changed`."""
 
 
 def row_of(run: Path, command: str) -> Row:
@@ -33,9 +36,11 @@ def row_of(run: Path, command: str) -> Row:
     return {
         "recipe": summary["name"],
         "digest": run.name.rsplit("-", 1)[-1],
+        "settings": settings_of(summary["recipe"]),
         "seed": summary["recipe"]["seed"],
         "student": summary["recipe"]["student"]["kind"],
         "metric": summary["metric"],
+        "steps": {name: summary["models"][name].get("steps") for name in LEARNED if name in summary["models"]},
         "quality": {name: summary["models"][name]["quality"] for name in MODELS if name in summary["models"]},
         "retention": summary["retention"],
         "student_retention": _ratio(summary, "student"),
@@ -49,8 +54,14 @@ def row_of(run: Path, command: str) -> Row:
         "device": f"{device.get('processor')}, {device.get('cores')} cores",
         "date": made["date"][:10],
         "commit": made["commit"],
+        "changed": made["changed"],
         "command": command,
     }
+
+
+def settings_of(recipe: dict[str, Any]) -> str:
+    """Digest of a resolved recipe without its seed: runs over several seeds have one in common."""
+    return digest({key: value for key, value in recipe.items() if key != "seed"})[:10]
 
 
 def _ratio(summary: dict[str, Any], name: str) -> float | None:
@@ -75,12 +86,12 @@ def newest(rows: list[Row]) -> list[Row]:
 
 
 def draw(rows: list[Row]) -> str:
-    """The page: quality, means over seeds, speed and size, and where each row comes from."""
+    """The page: quality, means over the seeds of equal settings, speed and size, and where each row comes from."""
     lines = _table([*LEFT, *MODELS, "shipped ÷ teacher", "gain over control"], [_quality(row) for row in rows])
-    by_recipe: dict[str, list[Row]] = {}
+    alike: dict[tuple[str, str | None], list[Row]] = {}
     for row in rows:
-        by_recipe.setdefault(row["recipe"], []).append(row)
-    several = [_over_seeds(found) for found in by_recipe.values() if len(found) > 1]
+        alike.setdefault((row["recipe"], row.get("settings")), []).append(row)
+    several = [_over_seeds(found) for found in alike.values() if len(found) > 1]
     if several:
         lines += ["", "Over seeds, mean (lowest to highest):", ""]
         lines += _table(["recipe", "seeds", *LEFT[2:], *MODELS, "shipped ÷ teacher", "gain over control"], several)
@@ -146,9 +157,12 @@ def _speed(row: Row) -> list[str]:
 def _origin(row: Row) -> str:
     teacher, shipped = row["quality"].get("teacher") or {}, row["quality"].get("shipped") or {}
     others = ", ".join(f"{name} {_shown(teacher[name], name)} → {_shown(shipped.get(name), name)}" for name in teacher)
+    steps = [f"{name} {count:,}" for name, count in row.get("steps", {}).items() if count is not None]
+    learned = f" Optimizer steps: {', '.join(steps)}." if steps else ""
+    changed = " with uncommitted changes" if row.get("changed") else ""
     return (
-        f"- {row['recipe']} (seed {row['seed']}): {others}. `{row['command']}`; {row['device']}; {row['date']}; "
-        f"commit {row['commit']}; run {row['digest']}."
+        f"- {row['recipe']} (seed {row['seed']}): {others}.{learned} `{row['command']}`; {row['device']}; "
+        f"{row['date']}; commit {row['commit']}{changed}; run {row['digest']}."
     )
 
 

@@ -141,7 +141,7 @@ def prepare(section: TransformerStudent, teacher: Teacher, rows: Examples, work:
     compute_outputs(teacher, asked, layers=layers, work=shards, out=out, device=device, bf16=bf16)
     fill = len(rows) / (time.perf_counter() - start)
     encoded = encode_examples(encoder_of(built), rows)
-    return Lesson(teacher, built, rows, encoded, read_outputs(out, layers), fill, device, bf16)
+    return Lesson(teacher, built, rows, encoded, read_outputs(out), fill, device, bf16)
 
 
 def plain_copy(module: Any, device: torch.device) -> TransformerClassifier:

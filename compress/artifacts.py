@@ -127,6 +127,24 @@ class ModelSpec(BaseModel):
         return given
 
 
+def read_spec(folder: Path) -> ModelSpec:
+    """model.json of a folder.
+
+    Raises:
+        IntegrityError: it is no specification of a model.
+    """
+    try:
+        return ModelSpec.model_validate_json((folder / SPEC).read_bytes())
+    except ValueError as error:
+        reason = str(error).splitlines()[0]
+        raise IntegrityError(f"{folder / SPEC} is not readable ({reason}); make {folder} anew") from error
+
+
+def write_spec(folder: Path, spec: ModelSpec) -> None:
+    """Write model.json into a folder."""
+    (folder / SPEC).write_text(spec.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+
 def digest_files(files: dict[str, FileEntry]) -> str:
     """One SHA-256 (hex) over names and hashes of files."""
     lines = "".join(f"{name}\0{files[name].sha256}\n" for name in sorted(files))

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-
-if TYPE_CHECKING:
-    import torch
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
@@ -134,20 +130,6 @@ class Encoded:
 
 
 @dataclass(frozen=True)
-class Batch:
-    """Rows on their way through a model.
-
-    rows [B]: positions in the split. inputs: name -> tensor, for text `input_ids`, `attention_mask` and
-    `token_type_ids`, each int64 [B, T]. labels int64 [B], -1 where there is none. weights float32 [B].
-    """
-
-    rows: Ints
-    inputs: dict[str, torch.Tensor]
-    labels: torch.Tensor | None = None
-    weights: torch.Tensor | None = None
-
-
-@dataclass(frozen=True)
 class TeacherOutputs:
     """What the teacher says about rows.
 
@@ -157,4 +139,3 @@ class TeacherOutputs:
 
     logits: npt.NDArray[np.float16]
     hidden: npt.NDArray[np.float16] | None = None
-    layers: tuple[int, ...] = field(default=())

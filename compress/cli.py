@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import traceback
 from typing import Annotated, Any
@@ -14,11 +15,20 @@ from compress import __version__
 from compress.artifacts import is_disk_full
 from compress.commands import models, retrieval, runs, start
 from compress.commands.output import output
-from compress.errors import EnvironmentProblem, Interrupted, KdcError, RecipeError
+from compress.errors import EnvironmentProblem, Interrupted, KdcError, RecipeError, Terminated
 from compress.progress import reporter
 
-SAFE = "interrupted; state is safe: the same command goes on from here"
+SAFE = "state is safe: the same command goes on from here"
 BUG = "this is a bug of kdc; please report it with the lines above and the command that you gave"
+
+
+class Termination(KeyboardInterrupt):
+    """SIGTERM on its way up, past all that tidies up after Ctrl-C."""
+
+
+def _terminate(number: int, frame: object) -> None:
+    signal.signal(number, signal.SIG_DFL)  # who asks again does not want to wait
+    raise Termination
 
 
 class Commands(TyperGroup):
@@ -33,8 +43,10 @@ class Commands(TyperGroup):
             _tell(error)
             raise typer.Exit(error.exit_code) from error
         except KeyboardInterrupt as error:
-            _tell(Interrupted(SAFE))
-            raise typer.Exit(Interrupted.exit_code) from error
+            by_signal = isinstance(error, Termination)
+            stopped = Terminated(f"ended by SIGTERM; {SAFE}") if by_signal else Interrupted(f"interrupted; {SAFE}")
+            _tell(stopped)
+            raise typer.Exit(stopped.exit_code) from error
         except BrokenPipeError as error:
             # The reader left: what it read is complete. Python must not flush into the closed pipe at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -93,12 +105,13 @@ def common(
     """Distil a trained model into a small student, quantize it, measure it, ship it as one bundle.
 
     Exit codes: 0 done, 1 a bug of kdc, 2 usage or recipe, 3 data, 4 environment, 5 a gate not met,
-    6 damaged or not trusted, 130 interrupted.
+    6 damaged or not trusted, 130 interrupted, 143 ended by SIGTERM.
     """
 
 
 def main() -> None:
     """Entry point of the `kdc` script; with --json there is one object on stdout, whatever happens."""
+    signal.signal(signal.SIGTERM, _terminate)
     try:
         app()
     except SystemExit as end:

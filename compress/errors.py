@@ -6,7 +6,8 @@ KdcError
 ├── EnvironmentProblem 4   a missing package, device or library, a full disk, a run held by another process
 ├── GateError          5   quality, latency or size outside what was asked for (artifacts are kept)
 ├── IntegrityError     6   an artifact that is damaged or not trusted
-└── Interrupted      130   stopped by the user; the same command goes on from there
+└── Interrupted      130   stopped by Ctrl-C; the same command goes on from there
+    └── Terminated   143   stopped by SIGTERM (a scheduler, `docker stop`, `kill`); likewise
 
 A message is one sentence that gives what was wrong, both values, where (file:line or recipe.key) and what to do.
 """
@@ -57,3 +58,9 @@ class Interrupted(KdcError):
     """Stopped on request; state on disk is safe and the same command continues."""
 
     exit_code = 130
+
+
+class Terminated(Interrupted):
+    """Stopped by SIGTERM; 128 + 15 is what shells and schedulers take for that."""
+
+    exit_code = 143

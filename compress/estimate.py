@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from compress.batch import Examples, Splits
-from compress.recipe import HuggingFaceTeacher, Recipe, TensorRTExport
+from compress.recipe import Recipe, ScoresTeacher, TensorRTExport
 
 SAMPLE = 2000
 """Rows whose words are counted."""
@@ -80,28 +80,27 @@ def cache_bytes(recipe: Recipe, found: dict[str, Any], splits: Splits) -> int:
 
 
 def stages(recipe: Recipe, found: dict[str, Any], splits: Splits, tokens: float) -> list[dict[str, Any]]:
-    """Each stage with its rows, seconds, bytes and what it does, in order."""
+    """Each stage that the run will make, by its name there: rows, seconds, bytes and what it does, in order."""
     teacher, student = teacher_size(found), student_size(recipe, found)
     train, transfer = len(splits.train), len(splits.transfer)
-    held_out = len(splits.validation) + len(splits.test)
     epochs = sum(stage.epochs for stage in recipe.distill.stages)
     distilling = epochs * (transfer * _train(student, tokens) + len(splits.validation) * _answer(student, tokens))
     beside = sum(recipe.distill.stages[number].epochs for number in recipe.distill.relation_stages)
     asking = beside * transfer * _answer(teacher, tokens)
-    rows = [_stage("baseline", train, 2 + train * tokens / 15_000, 0, "TF-IDF or overlap features, scikit-learn")]
-    if isinstance(recipe.teacher, HuggingFaceTeacher):
-        rows += _teacher_stages(recipe.teacher, teacher, splits, tokens)
-        asked = (transfer + held_out) * _answer(teacher, tokens)
-        what = "the teacher answers each row once"
-        rows.append(_stage("outputs", transfer, asked, cache_bytes(recipe, found, splits), what))
+    rows = [
+        _stage("baseline", train, 2 + train * tokens / 15_000, 0, "TF-IDF or overlap features, scikit-learn"),
+        _teacher_stage(recipe, teacher, splits, tokens),
+        _outputs_stage(recipe, found, splits, tokens),
+    ]
     names = ", ".join(stage.name for stage in recipe.distill.stages)
     what = f"{names}; at most {epochs} epochs, {student.parameters / 1e6:.1f}M parameters"
     rows.append(_stage("student", transfer, distilling + asking, ADAM_COPIES * student.bytes, what))
     if recipe.distill.control:
         what = "the same student on hard labels, as many steps"
         rows.append(_stage("control", train, distilling, ADAM_COPIES * student.bytes, what))
-    rows.append(_stage("quantize", len(splits.validation), 10, student.bytes // 3, "int8, parity on validation"))
-    rows += _export_stages(recipe, teacher, student)
+    rows.append(_stage("onnx", None, 15, teacher.bytes + student.bytes, "ONNX of teacher and student, parity"))
+    rows.append(_stage("quantized", len(splits.validation), 10, student.bytes // 3, "int8, parity on validation"))
+    rows += _engines_stage(recipe, student)
     rows.append(_stage("bench", *_bench(recipe, teacher, student, tokens), "teacher, student, shipped take turns"))
     rows.append(_stage("bundle", None, 3, student.bytes // 3, f"{recipe.name}.kdc"))
     return rows
@@ -116,23 +115,35 @@ def assumptions() -> list[str]:
     ]
 
 
-def _teacher_stages(teacher: HuggingFaceTeacher, size: Size, splits: Splits, tokens: float) -> list[dict[str, Any]]:
+def _teacher_stage(recipe: Recipe, size: Size, splits: Splits, tokens: float) -> dict[str, Any]:
+    teacher, held_out = recipe.teacher, len(splits.validation) + len(splits.test)
+    if isinstance(teacher, ScoresTeacher):
+        return _stage("teacher", held_out, 1, 0, f"its scores in {teacher.path}, measured on validation and test")
+    measuring = held_out * _answer(size, tokens)
     if teacher.train is None:
-        return []
+        return _stage("teacher", held_out, measuring, size.bytes, f"{teacher.model}, measured on validation and test")
     epoch = len(splits.train) * _train(size, tokens) + len(splits.validation) * _answer(size, tokens)
+    seconds = measuring + teacher.train.epochs * epoch
     what = f"fine-tune {teacher.model}, at most {teacher.train.epochs} epochs"
-    disk = ADAM_COPIES * size.bytes
-    return [_stage("teach", len(splits.train), teacher.train.epochs * epoch, disk, what)]
+    return _stage("teacher", len(splits.train), seconds, ADAM_COPIES * size.bytes, what)
 
 
-def _export_stages(recipe: Recipe, teacher: Size, student: Size) -> list[dict[str, Any]]:
-    rows = [_stage("export", None, 15, teacher.bytes + student.bytes, "ONNX of teacher and student, parity")]
-    for export in recipe.export:
-        if isinstance(export, TensorRTExport):
-            disk = student.bytes * max(len(export.gpus), 1)
-            what = f"{export.to} {export.precision} {' '.join(export.gpus)}".strip()
-            rows.append(_stage("engines", None, 60 * max(len(export.gpus), 1), disk, what))
-    return rows
+def _outputs_stage(recipe: Recipe, found: dict[str, Any], splits: Splits, tokens: float) -> dict[str, Any]:
+    rows, disk = len(splits.transfer), cache_bytes(recipe, found, splits)
+    if isinstance(recipe.teacher, ScoresTeacher):
+        return _stage("outputs", rows, 1, disk, "the score of each row")
+    return _stage(
+        "outputs", rows, rows * _answer(teacher_size(found), tokens), disk, "the teacher answers each row once"
+    )
+
+
+def _engines_stage(recipe: Recipe, student: Size) -> list[dict[str, Any]]:
+    asked = [export for export in recipe.export if isinstance(export, TensorRTExport)]
+    if not asked:
+        return []
+    count = sum(max(len(export.gpus), 1) for export in asked)
+    what = "; ".join(" ".join([export.to, export.precision, *export.gpus]) for export in asked)
+    return [_stage("engines", None, 60 * count, count * student.bytes, what)]
 
 
 def _bench(recipe: Recipe, teacher: Size, student: Size, tokens: float) -> tuple[int, float, int]:

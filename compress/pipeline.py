@@ -36,6 +36,7 @@ from compress.steps.context import Run
 from compress.summary import summarise, teacher_note
 from compress.teachers.load import check_teacher
 
+HALTING = frozenset(rule.name for rule in STAGES if rule.halts)
 NO_WORK: Path | None = None
 """What the first process tells the others where it needs no help: else the folder of unfinished work."""
 
@@ -68,15 +69,17 @@ def run(loaded: LoadedRecipe, *, runs: Path, until: str | None = None) -> dict[s
         current = Run(loaded, folder, splits, notes=[*splits.notes, *taken])
         parallel.wait()
         asked = _up_to(until)
-        rows = [_run_stage(current, rule, runs) for rule in asked]
-        rows += _later(current, STAGES[len(asked) :])
+        rows = _run_stages(current, asked, runs)
         summary = summarise(current, rows)
         write_json(folder / "summary.json", summary)
         _write_report(folder, summary)
     made = {rule.name for rule in asked}
-    failed = [gate for gate in summary["gates"] if not gate["passed"] and GATE_OF[gate["gate"]] in made]
+    failed = [row["reason"] for row in rows if row["status"] == "failed" and row["stage"] in HALTING]
+    failed += [
+        _gate_sentence(gate) for gate in summary["gates"] if not gate["passed"] and GATE_OF[gate["gate"]] in made
+    ]
     if failed:
-        error = GateError("; ".join(_gate_sentence(gate) for gate in failed))
+        error = GateError("; ".join(failed))
         error.summary = summary
         raise error
     return summary
@@ -117,6 +120,16 @@ def _up_to(until: str | None) -> list[StageRule]:
 
 def _key(current: Run, rule: StageRule) -> str:
     return digest({"stage": rule.name, "version": rule.version, **rule.depends(current)})
+
+
+def _run_stages(current: Run, asked: Sequence[StageRule], runs: Path) -> list[dict[str, Any]]:
+    """The stages asked for, up to one whose failure ends the run, and after all of them those that are up to date."""
+    rows = []
+    for rule in asked:
+        rows.append(_run_stage(current, rule, runs))
+        if rule.halts and rows[-1]["status"] == "failed":
+            return rows
+    return rows + _later(current, STAGES[len(asked) :])
 
 
 def _later(current: Run, rules: Sequence[StageRule]) -> list[dict[str, Any]]:
@@ -210,7 +223,7 @@ def _make(current: Run, rule: StageRule, key: str) -> Artifact:
     with publishing(current.at(rule.name)) as temporary:
         temporary.mkdir()
         metrics = rule.body()(current, temporary, work)
-        accepted = bool(metrics.get("accepted", True))
+        failure = metrics.pop("failure", None)
         artifact = Artifact(
             kind=rule.name,
             key=key,
@@ -220,8 +233,8 @@ def _make(current: Run, rule: StageRule, key: str) -> Artifact:
             metrics=metrics,
             versions=versions(),
             seconds=round(time.monotonic() - start, 2),
-            status="done" if accepted else "failed",
-            reason=None if accepted else f"quality loss {metrics['quality_loss']:.4f} is above the limit",
+            status="done" if failure is None else "failed",
+            reason=failure,
         )
         (temporary / MANIFEST).write_text(artifact.model_dump_json(indent=2) + "\n", encoding="utf-8")
     return artifact

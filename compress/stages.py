@@ -21,8 +21,9 @@ class StageRule:
     """One stage: what it depends on, and where its body is.
 
     version: raised when the body changes what it writes. wanted: why the recipe does not ask for it, or None.
-    passing: whether what an earlier run left is to be made again all the same. shared: whether all processes of a run
-    work on it; else the first does it alone.
+    passing: whether what an earlier run left is to be made again all the same. halts: whether nothing is made of an
+    artifact that is marked failed, so that the run ends there. shared: whether all processes of a run work on it; else
+    the first does it alone.
     """
 
     name: str
@@ -31,6 +32,7 @@ class StageRule:
     version: int = 1
     wanted: Callable[[Run], str | None] = lambda run: None
     passing: Callable[[Artifact], bool] = lambda found: False
+    halts: bool = False
     shared: bool = False
 
 
@@ -64,12 +66,10 @@ def hashes(run: Run, *stages: str) -> dict[str, str]:
 
 
 def _teacher_depends(run: Run) -> dict[str, Any]:
-    from compress.steps.learning import teacher_identity
-
     section = run.recipe.teacher.model_dump(mode="json", exclude={"model", "path"})
     return {
         "section": section,
-        "identity": teacher_identity(run),
+        "identity": run.teacher_identity,
         "task": run.recipe.task.model_dump(),
         "data": _labelled(run),
         "seed": run.recipe.seed,
@@ -132,6 +132,11 @@ def _unsafe_figures(found: Artifact) -> bool:
     return bool(found.metrics["device"].get("warnings"))
 
 
+def _failed(found: Artifact) -> bool:
+    """Another onnxruntime may mend it."""
+    return found.status == "failed"
+
+
 def _no_control(run: Run) -> str | None:
     return None if run.recipe.distill.control else "distill.control is false"
 
@@ -184,6 +189,8 @@ STAGES = (
             "parents": hashes(run, "teacher", "student", "control"),
         },
         version=2,
+        passing=_failed,
+        halts=True,
     ),
     StageRule(
         "quantized",
@@ -198,7 +205,7 @@ STAGES = (
     ),
     StageRule("engines", _shipping("engines"), _engines_depend, wanted=_no_engines),
     StageRule("bench", _shipping("bench"), _bench_depends, passing=_unsafe_figures),
-    StageRule("bundle", _shipping("bundle"), _bundle_depends),
+    StageRule("bundle", _shipping("bundle"), _bundle_depends, version=2),
 )
 LAST = {
     "teach": "teacher",

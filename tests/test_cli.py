@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import io
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -177,6 +178,30 @@ def test_interrupt_exits_130(recipe: Path, pipeline: FakePipeline) -> None:
     assert kdc("run", recipe).exit_code == 130
 
 
+def test_sigterm_is_told_and_exits_143(
+    recipe: Path, pipeline: FakePipeline, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As shells and schedulers have it: 128 + 15. A second one would end it at once."""
+
+    def run(loaded: LoadedRecipe, *, runs: Path, until: str | None = None) -> dict[str, Any]:
+        signal.raise_signal(signal.SIGTERM)
+        raise AssertionError
+
+    monkeypatch.setattr(pipeline, "run", run)
+    monkeypatch.setattr(sys, "argv", ["kdc", "run", str(recipe), "--json"])
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        with pytest.raises(SystemExit) as caught:
+            compress.cli.main()
+        assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    said = capsys.readouterr()
+    assert caught.value.code == 143
+    assert "ended by SIGTERM; state is safe: the same command goes on from here" in said.err
+    assert json.loads(said.out)["exit_code"] == 143
+
+
 def test_a_bug_has_a_traceback_and_exits_1(
     recipe: Path, pipeline: FakePipeline, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -217,7 +242,7 @@ def test_json_is_exactly_one_object(recipe: Path, pipeline: FakePipeline) -> Non
 
 def test_a_missed_gate_still_prints_the_summary(recipe: Path, pipeline: FakePipeline) -> None:
     pipeline.error = GateError("p99_ms is 9, the limit is 5")
-    pipeline.error.summary = SUMMARY  # type: ignore[attr-defined]
+    pipeline.error.summary = SUMMARY
     result = kdc("run", recipe, "--json")
     assert result.exit_code == 5
     assert json.loads(result.stdout) == SUMMARY
@@ -316,7 +341,7 @@ def test_a_starter_passes_check(tmp_path: Path, task: str) -> None:
     assert result.exit_code == 0, result.output
     plan = json.loads(result.stdout)
     assert plan["data"]["train"] > 100
-    assert [stage["stage"] for stage in plan["stages"]][:3] == ["baseline", "teach", "outputs"]
+    assert [stage["stage"] for stage in plan["stages"]][:3] == ["baseline", "teacher", "outputs"]
     assert plan["disk_bytes"] < plan["free_bytes"]
     assert not (tmp_path / "runs").exists()
     assert "baseline" in kdc("check", tmp_path / "new" / "recipe.yaml").stdout
@@ -381,6 +406,8 @@ def bundle(monkeypatch: pytest.MonkeyPatch) -> None:
     """Any path opens as a bundle."""
 
     class Opened:
+        manifest = SimpleNamespace(columns={})
+
         def predictor(self, threads: int) -> FakePredictor:
             return FakePredictor()
 

@@ -17,6 +17,7 @@ from compress.errors import DataError, EnvironmentProblem, IntegrityError, Recip
 from compress.extras import available
 from compress.paths import bench_paths, export_path, inspect_path, package_path, quantize_path
 from compress.paths.timing import distinct
+from compress.runtime.bundle import open_bundle
 from compress.runtime.predictor import Predictor, Request
 from tests.tiny import WORDS, tiny_deployable, tiny_onnx, tiny_requests, tiny_tokenizer_json
 
@@ -111,6 +112,7 @@ def run(tmp_path: Path) -> Path:
         "stages": [],
         "models": {"teacher": {}},
         "notes": ["simulated"],
+        "recipe": {"data": {"train": {"path": "a.csv", "columns": {"text": ["title", "brand"]}}}},
     }
     write_json(folder / "summary.json", summary)
     return folder
@@ -393,12 +395,11 @@ def test_a_packed_run_carries_its_figures_and_notes(run: Path, tmp_path: Path) -
     assert facts["kind"] == "bundle"
     assert facts["provenance"]["parents"].keys() == {"teacher", "student", "quantized"}
     assert facts["notes"] == ["simulated"]
+    assert open_bundle(tmp_path / "shop.kdc").manifest.columns == {"text": ("title", "brand")}
 
 
 def test_a_packed_folder_answers_as_before(model: Path, tmp_path: Path) -> None:
     assert package_path(model, tmp_path / "m.kdc")["metrics"] == {}
-    from compress.runtime.bundle import open_bundle
-
     asked = [Request("red shoes")]
     assert open_bundle(tmp_path / "m.kdc").predictor().answer(asked) == Predictor.from_folder(model).answer(asked)
 

@@ -129,6 +129,8 @@ def test_the_summary_has_the_keys_of_the_contract(ran: Ran) -> None:
     expected = {stage: "skipped" if stage == "engines" else "done" for stage in STAGES}
     found = statuses(summary)
     assert list(found) == list(STAGES)
+    planned = [row["stage"] for row in kdc_json("check", ran.recipe)["stages"]]
+    assert planned == [stage for stage in STAGES if found[stage] != "skipped"]
     # runs of this module share a folder, so a teacher may have been taught by another one
     assert {stage: "done" if status == "reused" else status for stage, status in found.items()} == expected
     assert all(row["seconds"] >= 0 for row in summary["stages"])
@@ -179,6 +181,7 @@ def test_the_bundle_verifies_and_answers_as_the_shipped_model(ran: Ran, tmp_path
     requests = write_csv(tmp_path / "anfragen.csv", rows)
     said = kdc("predict", bundle, requests, "--text", "titel", "--id", "nr", *second)
     assert said.exit_code == 0, said.stderr
+    assert kdc("predict", bundle, requests, "--id", "nr").stdout == said.stdout  # the columns of the training data
     answers = [json.loads(line) for line in said.stdout.splitlines()]
     shipped = Predictor.from_folder(ran.folder / "quantized").answer(ran.test_requests())
     assert [answer["id"] for answer in answers] == [row["nr"] for row in rows]
@@ -452,21 +455,23 @@ def test_a_gate_that_cannot_be_judged_is_not_met(passed: Path, tiny_project: Pat
     assert re.search("gate speedup +NOT MET: –, limit 2", done.stdout)
 
 
+def negate(source: Path, target: Path) -> None:
+    """Write a model that says the opposite of another."""
+    import onnx
+
+    model = onnx.load(str(source))
+    for node in model.graph.node:
+        node.output[:] = ["plain" if name == "logits" else name for name in node.output]
+    model.graph.node.append(onnx.helper.make_node("Neg", ["plain"], ["logits"]))
+    onnx.save(model, str(target))
+
+
 def test_a_loss_of_quality_by_quantization_marks_the_stage_as_failed(
     passed: Path, tiny_project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import onnx
-
     from compress.steps import shipping
 
-    def spoil(source: Path, target: Path, *_: Any, **__: Any) -> None:
-        model = onnx.load(str(source))
-        for node in model.graph.node:
-            node.output[:] = ["plain" if name == "logits" else name for name in node.output]
-        model.graph.node.append(onnx.helper.make_node("Neg", ["plain"], ["logits"]))
-        onnx.save(model, str(target))
-
-    monkeypatch.setattr(shipping, "quantize_static_int8", spoil)
+    monkeypatch.setattr(shipping, "quantize_static_int8", lambda source, target, *_, **__: negate(source, target))
     change = "quantize.max_quality_loss=0"
     for _ in range(2):  # made, then reused: it stays failed
         done = kdc("run", passed, "--runs", tiny_project / "runs", "--set", change, "--json")
@@ -481,3 +486,39 @@ def test_a_loss_of_quality_by_quantization_marks_the_stage_as_failed(
     artifact = read_artifact(Path(summary["run"]) / "quantized")
     assert artifact is not None
     assert artifact.status == "failed"
+
+
+def test_an_export_that_says_something_else_than_torch_is_kept_marked_failed_and_ends_the_run(
+    passed: Path, tiny_project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from compress.steps import shipping
+
+    def spoiled(module: Any, target: Path, **options: Any) -> None:
+        shipping_export(module, target, **options)
+        negate(target, target)
+
+    shipping_export = shipping.export_module
+    command = ("run", passed, "--runs", tiny_project / "runs", "--set", "export=[{to: onnx, opset: 19}]", "--json")
+    with monkeypatch.context() as patch:
+        patch.setattr(shipping, "export_module", spoiled)
+        done = kdc(*command)
+    assert done.exit_code == 5
+    assert re.search(
+        r"onnx/student/model.onnx differs from torch by .* in a logit \(limit .*another export.opset", done.stderr
+    )
+    summary = json.loads(done.stdout)
+    assert summary["stages"][-1] | {"seconds": 0} == {
+        "stage": "onnx",
+        "status": "failed",
+        "seconds": 0,
+        "reason": summary["stages"][-1]["reason"],
+    }
+    assert "onnx/control/model.onnx differs" in summary["stages"][-1]["reason"]
+    assert summary["bundle"] is None
+    folder = Path(summary["run"]) / "onnx"
+    artifact = read_artifact(folder)
+    assert artifact is not None
+    assert artifact.status == "failed"
+    verify_artifact(folder, artifact)
+    assert (folder / "student" / ONNX).is_file()
+    assert statuses(json.loads(kdc(*command).stdout))["onnx"] == "done"  # nothing else has changed but what was wrong

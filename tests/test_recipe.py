@@ -460,3 +460,20 @@ def test_ranking_terms_leave_the_digests_of_other_recipes_alone() -> None:
     recipe = resolve({**ranked, "distill": stages}, Path("r.yaml")).recipe
     assert recipe.distill.stages[0].losses.terms == {"listwise": 1.0}
     assert resolve(recipe.dump(), Path("r.yaml")).recipe == recipe
+
+
+@pytest.mark.parametrize(
+    ("columns", "joined"),
+    [
+        (None, {}),
+        ({"text": "text"}, {}),
+        ({"text": "title"}, {"text": ("title",)}),
+        ({"text": ["title", "brand"]}, {"text": ("title", "brand")}),
+        ({"text": ["title", 3], "label": 1}, {}),
+        ({"text": "query", "text_pair": ["title", "brand"]}, {"text": ("query",), "text_pair": ("title", "brand")}),
+    ],
+)
+def test_columns_that_make_up_a_text(columns: dict[str, Any] | None, joined: dict[str, tuple[str, ...]]) -> None:
+    """What a bundle must know of them: names other than the field's own, and no positions."""
+    data = FilesData.model_validate({"train": {"path": "a.csv", "columns": columns}})
+    assert data.joined_columns == joined

@@ -27,6 +27,7 @@ def model_card(
     *,
     metrics: Mapping[str, Any],
     provenance: Mapping[str, Any],
+    columns: Mapping[str, Sequence[str]],
     notes: Sequence[str],
     example: tuple[Request, AnyAnswer],
 ) -> str:
@@ -34,7 +35,7 @@ def model_card(
     sections = [
         f"# {name}\n\n{_purpose(spec)}",
         f"## {'Score' if _one_number(spec) else 'Labels'}\n\n{_answers(spec)}",
-        "## Use\n\n" + _usage(name, spec, example),
+        "## Use\n\n" + _usage(name, spec, example, columns),
         "## Quality\n\n" + _table(("measure", "value"), metrics, "No figures were recorded."),
         "## How it was made\n\n" + _table(("what", "value"), provenance, "Nothing was recorded."),
         "## Limits\n\n" + _limits(spec, notes),
@@ -74,16 +75,22 @@ def _answers(spec: ModelSpec) -> str:
     return "\n\n".join(lines)
 
 
-def _usage(name: str, spec: ModelSpec, example: tuple[Request, AnyAnswer]) -> str:
+def _usage(name: str, spec: ModelSpec, example: tuple[Request, AnyAnswer], columns: Mapping[str, Sequence[str]]) -> str:
     request, answer = example
     fields = {"text": request.text} | ({"text_pair": request.text_pair} if request.text_pair is not None else {})
     line = shlex.quote(json.dumps(fields, ensure_ascii=False))
     return (
         f"```sh\npip install kdc\necho {line} | kdc predict {name}.kdc\nkdc verify {name}.kdc\n```\n\n"
         f"The request above is answered {reading_of(spec).told(answer)}. CSV with columns of "
-        "the same names is read too. `kdc verify` checks every byte, and that this machine computes the "
-        "golden answers."
+        f"the same names is read too{_or_columns(columns)}. `kdc verify` checks every byte, and that this machine "
+        "computes the golden answers."
     )
+
+
+def _or_columns(columns: Mapping[str, Sequence[str]]) -> str:
+    """What else a row may have: the columns of the training data."""
+    named = [f"`{'`, `'.join(joined)}` for {name}" for name, joined in columns.items()]
+    return f", and so are rows with the columns of the training data ({', '.join(named)})" if named else ""
 
 
 def _limits(spec: ModelSpec, notes: Sequence[str]) -> str:

@@ -45,6 +45,7 @@ def write_bundle(
     golden: Sequence[Request] = (),
     metrics: Mapping[str, Any],
     provenance: Mapping[str, Any],
+    columns: Mapping[str, Sequence[str]] | None = None,
     notes: Sequence[str] = (),
     licenses: Mapping[str, str] | None = None,
 ) -> Path:
@@ -56,7 +57,8 @@ def write_bundle(
         name: name of the model, as the model card gives it.
         golden: requests whose answers go in, for `kdc verify`; without any, STOCK_GOLDEN.
         metrics: measure -> number, or model -> measure -> number; plain data.
-        provenance: what it was made from (recipe digest, versions, parents); plain data without times.
+        provenance: what it was made from (digests, parents, versions); plain data without times.
+        columns: field -> columns that training joined into it; rows may have these instead.
         notes: sentences that belong beside the figures.
         licenses: file name -> text, for the members below LICENSES/.
 
@@ -80,6 +82,7 @@ def write_bundle(
         predictor.spec,
         metrics=metrics,
         provenance=provenance,
+        columns=columns or {},
         notes=notes,
         example=(chosen[0], answers[0]),
     )
@@ -97,6 +100,7 @@ def write_bundle(
         spec=predictor.spec,
         inputs=tuple(inputs),
         outputs=tuple(outputs),
+        columns={name: tuple(joined) for name, joined in (columns or {}).items()},
         files={member: file_entry(content) for member, content in sorted(members.items())},
         metrics=dict(metrics),
         provenance=dict(provenance),

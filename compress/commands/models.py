@@ -45,16 +45,22 @@ def predict(  # noqa: PLR0913, PLR0917  # one parameter an option
 ) -> None:
     """Answer JSON lines or CSV (file or stdin) with JSON lines: label, score, probabilities; or a score alone."""
     from compress.runtime.bundle import open_bundle
+    from compress.runtime.fields import Fields
     from compress.runtime.requests import batches, read_requests
 
     output.configure(verbose=verbose, quiet=quiet)
-    predictor = open_bundle(bundle).predictor(threads=threads)
+    opened = open_bundle(bundle)
+    predictor = opened.predictor(threads=threads)
     named = {"text": text, "text_pair": text_pair, "id": id}
+    fields = Fields(
+        named={role: column for role, column in named.items() if column is not None},
+        joined=opened.manifest.columns,
+        pairs=predictor.spec.two_texts,
+    )
     requests = read_requests(
         sys.stdin.buffer if file is None or str(file) == "-" else file,
         format=None if format is None else format.value,
-        columns={role: column for role, column in named.items() if column is not None},
-        pairs=predictor.spec.two_texts,
+        fields=fields,
     )
     for batch in batches(requests, batch_size):
         for answer in predictor.answer(batch, batch_size):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json as jsonlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -53,7 +53,7 @@ def embed(  # noqa: PLR0913, PLR0917  # one parameter an option
 
     output.configure(json=json, verbose=verbose, quiet=quiet)
     opened = open_bundle(bundle)
-    requests = _read(file, format, text, id)
+    requests = _read(file, format, text, id, opened.manifest.columns.get("text_pair"))
     items = embed_items(opened.predictor(threads=threads), requests, opened.manifest.digest, BATCH)
     items.save(out)
     found = {"items": len(items.ids), "numbers": items.vectors.shape[1], "path": str(out)}
@@ -84,19 +84,27 @@ def search(  # noqa: PLR0913, PLR0917  # one parameter an option
     opened = open_bundle(bundle)
     predictor = opened.predictor(threads=threads)
     loaded = load_items(items, model=opened.manifest.digest)
-    requests = _read(file, format, text, id)
+    requests = _read(file, format, text, id, opened.manifest.columns.get("text"))
     for batch in batches(requests, BATCH):
         for answer in best_items(predictor, loaded, batch, top):
             sys.stdout.write(jsonlib.dumps(answer, ensure_ascii=False) + "\n")
         sys.stdout.flush()
 
 
-def _read(file: Path | None, format: Format | None, text: str | None, id: str | None) -> Iterator[Request]:
+def _read(
+    file: Path | None, format: Format | None, text: str | None, id: str | None, joined: Sequence[str] | None
+) -> Iterator[Request]:
+    """Requests of one text; `joined` are the columns that training joined into it."""
+    from compress.runtime.fields import Fields
     from compress.runtime.requests import read_requests
 
     named = {"text": text, "id": id}
+    fields = Fields(
+        named={role: column for role, column in named.items() if column is not None},
+        joined={"text": joined} if joined else {},
+    )
     return read_requests(
         sys.stdin.buffer if file is None or str(file) == "-" else file,
         format=None if format is None else format.value,
-        columns={role: column for role, column in named.items() if column is not None},
+        fields=fields,
     )

@@ -13,29 +13,9 @@ import numpy as np
 from compress.data.columns import Row, Want
 from compress.errors import DataError, RecipeError
 from compress.recipe import Column, Columns, TableSource, Task
+from compress.runtime.fields import cell_text, join_texts
 
 Role = Literal["train", "validation", "test", "unlabeled"]
-
-
-def cell_text(value: Any) -> str:
-    """A cell as text: stripped; null and NaN are empty; 1.0 is "1"; booleans as in JSON.
-
-    Raises:
-        ValueError: the cell is a list, an object or bytes, or has half a surrogate pair.
-    """
-    if isinstance(value, str):
-        if not value.isascii():
-            value.encode("utf-8")  # JSON escapes can smuggle in half a surrogate pair, which no file can hold
-        return value.strip()
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return ""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    if isinstance(value, list | dict | bytes):
-        raise ValueError(f"a {type(value).__name__}")
-    return str(value)
 
 
 def _weight(value: Any) -> float:
@@ -176,7 +156,7 @@ def _text(want: Want, cell: Any, where: str) -> str:
 
 def _full(wants: Sequence[Want], cells: Sequence[Any], where: str, what: str) -> str:
     parts = [_text(want, cell, where) for want, cell in zip(wants, cells, strict=True)]
-    text = parts[0] if len(parts) == 1 else " ".join(part for part in parts if part)
+    text = join_texts(parts)
     if not text:
         columns = ", ".join(repr(want.column) for want in wants)
         raise DataError(f"{where} has an empty {what} (column {columns}, {wants[0].key}): fill it or remove the row")

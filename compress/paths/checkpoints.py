@@ -8,11 +8,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from compress.artifacts import ONNX, SPEC, TOKENIZER
+from compress.artifacts import ONNX, SPEC, TOKENIZER, read_spec, write_spec
 from compress.bundle.write import STOCK_GOLDEN
-from compress.errors import DataError, IntegrityError, RecipeError
+from compress.errors import DataError, GateError, IntegrityError, RecipeError
 from compress.extras import require
-from compress.paths.locate import Kind, kind_of, read_spec, verified
+from compress.paths.locate import Kind, kind_of, verified
 from compress.recipe import OnnxExport
 from compress.teachers.load import read_config, safetensors_parameters, weight_files
 
@@ -33,6 +33,7 @@ def exported_checkpoint(folder: Path, target: Path) -> dict[str, Any]:
         DataError: weights only as pickles, or none.
         IntegrityError: the weights or model.json are damaged.
         EnvironmentProblem: torch or optimum is not installed.
+        GateError: the exported student says something else than torch.
     """
     require("torch", extra="train", why=f"exporting {folder}")
     verified(folder)
@@ -77,7 +78,7 @@ def _damage(folder: Path) -> Iterator[None]:
 
 
 def _student(folder: Path, target: Path) -> dict[str, Any]:
-    from compress.steps.shipping import export_student
+    from compress.steps.shipping import export_student, parity_failure
     from compress.students.build import load_student
 
     try:
@@ -87,7 +88,11 @@ def _student(folder: Path, target: Path) -> dict[str, Any]:
         raise IntegrityError(
             f"the weights in {folder} do not fit its {SPEC} ({str(error).splitlines()[0]}); make it anew"
         ) from error
-    return export_student(folder, target, OPSET, STOCK_GOLDEN)
+    made = export_student(folder, target, OPSET, STOCK_GOLDEN)
+    failure = parity_failure(made, f"the export of {folder}")
+    if failure is not None:
+        raise GateError(failure)
+    return made
 
 
 def _classifier(folder: Path, target: Path) -> dict[str, Any]:
@@ -105,8 +110,7 @@ def _classifier(folder: Path, target: Path) -> dict[str, Any]:
     if (folder / TOKENIZER).is_file():
         shutil.copyfile(folder / TOKENIZER, target / TOKENIZER)
     if (folder / SPEC).is_file():
-        spec = read_spec(folder).model_copy(update={"inputs": inputs})
-        (target / SPEC).write_text(spec.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        write_spec(target, read_spec(folder).model_copy(update={"inputs": inputs}))
     else:
         notes.append(
             f"there is no {SPEC}: a Hugging Face folder does not say whether it reads one text or two, so "

@@ -10,13 +10,13 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from compress.artifacts import ONNX, SPEC, TOKENIZER, publishing
+from compress.artifacts import ONNX, SPEC, TOKENIZER, publishing, read_spec
 from compress.bench.bare import answers_text
 from compress.bundle.write import write_bundle
 from compress.errors import RecipeError
 from compress.export.graph import Graph, read_graph
 from compress.paths.checkpoints import exported_checkpoint
-from compress.paths.engines import build_engines, engine_sections
+from compress.paths.engines import engine_sections, engines_of_folder
 from compress.paths.locate import (
     RUN_MODELS,
     SUMMARY,
@@ -26,14 +26,14 @@ from compress.paths.locate import (
     model_folder,
     narrowed,
     read_object,
-    read_spec,
     refuse_target,
     speaking_of,
     verified,
 )
 from compress.progress import reporter
-from compress.recipe import Quantize, Student
+from compress.recipe import Data, Quantize, Student
 from compress.runtime.bundle import SUFFIX
+from compress.runtime.fields import Fields
 from compress.runtime.predictor import Predictor, Request
 from compress.runtime.requests import RENAME, read_requests
 
@@ -108,7 +108,7 @@ def _calibration(path: Path | None, source: Path, model: Path) -> list[Request]:
             f"--calibration {path} holds text, but {model} has no {TOKENIZER} and {SPEC} beside it that read "
             "text; leave it out and take --method dynamic, or give an exported model's folder"
         )
-    rows = list(read_requests(path, pairs=read_spec(source).two_texts, remedy=RENAME))
+    rows = list(read_requests(path, fields=Fields(pairs=read_spec(source).two_texts, remedy=RENAME)))
     limit = Quantize().calibration
     if len(rows) <= limit:
         return rows
@@ -218,7 +218,7 @@ def export_path(model: Path, out: Path, *, to: Sequence[str], gpus: Sequence[str
         else:
             source = model_folder(meant, source)
         target = source if "onnx" in to else out
-        found["engines"] = build_engines(source, target, sections, Path(temporary) / "work")
+        found["engines"] = engines_of_folder(source, target, sections, Path(temporary) / "work")
         if "onnx" in to:
             _publish(source, out, to_file=False)
     return found
@@ -245,6 +245,7 @@ def package_path(artifact: Path, out: Path) -> dict[str, Any]:
         )
     own = verified(folder)
     notes: list[str] = []
+    columns: dict[str, tuple[str, ...]] = {}
     metrics: dict[str, Any] = {}
     provenance: dict[str, Any] = {}
     if own is not None:
@@ -255,15 +256,19 @@ def package_path(artifact: Path, out: Path) -> dict[str, Any]:
             "versions": own.versions,
         }
         metrics = {"shipped": own.metrics["quality"]} if own.metrics.get("quality") else {}
-        notes = _notes_of_run(folder)
+        notes, columns = _said_by_run(folder)
         if own.status == "failed":
             reporter.warn(f"{folder} did not meet a gate: {own.reason}")
             notes.append(f"A gate of its recipe was not met: {own.reason}.")
-    write_bundle(folder, out, name=out.stem, metrics=metrics, provenance=provenance, notes=notes)
+    write_bundle(folder, out, name=out.stem, metrics=metrics, provenance=provenance, columns=columns, notes=notes)
     return {"path": str(out), "name": out.stem, "size_bytes": out.stat().st_size, "metrics": metrics}
 
 
-def _notes_of_run(stage: Path) -> list[str]:
-    """What the run says about its figures (simulated data, for example), which must stand beside them."""
-    summary = Path(stage.resolve().parent) / SUMMARY
-    return [str(note) for note in read_object(summary).get("notes", [])] if summary.is_file() else []
+def _said_by_run(stage: Path) -> tuple[list[str], dict[str, tuple[str, ...]]]:
+    """What must stand beside the run's figures (simulated data, for example), and the columns of its training data."""
+    path = Path(stage.resolve().parent) / SUMMARY
+    if not path.is_file():
+        return [], {}
+    summary = read_object(path)
+    data: Data = TypeAdapter(Data).validate_python(summary["recipe"]["data"])
+    return [str(note) for note in summary.get("notes", [])], data.joined_columns

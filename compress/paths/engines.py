@@ -8,11 +8,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from compress.artifacts import ONNX, SPEC
+from compress.artifacts import ONNX, SPEC, read_spec
 from compress.errors import RecipeError
+from compress.export.engines import build_engines
 from compress.export.graph import read_graph
 from compress.extras import require
-from compress.paths.locate import read_spec
 from compress.progress import reporter
 from compress.recipe import TensorRTExport
 
@@ -55,7 +55,7 @@ def _section(to: str, gpus: Sequence[str], precision: str) -> TensorRTExport:
     return section
 
 
-def build_engines(source: Path, out: Path, sections: Sequence[TensorRTExport], work: Path) -> dict[str, Any]:
+def engines_of_folder(source: Path, out: Path, sections: Sequence[TensorRTExport], work: Path) -> dict[str, Any]:
     """Build engines from the ONNX in `source` into the folder `out`; returns name -> figures.
 
     Raises:
@@ -64,8 +64,6 @@ def build_engines(source: Path, out: Path, sections: Sequence[TensorRTExport], w
     """
     if not sections:
         return {}
-    from compress.export.tensorrt import build_engine, to_fp16
-
     _check_precision(source / ONNX, sections[0].precision)
     work.mkdir()
     max_length = MAX_LENGTH
@@ -73,23 +71,7 @@ def build_engines(source: Path, out: Path, sections: Sequence[TensorRTExport], w
         max_length = read_spec(source).max_length
     else:
         reporter.say(f"  {source / ONNX} does not say how long its inputs get: engines take up to {MAX_LENGTH} tokens")
-    found: dict[str, Any] = {}
-    for section in sections:
-        given = source / ONNX
-        if section.precision == "fp16":
-            given = work / "fp16.onnx"
-            to_fp16(source / ONNX, given)
-        name = f"{section.to}-{section.precision}" + "".join(f"-{gpu}" for gpu in section.gpus)
-        found[name] = build_engine(
-            given,
-            out / f"{name}.engine",
-            to=section.to,
-            precision=section.precision,
-            gpus=section.gpus,
-            max_batch=section.max_batch,
-            max_length=max_length,
-        )
-    return found
+    return build_engines(source / ONNX, out, sections, work, max_length=max_length)
 
 
 def _check_precision(model: Path, precision: str) -> None:

@@ -16,6 +16,7 @@ from compress.artifacts import (
     TOKENIZER,
     Artifact,
     read_artifact,
+    read_spec,
     sha256_file,
     verify_artifact,
 )
@@ -31,7 +32,6 @@ from compress.paths.locate import (
     external_weights,
     kind_of,
     read_object,
-    read_spec,
     verified,
 )
 from compress.recipe import digest

@@ -17,9 +17,10 @@ from compress.artifacts import (
     SPEC,
     TOKENIZER,
     Artifact,
-    ModelSpec,
     read_artifact,
+    read_spec,
     verify_artifact,
+    write_spec,
 )
 from compress.errors import IntegrityError, KdcError, RecipeError
 from compress.runtime.bundle import MANIFEST as BUNDLE_MANIFEST
@@ -104,19 +105,6 @@ def read_object(path: Path) -> dict[str, Any]:
     return value
 
 
-def read_spec(folder: Path) -> ModelSpec:
-    """model.json of a folder.
-
-    Raises:
-        IntegrityError: it is no specification of a model.
-    """
-    try:
-        return ModelSpec.model_validate_json((folder / SPEC).read_bytes())
-    except ValueError as error:
-        reason = str(error).splitlines()[0]
-        raise IntegrityError(f"{folder / SPEC} is not readable ({reason}); make {folder} anew") from error
-
-
 def verified(folder: Path) -> Artifact | None:
     """Check what a run recorded about a folder; returns the folder's own record, or None where it has none.
 
@@ -184,7 +172,7 @@ def _unpacked(path: Path, temporary: Path) -> Path:
     temporary.mkdir(parents=True)
     for name in (ONNX, TOKENIZER):
         (temporary / name).write_bytes(bundle.members[name])
-    (temporary / SPEC).write_text(bundle.manifest.spec.model_dump_json(), encoding="utf-8")
+    write_spec(temporary, bundle.manifest.spec)
     return temporary
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from compress.artifacts import ONNX
+from compress.artifacts import ONNX, read_spec
 from compress.bench import memory
 from compress.bench.bare import SEQUENCE, answers_text, open_model
 from compress.bench.machine import describe
@@ -26,12 +26,12 @@ from compress.paths.locate import (
     external_weights,
     kind_of,
     model_folder,
-    read_spec,
     speaking_of,
 )
 from compress.progress import reporter
 from compress.recipe import Bench
 from compress.runtime.bundle import SUFFIX, open_bundle
+from compress.runtime.fields import Fields
 from compress.runtime.predictor import Request
 from compress.runtime.requests import RENAME, read_requests
 
@@ -153,7 +153,7 @@ def distinct(paths: Sequence[tuple[str, ...]]) -> list[str]:
 def _requests(path: Path | None, artifacts: Sequence[Path], *, pairs: bool) -> list[Request]:
     """The given requests; else the first golden ones that every model can answer, else stock ones."""
     if path is not None:
-        return list(read_requests(path, pairs=pairs, remedy=RENAME))
+        return list(read_requests(path, fields=Fields(pairs=pairs, remedy=RENAME)))
     for artifact in artifacts:
         bundles = [artifact] if kind_of(artifact) is Kind.bundle else sorted(artifact.glob(f"bundle/*{SUFFIX}"))
         for bundle in bundles:

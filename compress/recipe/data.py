@@ -107,6 +107,21 @@ class FilesData(Section):
     overlap: Literal["warn", "drop"] = "warn"
     """Rows whose texts also stand in a split that is measured on (test, then validation): warn, or drop them."""
 
+    @property
+    def joined_columns(self) -> dict[str, tuple[str, ...]]:
+        """Field (text, text_pair) -> the training columns joined into it, where these have other names than the field.
+
+        A field whose columns have positions instead of names is left out.
+        """
+        columns = self.train.columns or Columns()
+        found = {}
+        for name, given in (("text", columns.text), ("text_pair", columns.text_pair)):
+            joined = given if isinstance(given, tuple) else () if given is None else (given,)
+            names = tuple(column for column in joined if isinstance(column, str))
+            if names and len(names) == len(joined) and names != (name,):
+                found[name] = names
+        return found
+
 
 class SimulatedShop(Section):
     """The built-in, seeded shop: simulated products and queries, so that everything runs without a download."""
@@ -125,6 +140,11 @@ class SimulatedShop(Section):
     """Transfer rows without labels."""
     transfer: Transfer = Transfer()
     """More of a transfer set, made from the training rows."""
+
+    @property
+    def joined_columns(self) -> dict[str, tuple[str, ...]]:
+        """Its columns have the names of the fields."""
+        return {}
 
 
 def _data_kind(value: Any) -> str:

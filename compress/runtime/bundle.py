@@ -67,11 +67,13 @@ class Manifest(BaseModel):
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
     """The first output holds the logits, float32 [batch, labels]; one column for ranking and regression."""
+    columns: dict[str, tuple[str, ...]] = {}
+    """Field (text, text_pair) -> columns that training joined into it, where they are named otherwise."""
     files: dict[str, FileEntry]
     """Every member but the manifest."""
     metrics: dict[str, Any] = {}
     provenance: dict[str, Any] = {}
-    """Recipe digest, versions, parents: what it was made from."""
+    """What it was made from: digest of the recipe, hashes of data, teacher and parents, versions."""
     notes: tuple[str, ...] = ()
     """Sentences that belong beside the figures."""
     runtime_minimum: str = RUNTIME_MINIMUM

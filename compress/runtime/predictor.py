@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from compress.artifacts import EMBEDDING, ONNX, SPEC, TOKENIZER, ModelSpec
+from compress.artifacts import EMBEDDING, ONNX, SPEC, TOKENIZER, ModelSpec, read_spec
 from compress.errors import DataError, IntegrityError
 from compress.runtime.answers import AnyAnswer, reading_of
 from compress.runtime.text import TextEncoder
@@ -85,11 +85,10 @@ class Predictor:
         if missing:
             raise DataError(f"{folder} has no {', '.join(missing)}: it is not an exported model; export one first")
         try:
-            spec = ModelSpec.model_validate_json((folder / SPEC).read_bytes())
             tokenizer_json = (folder / TOKENIZER).read_text(encoding="utf-8")
-        except ValueError as error:
-            raise IntegrityError(f"{folder} has an unreadable {SPEC} or {TOKENIZER} ({error}); make it anew") from error
-        return cls(spec, tokenizer_json, folder / ONNX, threads=threads)
+        except UnicodeDecodeError as error:
+            raise IntegrityError(f"{folder / TOKENIZER} is not readable ({error}); make {folder} anew") from error
+        return cls(read_spec(folder), tokenizer_json, folder / ONNX, threads=threads)
 
     def tensors(self) -> tuple[list[Tensor], list[Tensor]]:
         """The model's inputs and outputs."""

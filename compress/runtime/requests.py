@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, TypeVar
 
 from compress.errors import DataError
+from compress.runtime.fields import Fields
 from compress.runtime.predictor import Request
 
 Format = Literal["jsonl", "csv", "tsv"]
@@ -24,7 +25,6 @@ ENDINGS: dict[str, Format] = {
 }
 RENAME = "rename one of them"
 """Remedy for a missing column where no option names it."""
-FIELDS = ("text", "text_pair", "id")
 LONGEST_FIELD = 1 << 27
 """Characters of a CSV field; Python's own limit of 131,072 is less than some product descriptions."""
 PACKED = (b"\x1f\x8b", b"PK\x03\x04", b"PAR1")
@@ -36,27 +36,23 @@ def read_requests(
     source: Path | BinaryIO,
     *,
     format: Format | None = None,
-    columns: Mapping[str, str] | None = None,
-    pairs: bool = False,
-    remedy: str = "name one with --{flag}",
+    fields: Fields = Fields(),
 ) -> Iterator[Request]:
     """Read requests lazily, so that a stream is answered while it is still being written.
 
     Args:
         source: a file, or a binary stream such as `sys.stdin.buffer`.
         format: when absent, told by the file's ending, else by the first line: a bracket opens JSON lines.
-        columns: field (text, text_pair, id) -> the key or column that holds it, where it is named otherwise.
-        pairs: the model compares two texts, so text_pair must be there.
-        remedy: what to do about a missing column; `{flag}` becomes the option that names it.
+        fields: which columns hold what.
 
     Raises:
         DataError: the source cannot be read, holds no request, or a line of it cannot be used.
     """
     if isinstance(source, Path):
         format = format or ENDINGS.get(source.suffix.lower())
-        yield from _read_path(source, format, columns, pairs, remedy)
+        yield from _read_path(source, format, fields)
     else:
-        yield from _read_stream(source, _name(source), format, columns, pairs, remedy)
+        yield from _read_stream(source, _name(source), format, fields)
 
 
 def batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
@@ -76,25 +72,16 @@ def batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
         yield batch
 
 
-def _read_path(
-    path: Path, format: Format | None, columns: Mapping[str, str] | None, pairs: bool, remedy: str
-) -> Iterator[Request]:
+def _read_path(path: Path, format: Format | None, fields: Fields) -> Iterator[Request]:
     try:
         stream = path.open("rb")
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror}): give a file of JSON lines or CSV") from error
     with stream:
-        yield from _read_stream(stream, str(path), format, columns, pairs, remedy)
+        yield from _read_stream(stream, str(path), format, fields)
 
 
-def _read_stream(
-    stream: BinaryIO,
-    name: str,
-    format: Format | None,
-    columns: Mapping[str, str] | None,
-    pairs: bool,
-    remedy: str,
-) -> Iterator[Request]:
+def _read_stream(stream: BinaryIO, name: str, format: Format | None, fields: Fields) -> Iterator[Request]:
     lines = _decoded(stream, name)
     first = next((line for line in lines if line[1].strip()), None)
     if first is None:
@@ -102,12 +89,10 @@ def _read_stream(
     lines = chain([first], lines)
     format = format or _sniff(first[1])
     rows = _json_rows(lines, name) if format == "jsonl" else _csv_rows(lines, name, "\t" if format == "tsv" else ",")
-    keys = {field: (columns or {}).get(field, field) for field in FIELDS}
-    asked = {"text", *(columns or {}), *(["text_pair"] if pairs else [])}
     empty = True
     for where, row in rows:
         empty = False
-        yield _request(where, row, keys, asked, remedy)
+        yield fields.request(where, row)
     if empty:
         raise DataError(f"{name} has a header and no request below it")
 
@@ -186,51 +171,6 @@ def _header(row: list[str], name: str) -> list[str]:
     if twice:
         raise DataError(f"{name} has the column {twice[0]!r} twice: rename one")
     return header
-
-
-def _request(where: str, row: Mapping[str, Any], keys: Mapping[str, str], asked: set[str], remedy: str) -> Request:
-    values: dict[str, str | None] = {}
-    for field in FIELDS:
-        key = keys[field]
-        if key not in row:
-            if field in asked:
-                there = ", ".join(repr(column) for column in row) or "none"
-                mend = remedy.format(flag=_flag(field))
-                raise DataError(f"{where} has no {key!r} (for {field}), there are: {there}; {mend}")
-            values[field] = None
-        elif field == "id":
-            values[field] = _identity(where, key, row[key])
-        else:
-            values[field] = _text(where, key, row[key], needed=field in asked)
-    return Request(text=values["text"] or "", text_pair=values["text_pair"], id=values["id"])
-
-
-def _text(where: str, key: str, value: Any, *, needed: bool) -> str | None:
-    if value is None and not needed:
-        return None
-    if not isinstance(value, str):
-        raise DataError(f"{where} has {value!r} under {key!r}, a text is expected")
-    if not value.strip():
-        if needed:
-            raise DataError(f"{where} has an empty {key!r}: give it some text or leave the line out")
-        return None
-    try:
-        value.encode()
-    except UnicodeEncodeError as error:
-        raise DataError(f"{where} has half a character (a lone surrogate) in {key!r} at {error.start}") from error
-    return value.strip()  # as training reads its texts
-
-
-def _identity(where: str, key: str, value: Any) -> str | None:
-    if value is None or isinstance(value, str):
-        return value
-    if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
-    raise DataError(f"{where} has {value!r} under {key!r}, a string or a whole number is expected")
-
-
-def _flag(field: str) -> str:
-    return field.replace("_", "-")
 
 
 def _name(stream: BinaryIO) -> str:

@@ -8,8 +8,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from compress.artifacts import SPEC, Artifact, ModelSpec
+from compress.artifacts import Artifact, ModelSpec, sha256_file
 from compress.batch import Examples, Splits
+from compress.errors import DataError
 from compress.recipe import HuggingFaceTeacher, LoadedRecipe, Recipe
 from compress.runtime.predictor import Request
 
@@ -66,6 +67,23 @@ class Run:
         """Folder of a stage's artifact."""
         return self.folder / stage
 
+    @cached_property
+    def teacher_identity(self) -> str:
+        """Hash of what the teacher starts from: its files, or its file of scores; id and revision of one on a hub.
+
+        Raises:
+            DataError: there is no such file.
+        """
+        from compress.teachers.load import fingerprint, resolve
+
+        section = self.recipe.teacher
+        if isinstance(section, HuggingFaceTeacher):
+            return fingerprint(section, resolve(section.model, self.loaded.folder))
+        path = self.loaded.folder / section.path
+        if not path.is_file():
+            raise DataError(f"teacher.path: there is no file {path}")
+        return sha256_file(path)
+
     def taught(self) -> Teacher | None:
         """The finished teacher, loaded anew from this run; None for a file of scores."""
         from compress.teachers.huggingface import load_teacher
@@ -111,20 +129,10 @@ def requests_of(rows: Examples) -> list[Request]:
     return [Request(text, pair, row_id) for text, pair, row_id in zip(rows.texts, pairs, rows.ids, strict=True)]
 
 
-def read_spec(folder: Path) -> ModelSpec:
-    """model.json of a folder."""
-    return ModelSpec.model_validate_json((folder / SPEC).read_bytes())
-
-
 def with_threshold(spec: ModelSpec, threshold: float | None) -> ModelSpec:
     """The specification with the threshold that validation chose."""
     return spec.model_copy(update={"threshold": threshold})
 
 
-def write_spec(folder: Path, spec: ModelSpec) -> None:
-    """Write model.json."""
-    (folder / SPEC).write_text(spec.model_dump_json(indent=2) + "\n", encoding="utf-8")
-
-
 Metrics = dict[str, Any]
-"""What a stage found out; it stands in its artifact.json."""
+"""What a stage found out; it stands in its artifact.json. `failure`: why the artifact is kept, but marked failed."""

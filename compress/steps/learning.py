@@ -16,7 +16,7 @@ from compress.distill.stages import Schooling, control, distil, encoder_of
 from compress.distill.teach import teach
 from compress.errors import DataError
 from compress.progress import reporter
-from compress.recipe import HuggingFaceTeacher, ScoresTeacher
+from compress.recipe import ScoresTeacher
 from compress.steps.context import Metrics, Run
 from compress.students.baseline import fit_baseline
 from compress.students.build import Built, build_student, describe, save_student
@@ -114,7 +114,7 @@ def outputs(run: Run, out: Path, work: Path) -> Metrics:
 def student(run: Run, out: Path, work: Path) -> Metrics:
     """Distil the student in the recipe's stages."""
     built = _build(run)
-    said = read_outputs(run.at("outputs"), built.layer_map)
+    said = read_outputs(run.at("outputs"))
     taught = run.taught() if run.recipe.distill.relation_stages else None
     progress = distil(built, said, _schooling(run), work, None if taught is None else taught.module)
     return _finish(run, built, progress, out)
@@ -175,18 +175,3 @@ def _judged(verdict: Verdict) -> Metrics:
 def _write_history(out: Path, history: list[dict[str, Any]]) -> None:
     out.mkdir(parents=True, exist_ok=True)
     (out / HISTORY).write_text(json.dumps(history, indent=1) + "\n", encoding="utf-8")
-
-
-def teacher_identity(run: Run) -> str:
-    """Hash of what the teacher starts from."""
-    from compress.teachers.load import fingerprint, resolve
-
-    section = run.recipe.teacher
-    if isinstance(section, HuggingFaceTeacher):
-        return fingerprint(section, resolve(section.model, run.loaded.folder))
-    from compress.artifacts import sha256_file
-
-    path = run.loaded.folder / section.path
-    if not path.is_file():
-        raise DataError(f"teacher.path: there is no file {path}")
-    return sha256_file(path)

@@ -11,7 +11,7 @@ import torch
 from pydantic import TypeAdapter
 from torch import nn
 
-from compress.artifacts import SPEC, TOKENIZER, TWO_TEXTS, ModelSpec
+from compress.artifacts import SPEC, TOKENIZER, TWO_TEXTS, ModelSpec, read_spec, write_spec
 from compress.errors import IntegrityError, RecipeError
 from compress.recipe import Student
 from compress.students.families import FAMILIES
@@ -121,8 +121,7 @@ def save_student(module: TextModel, spec: ModelSpec, tokenizer_json: str, out: P
     """Write weights, model.json, tokenizer.json (and config.json of a transformer) into a folder."""
     out.mkdir(parents=True, exist_ok=True)
     FAMILIES[_section(spec, out).kind].save(module, out)
-    said = spec.model_copy(update={"similarity": module.similarity})
-    (out / SPEC).write_text(said.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    write_spec(out, spec.model_copy(update={"similarity": module.similarity}))
     (out / TOKENIZER).write_text(tokenizer_json, encoding="utf-8")
 
 
@@ -132,10 +131,9 @@ def load_student(folder: Path) -> tuple[TextModel, ModelSpec, str]:
     Raises:
         IntegrityError: the folder is not a student's.
     """
-    spec_path = folder / SPEC
-    if not spec_path.is_file():
+    if not (folder / SPEC).is_file():
         raise IntegrityError(f"{folder} is not a student folder: it has no {SPEC}; give the `student` folder of a run")
-    spec = ModelSpec.model_validate_json(spec_path.read_bytes())
+    spec = read_spec(folder)
     section = _section(spec, folder)
     module = FAMILIES[section.kind].load(section, spec, folder)
     return module.eval(), spec, (folder / TOKENIZER).read_text(encoding="utf-8")

@@ -44,15 +44,23 @@ class StudentTokens:
 
 
 def template(tokenizer_json: str) -> tuple[list[int], list[int]]:
-    """Tokens that the tokenizer puts before and after a single text."""
+    """Tokens that the tokenizer puts before and after a single text.
+
+    Raises:
+        RecipeError: it leaves nothing of a text, whatever the text.
+    """
     from tokenizers import Tokenizer
 
     tokenizer = Tokenizer.from_str(tokenizer_json)
     tokenizer.no_padding()
     tokenizer.no_truncation()
-    encoding = tokenizer.encode("a")
-    own = [place for place, text in enumerate(encoding.sequence_ids) if text is not None]
-    return encoding.ids[: own[0]], encoding.ids[own[-1] + 1 :]
+    # Not every tokenizer knows a letter that we could name, but each knows some of its own tokens.
+    for text in ("a", *tokenizer.get_vocab(with_added_tokens=False)):
+        encoding = tokenizer.encode(text)
+        own = [place for place, sequence in enumerate(encoding.sequence_ids) if sequence is not None]
+        if own:
+            return encoding.ids[: own[0]], encoding.ids[own[-1] + 1 :]
+    raise RecipeError("student.vocabulary: the tokenizer makes no token of any text; set vocabulary.train")
 
 
 def token_counts(tokenizer_json: str, size: int, texts: Sequence[str]) -> Ints:

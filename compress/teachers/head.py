@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from compress.artifacts import SPEC, ModelSpec, Standard
-from compress.errors import DataError
+from compress.artifacts import SPEC, Standard, read_spec
+from compress.errors import DataError, IntegrityError
 
 
 def fit_labels(model: Any, labels: Sequence[str], positive: str | None, where: str) -> None:
@@ -99,13 +99,12 @@ def standard_of(folder: Path | None) -> Standard:
     Raises:
         DataError: a model.json that cannot be read.
     """
-    path = None if folder is None else folder / SPEC
     found = None
-    if path is not None and path.is_file():
+    if folder is not None and (folder / SPEC).is_file():
         try:
-            found = ModelSpec.model_validate_json(path.read_bytes()).standard
-        except ValueError as error:
-            raise DataError(f"teacher.model: {path} is not readable: {str(error).splitlines()[0]}") from error
+            found = read_spec(folder).standard
+        except IntegrityError as error:
+            raise DataError(f"teacher.model: {error}") from error
     return found or Standard(mean=0.0, std=1.0)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from compress.artifacts import SPEC, TWO_TEXTS, ModelSpec, Standard
+from compress.artifacts import TWO_TEXTS, ModelSpec, Standard, write_spec
 from compress.errors import DataError, EnvironmentProblem
 from compress.recipe import HuggingFaceTeacher
 from compress.runtime.text import INPUT_NAMES, TextEncoder
@@ -181,5 +181,4 @@ def save_teacher(teacher: Teacher, out: Path, threshold: float | None) -> None:
     out.mkdir(parents=True, exist_ok=True)
     teacher.module.model.save_pretrained(out, safe_serialization=True)
     teacher.tokenizer.save_pretrained(out)
-    spec = teacher.spec.model_copy(update={"threshold": threshold})
-    (out / SPEC).write_text(spec.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    write_spec(out, teacher.spec.model_copy(update={"threshold": threshold}))

@@ -129,12 +129,8 @@ def write_scores(logits: Floats, out: Path) -> None:
     np.save(out / LOGITS, _halves(torch.from_numpy(logits)), allow_pickle=False)
 
 
-def read_outputs(folder: Path, layers: Sequence[int]) -> TeacherOutputs:
+def read_outputs(folder: Path) -> TeacherOutputs:
     """Memory-map what `compute_outputs` or `write_scores` wrote."""
     hidden_path = folder / HIDDEN
     hidden = np.load(hidden_path, mmap_mode="r", allow_pickle=False) if hidden_path.is_file() else None
-    return TeacherOutputs(
-        logits=np.load(folder / LOGITS, mmap_mode="r", allow_pickle=False),
-        hidden=hidden,
-        layers=tuple(layers),
-    )
+    return TeacherOutputs(logits=np.load(folder / LOGITS, mmap_mode="r", allow_pickle=False), hidden=hidden)

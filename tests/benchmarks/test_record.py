@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
-from benchmarks.record import draw, newest
+import pytest
+
+from benchmarks import record
+from benchmarks.record import draw, newest, row_of, settings_of
 
 
 def row(recipe: str, seed: int, shipped: float, **changes: Any) -> dict[str, Any]:
@@ -45,3 +50,44 @@ def test_the_tables() -> None:
     assert "| a | 1 | 10.00 | 0.25 | 0.50 | 30.0 | 90.0 | 2.0 | 45.0 |" in lines
     assert "| b | 1 | 10.00 | 0.25 | 0.50 | 30.0 | – | – | – |" in lines
     assert not any(line.startswith("| b | 1,") for line in lines)
+
+
+def test_means_are_over_runs_of_equal_settings() -> None:
+    """One recipe's name, but another learning rate from the third seed on; rows of before say nothing of theirs."""
+    rows = [row("a", seed, 0.7 + seed / 100, settings="x" if seed < 3 else "y") for seed in (1, 2, 3)]
+    lines = [line for line in draw([*rows, row("a", 4, 0.1)]).splitlines() if line.startswith("| a | 1, ")]
+    assert len(lines) == 1
+    assert lines[0].startswith("| a | 1, 2 | ")
+    assert "71.5 (71.0 to 72.0)" in lines[0]
+
+
+def test_settings_are_all_but_the_seed() -> None:
+    recipe = {"name": "a", "seed": 1, "student": {"kind": "mobile"}}
+    assert settings_of(recipe) == settings_of(recipe | {"seed": 2})
+    assert settings_of(recipe) != settings_of(recipe | {"student": {"kind": "static"}})
+
+
+def test_a_row_tells_steps_and_whether_files_were_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = {"date": "2026-01-01T00:00:00", "commit": "abc", "changed": True}
+    monkeypatch.setattr(record, "origin", lambda: made)
+    model = {"quality": {"f1": 0.8}, "size_bytes": 10}
+    summary = {
+        "name": "a",
+        "recipe": {"name": "a", "seed": 3, "student": {"kind": "mobile"}},
+        "metric": "f1",
+        "models": {"teacher": model, "control": model | {"steps": 1200}, "student": model | {"steps": 900}}
+        | {"shipped": model | {"bundle_bytes": 5}},
+        "latency": [],
+        "device": {"processor": "a processor", "cores": 2},
+        **dict.fromkeys(("retention", "distillation_gain", "speedup")),
+        "notes": [],
+    }
+    run = tmp_path / "a-0123456789"
+    run.mkdir()
+    (run / "summary.json").write_text(json.dumps(summary))
+    found = row_of(run, "kdc run a.yaml")
+    assert (found["steps"], found["changed"]) == ({"control": 1200, "student": 900}, True)
+    assert found["settings"] == settings_of(summary["recipe"])
+    page = draw([found | {"retention": 1.0}])
+    assert "Optimizer steps: control 1,200, student 900." in page
+    assert "commit abc with uncommitted changes; run 0123456789." in page

@@ -14,6 +14,7 @@ from compress.errors import DataError, EnvironmentProblem, RecipeError
 from compress.runtime.bundle import open_bundle
 from compress.runtime.predictor import Request
 from tests.tiny import tiny_deployable, tiny_requests
+from tests.tiny_project import kdc
 
 
 def write(deployable: Path, out: Path, **changes: Any) -> Path:
@@ -56,6 +57,24 @@ def test_the_card_explains_the_model(deployable: Path, tmp_path: Path) -> None:
         '"text_pair": "blue shoe"',
     ):
         assert expected in card
+
+
+def test_a_bundle_reads_rows_with_the_columns_of_its_training_data(deployable: Path, tmp_path: Path) -> None:
+    """`kdc predict` joins them as training did, or says which is missing; the card names them."""
+    columns = {"text": ("query",), "text_pair": ("title", "brand")}
+    bundle = write(deployable, tmp_path / "a.kdc", columns=columns)
+    opened = open_bundle(bundle)
+    assert opened.manifest.columns == columns
+    assert "(`query` for text, `title`, `brand` for text_pair)" in opened.members["README.md"].decode()
+    (tmp_path / "parts.csv").write_text("query,title,brand\nred shoe,running shoes,blue\n")
+    (tmp_path / "whole.csv").write_text("text,text_pair\nred shoe,running shoes blue\n")
+    (tmp_path / "short.csv").write_text("query,title\nred shoe,running shoes\n")
+    said = kdc("predict", bundle, tmp_path / "parts.csv")
+    assert (said.exit_code, said.stdout) == (0, kdc("predict", bundle, tmp_path / "whole.csv").stdout)
+    assert json.loads(said.stdout)["label"] in {"0", "1"}
+    refused = kdc("predict", bundle, tmp_path / "short.csv")
+    assert refused.exit_code == 3
+    assert "short.csv:2 has no 'brand' (for text_pair, made of 'title' and 'brand' as in training)" in refused.stderr
 
 
 def test_golden_answers_are_spread_over_what_was_given(deployable: Path, tmp_path: Path) -> None:

@@ -352,7 +352,7 @@ def test_each_phase_starts_from_the_best(tmp_path: Path) -> None:
     job = make_job(tmp_path)
 
     def first_weights(logits: Tensor, hidden: Tensor | None, rows: Ints, share: float) -> tuple[Tensor, trainer.Parts]:
-        started.append(job.module.head.weight.detach().clone())  # type: ignore[attr-defined]  # ToyModel's
+        started.append(job.module.head.weight.detach().clone())  # ToyModel's
         return job.phases[1].objective(logits, hidden, rows, share)
 
     phases = [job.phases[0], replace(job.phases[1], objective=first_weights)]
@@ -409,7 +409,7 @@ def test_loss_that_is_not_finite_stops(tmp_path: Path) -> None:
     def broken(logits: Tensor, hidden: Tensor | None, rows: Ints, share: float) -> tuple[Tensor, trainer.Parts]:
         return logits.sum() * float("nan"), {}
 
-    before = job.module.head.weight.detach().clone()  # type: ignore[attr-defined]  # ToyModel's
+    before = job.module.head.weight.detach().clone()  # ToyModel's
     with pytest.raises(KdcError, match=r"toy, stage imitate, step 0: the loss became nan"):
         train(replace(job, phases=[Phase("imitate", 1, 0.1, broken)]))
     assert torch.equal(job.module.head.weight, before)  # type: ignore[arg-type]  # ToyModel's
@@ -432,7 +432,7 @@ def test_rates(tmp_path: Path) -> None:
 def test_batches_reach_the_right_rows(tmp_path: Path) -> None:
     """Row numbers that the objective gets belong to the logits it gets."""
     job = make_job(tmp_path)
-    job.module.dropout.p = 0.0  # type: ignore[union-attr,assignment]  # ToyModel's
+    job.module.dropout.p = 0.0  # type: ignore[union-attr]  # ToyModel's
     seen: list[int] = []
 
     def check(logits: Tensor, hidden: Tensor | None, rows: Ints, share: float) -> tuple[Tensor, trainer.Parts]:

@@ -5,19 +5,21 @@ from __future__ import annotations
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from compress.errors import DataError
+from compress.runtime.fields import Fields
 from compress.runtime.predictor import Request
 from compress.runtime.requests import read_requests
 
 
-def read(text: str | bytes, **options: object) -> list[Request]:
+def read(text: str | bytes, **fields: Any) -> list[Request]:
     content = text.encode() if isinstance(text, str) else text
-    return list(read_requests(io.BytesIO(content), **options))  # type: ignore[arg-type]
+    return list(read_requests(io.BytesIO(content), fields=Fields(**fields)))
 
 
 def test_json_lines() -> None:
@@ -58,9 +60,52 @@ def test_the_format_is_told_by_the_ending_or_the_first_line(tmp_path: Path, name
 
 def test_columns_named_otherwise() -> None:
     columns = {"text": "query", "text_pair": "title", "id": "sku"}
-    assert read("sku,query,title\n9,red shoe,Shoe in red\n", columns=columns, pairs=True) == [
+    assert read("sku,query,title\n9,red shoe,Shoe in red\n", named=columns, pairs=True) == [
         Request("red shoe", "Shoe in red", "9")
     ]
+
+
+JOINED = {"text": ("title", "brand", "price")}
+
+
+def test_columns_are_joined_as_in_training() -> None:
+    """Empty cells leave no gap, numbers read as in a table."""
+    csv = "sku,title,brand,price\n1, red shoe ,Acme,9.5\n2,kettle,,\n"
+    assert read(csv, joined=JOINED, named={"id": "sku"}) == [
+        Request("red shoe Acme 9.5", None, "1"),
+        Request("kettle", None, "2"),
+    ]
+    line = '{"price": 12.0, "brand": null, "title": "kettle"}'
+    assert read(line, joined=JOINED) == [Request("kettle 12")]
+    pair = {"text": ("query",), "text_pair": ("title", "brand")}
+    assert read("query,title,brand\nshoes,red shoe,Acme\n", joined=pair, pairs=True) == [
+        Request("shoes", "red shoe Acme")
+    ]
+
+
+def test_a_whole_text_or_a_named_column_is_taken_as_it_is() -> None:
+    assert read('{"text": "red shoe Acme 9"}', joined=JOINED) == [Request("red shoe Acme 9")]
+    assert read("title,brand,price,name\na,b,c,red\n", joined=JOINED, named={"text": "name"}) == [Request("red")]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("title,price\na,1\n", r"stdin:2 has no 'brand' \(for text, made of 'title' and 'brand' and 'price'"),
+        ("name\na\n", r"no 'title' .*there are: 'name'; add it, .*under 'text'; or name one with --text"),
+        ("title,brand,price\n, ,\n", "stdin:2 has an empty 'title' and 'brand' and 'price'"),
+        ('{"title": ["a"], "brand": "b", "price": 1}', "stdin:1 has a list under 'title'"),
+        ('{"title": "\\ud83d", "brand": "b", "price": 1}', "stdin:1 has half a character .* in 'title'"),
+    ],
+)
+def test_a_column_that_training_had_and_a_row_has_not(content: str, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        read(content, joined=JOINED)
+
+
+def test_a_part_named_text_is_not_the_whole_text() -> None:
+    with pytest.raises(DataError, match=r"no 'brand'"):
+        read('{"text": "red shoe"}', joined={"text": ("text", "brand")})
 
 
 def test_a_stream_is_answered_line_by_line() -> None:

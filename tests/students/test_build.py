@@ -156,7 +156,7 @@ def test_a_student_without_a_teacher(family: Callable[..., Student]) -> None:
 def test_projections_lead_to_the_teachers_width(bert_teacher: Teacher) -> None:
     """One a mapped layer, 16 to 32."""
     built = build(mobile(), bert_teacher)
-    assert [(p.in_features, p.out_features) for p in built.projections] == [(16, 32), (16, 32)]  # type: ignore[union-attr]
+    assert [(p.in_features, p.out_features) for p in built.projections] == [(16, 32), (16, 32)]
     assert len(build(static(), bert_teacher).projections) == 1
 
 

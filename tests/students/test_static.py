@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from compress.errors import RecipeError
 from compress.recipe import StaticStudent
 from compress.students.features import overlap
 from compress.students.start import contextual_vectors, principal, sif_log_weights
@@ -81,6 +82,21 @@ def test_what_stands_around_a_text(bert_teacher: Teacher, gpt2_teacher: Teacher)
         ids = [Tokenizer.from_str(text).token_to_id(name) for name in names]
         assert template(text) == ([ids[0]], [ids[1]])
     assert template(gpt2_teacher.tokenizer_json) == ([], [])
+
+
+def test_what_stands_around_a_text_of_another_script() -> None:
+    """A BPE tokenizer without bytes that knows two Chinese words makes nothing of a Latin letter."""
+    from tokenizers import Tokenizer, models, processors, trainers
+
+    tokenizer = Tokenizer(models.BPE())
+    trainer = trainers.BpeTrainer(special_tokens=["<s>", "</s>"], show_progress=False)
+    tokenizer.train_from_iterator(["红色", "跑鞋"], trainer)
+    around = [("<s>", 0), ("</s>", 1)]
+    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A </s>", special_tokens=around)
+    assert tokenizer.encode("a").ids == [0, 1]
+    assert template(tokenizer.to_str()) == ([0], [1])
+    with pytest.raises(RecipeError, match=r"makes no token of any text"):
+        template(Tokenizer(models.BPE()).to_str())
 
 
 @pytest.mark.parametrize("which", ["bert_teacher", "gpt2_teacher", "llama_teacher"])

@@ -64,9 +64,9 @@ def test_rows_stand_in_their_own_order(
     """Shards are sorted by length; what is read is not. Half precision, nothing lost beyond it."""
     monkeypatch.setattr(outputs, "SHARD_ROWS", 16)
     ask(teacher, encoded, tmp_path)
-    said = read_outputs(tmp_path / "out", LAYERS)
+    said = read_outputs(tmp_path / "out")
     assert said.hidden is not None
-    assert (said.logits.shape, said.hidden.shape, said.layers) == ((ROWS, 3), (ROWS, 2, 32), LAYERS)
+    assert (said.logits.shape, said.hidden.shape) == ((ROWS, 3), (ROWS, 2, 32))
     assert said.logits.dtype == said.hidden.dtype == np.float16
     for row in range(ROWS):
         logits, hidden = direct(teacher, encoded, row)
@@ -102,7 +102,7 @@ def test_goes_on_after_an_interruption(
 def test_without_layers_only_logits(teacher: Teacher, encoded: Encoded, tmp_path: Path) -> None:
     """No stage wants hidden states: none are kept."""
     ask(teacher, encoded, tmp_path, layers=())
-    said = read_outputs(tmp_path / "out", ())
+    said = read_outputs(tmp_path / "out")
     assert said.hidden is None
     np.testing.assert_allclose(said.logits, predict_logits(teacher.module, encoded, CPU), atol=5e-3)
 
@@ -126,7 +126,7 @@ def test_a_teacher_that_says_nonsense(
         with torch.no_grad():
             bias[0] = 1e6
         ask(teacher, encoded, tmp_path, layers=())
-        assert (read_outputs(tmp_path / "out", ()).logits[:, 0] == 65504).all()
+        assert (read_outputs(tmp_path / "out").logits[:, 0] == 65504).all()
         with torch.no_grad():
             bias[0] = float("nan")
         (tmp_path / "other").mkdir()
@@ -140,7 +140,7 @@ def test_a_teacher_that_says_nonsense(
 def test_scores_become_outputs(tmp_path: Path) -> None:
     """A file of scores is read like a model's answers."""
     write_scores(np.array([[1.5, -2.0], [1e9, -1e9]], np.float32), tmp_path / "out")
-    said = read_outputs(tmp_path / "out", ())
+    said = read_outputs(tmp_path / "out")
     assert said.hidden is None
     assert said.logits.tolist() == [[1.5, -2.0], [65504.0, -65504.0]]
 
