@@ -325,3 +325,14 @@ def test_ranking_terms_leave_the_digests_of_other_recipes_alone() -> None:
     recipe = resolve({**ranked, "distill": stages}, Path("r.yaml")).recipe
     assert recipe.distill.stages[0].losses.ranking == {"listwise": 1.0}
     assert resolve(recipe.dump(), Path("r.yaml")).recipe == recipe
+
+
+def test_keeping_the_largest_logits_is_off_and_for_labels_alone() -> None:
+    plain = resolve(MINIMAL, Path("r.yaml")).recipe
+    assert "top_k" not in plain.dump()["distill"]
+    kept = resolve({**MINIMAL, "distill": {"top_k": 5}}, Path("r.yaml")).recipe
+    assert kept.dump()["distill"]["top_k"] == 5
+    assert resolve(kept.dump(), Path("r.yaml")).recipe == kept
+    ranked = {"task": {"kind": "ranking"}, "data": {"kind": "simulated-shop"}, "distill": {"top_k": 5}}
+    with pytest.raises(RecipeError, match=r"distill\.top_k keeps the largest logits .* a ranking has one number"):
+        resolve({**MINIMAL, **ranked}, Path("r.yaml"))

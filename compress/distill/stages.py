@@ -22,6 +22,7 @@ from compress.distill.trainer import Job, Objective, Phase, train
 from compress.recipe import Distill, Stage
 from compress.runtime.text import TextEncoder
 from compress.students.build import Built
+from compress.teachers.largest import merge_rest
 from compress.text_model import TextModel
 
 
@@ -55,7 +56,10 @@ def distil_objective(
 
     def objective(logits: Tensor, hidden: Tensor | None, picked: Ints) -> tuple[Tensor, Parts]:
         said = torch.from_numpy(outputs.logits[picked]).to(device).float()
-        parts = objectives.soft(logits, said, picked, stage)
+        compared = logits
+        if outputs.classes is not None:
+            compared = merge_rest(logits, torch.from_numpy(outputs.classes[picked]).long().to(device))
+        parts = objectives.soft(compared, said, picked, stage)
         if weights.hidden and hidden is not None:
             if outputs.hidden is None:
                 raise ValueError("the teacher's outputs have no hidden states")

@@ -77,5 +77,7 @@ class Distill(Section):
     """AdamW's weight decay."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Arithmetic of training; auto takes bf16 where the processor has it."""
+    top_k: Annotated[int | None, Field(ge=1, exclude_if=lambda count: count is None)] = None
+    """For many labels: keep each row's K largest teacher logits, all other labels together as one; absent for all."""
     control: bool = True
     """Train the same student on hard labels alone, with as many steps, to show what distillation gained."""

@@ -8,10 +8,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from compress.artifacts import SPEC, Artifact, ModelSpec
+from compress.artifacts import CACHE, SPEC, Artifact, ModelSpec
 from compress.batch import Examples, Splits
 from compress.recipe import HuggingFaceTeacher, LoadedRecipe, Recipe
 from compress.runtime.predictor import Request
+from compress.teachers.arrays import kept_classes
 
 if TYPE_CHECKING:
     import torch
@@ -65,6 +66,16 @@ class Run:
     def at(self, stage: str) -> Path:
         """Folder of a stage's artifact."""
         return self.folder / stage
+
+    @property
+    def cache(self) -> Path:
+        """What this run shares with the others of its folder."""
+        return self.folder.parent / CACHE
+
+    @property
+    def top_k(self) -> int | None:
+        """How many of a row's teacher logits are kept, the largest; None for all."""
+        return kept_classes(self.recipe.distill.top_k, len(self.splits.labels))
 
     def taught(self) -> Teacher | None:
         """The finished teacher, loaded anew from this run; None for a file of scores."""
