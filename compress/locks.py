@@ -40,9 +40,11 @@ def holder(lock: Path) -> str | None:
     """Number of the process that holds a lock file; None where nobody does."""
     import fcntl
 
-    if not lock.is_file():
+    try:
+        stream = lock.open()
+    except FileNotFoundError:
         return None
-    with lock.open() as stream:
+    with stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
