@@ -25,9 +25,10 @@ from compress.data.encode import encode_examples
 from compress.data.simulate import simulate
 from compress.distill.device import training_device, use_bf16
 from compress.distill.losses import hidden_states, soft_targets
-from compress.distill.objectives import LabelObjectives, Objectives, Parts
+from compress.distill.objectives import LabelObjectives, Objectives
 from compress.distill.stages import distil_objective, encoder_of
 from compress.distill.trainer import Job, Phase, train
+from compress.distill.weighting import Parts, settings_at
 from compress.recipe import ClassificationTask, Losses, SimulatedShop, Stage, TransformerStudent
 from compress.students.build import Built, build_student, student_tokens
 from compress.teachers.arrays import read_outputs
@@ -193,8 +194,9 @@ class PlainLoop:
 
     def _loss(self, logits: Tensor, hidden: Tensor, said: Tensor, states: Tensor) -> Tensor:
         projected = torch.stack([project(hidden[:, i]) for i, project in enumerate(self.projections)], 1)
-        soft = soft_targets(logits, said, STAGE.temperature)
-        return STAGE.losses.soft * soft + STAGE.losses.hidden * hidden_states(projected, states)
+        now = settings_at(STAGE, 0.0)
+        soft = soft_targets(logits, said, now.temperature)
+        return now.weights["soft"] * soft + now.weights["hidden"] * hidden_states(projected, states)
 
 
 class KdcLoop:
@@ -209,9 +211,9 @@ class KdcLoop:
     def __call__(self, watch: Watch, seed: int) -> None:
         """Train until the watch raises, one epoch at the most; what is written at its end is not timed."""
 
-        def objective(logits: Tensor, hidden: Tensor | None, picked: Ints) -> tuple[Tensor, Parts]:
+        def objective(logits: Tensor, hidden: Tensor | None, picked: Ints, share: float) -> tuple[Tensor, Parts]:
             watch.step(len(picked))
-            return self.objective(logits, hidden, picked)
+            return self.objective(logits, hidden, picked, share)
 
         phase = Phase(STAGE.name, 1, STAGE.learning_rate, objective, self.lesson.layers)
         with tempfile.TemporaryDirectory() as work:

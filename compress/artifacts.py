@@ -23,6 +23,8 @@ TOKENIZER = "tokenizer.json"
 ONNX = "model.onnx"
 CACHE = ".cache"
 """Below a folder of runs: what they share."""
+LOGITS, EMBEDDING = "logits", "text_embedding"
+"""Names of a model's outputs; the second only of students that read two texts apart."""
 TEMPORARY, REPLACED = ".tmp-", ".old-"
 CHUNK = 1 << 20
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -75,6 +77,15 @@ class Standard(BaseModel):
     std: float = Field(gt=0)
 
 
+class Similarity(BaseModel):
+    """How the cosine of two texts' embeddings becomes a score: scale · cosine + bias."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    scale: float
+    bias: float
+
+
 TWO_TEXTS = ("pairs", "ranking")
 """Kinds of task that always compare two texts."""
 
@@ -104,6 +115,9 @@ class ModelSpec(BaseModel):
     """Token that fills short rows."""
     separator: str = ""
     """Put between the texts of a pair where the tokenizer has no separator token of its own."""
+    similarity: Similarity | None = None
+    """For students that read two texts apart; each text then has half of max_length, its own special tokens, and in the
+    model's second output an embedding."""
     student: dict[str, Any] | None = None
     """For a student: the section of the recipe that it was built from, and its sizes."""
 

@@ -16,12 +16,13 @@ from compress.errors import EnvironmentProblem, RecipeError
 from compress.extras import available, install_hint
 from compress.recipe import (
     HuggingFaceTeacher,
+    LayeredStudent,
     LoadedRecipe,
     ScoresTeacher,
     TensorRTExport,
-    TransformerStudent,
+    TwoTowerStudent,
 )
-from compress.students.layer_map import layer_map_of
+from compress.students.fits import check_narrow, check_two_tower, layer_map_of
 from compress.tasks.kind import TaskKind
 from compress.tasks.kinds import task_kind
 from compress.teachers.load import check_teacher
@@ -140,20 +141,15 @@ def check_fit(loaded: LoadedRecipe, teacher: dict[str, Any], splits: Splits) -> 
     if recipe.gates.p99_ms is not None and "single-stream" not in recipe.bench.scenarios:
         raise RecipeError("gates.p99_ms needs single-stream among bench.scenarios; add it, or leave the gate out")
     layer_map_of(recipe.student, teacher.get("layers"))
-    if isinstance(recipe.student, TransformerStudent):
-        _check_width(recipe.student, teacher.get("hidden"))
+    if isinstance(recipe.student, TwoTowerStudent):
+        check_two_tower(splits.labels, two_texts=kind.two_texts)
+    if isinstance(recipe.student, LayeredStudent) and recipe.student.cuts_layers and teacher.get("hidden"):
+        sizes = (teacher["hidden"], teacher.get("heads"), teacher.get("intermediate"))
+        check_narrow(recipe.student, sizes, model=teacher["kind"])
     if isinstance(recipe.teacher, ScoresTeacher):
         _check_scores(loaded, recipe.teacher, splits, kind)
         return []
     return _check_head(recipe.teacher, teacher, splits)
-
-
-def _check_width(student: TransformerStudent, hidden: int | None) -> None:
-    if hidden is not None and student.init == "teacher" and student.hidden not in (None, hidden):
-        raise RecipeError(
-            f"student.hidden is {student.hidden}, but layers cut from the teacher are {hidden} wide; "
-            "leave it out, or set student.init: random"
-        )
 
 
 def _check_scores(loaded: LoadedRecipe, teacher: ScoresTeacher, splits: Splits, kind: TaskKind) -> None:

@@ -12,7 +12,7 @@ from typer.core import TyperGroup
 
 from compress import __version__
 from compress.artifacts import is_disk_full
-from compress.commands import cache, models, runs, start
+from compress.commands import cache, models, retrieval, runs, start
 from compress.commands.output import output
 from compress.errors import EnvironmentProblem, Interrupted, KdcError, RecipeError
 from compress.progress import reporter
@@ -78,6 +78,7 @@ start.register(app)
 runs.register(app)
 models.register(app)
 cache.register(app)
+retrieval.register(app)
 
 
 def _version(asked: bool) -> None:

@@ -75,8 +75,7 @@ def student_size(recipe: Recipe, found: dict[str, Any]) -> Size:
 
 def cache_bytes(recipe: Recipe, found: dict[str, Any], splits: Splits) -> int:
     """Bytes of the teacher's outputs: fp16 logits, and hidden states where a loss wants them."""
-    wanted = any(stage.losses.hidden for stage in recipe.distill.stages)
-    layers, classes = recipe.student.depth if wanted else 0, len(splits.labels)
+    layers, classes = recipe.student.depth if recipe.distill.wants_hidden else 0, len(splits.labels)
     width = int(found.get("hidden") or UNKNOWN_TEACHER["hidden"])
     top_k = kept_classes(recipe.distill.top_k, classes)
     return estimate_bytes(len(splits.transfer), classes, layers, width, top_k)

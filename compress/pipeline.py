@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from compress import parallel
 from compress.artifacts import (
     CACHE,
     MANIFEST,
@@ -35,17 +37,26 @@ from compress.steps.context import Run
 from compress.summary import summarise, teacher_note
 from compress.teachers.load import check_teacher
 
+NO_WORK: Path | None = None
+"""What the first process tells the others where it needs no help: else the folder of unfinished work."""
+
 
 def run(loaded: LoadedRecipe, *, runs: Path, until: str | None = None) -> dict[str, Any]:
     """Run a recipe, or as far as the command `until`; returns the summary that `--json` prints.
+
+    Of several processes the first does so; the others do their share of the training and return nothing.
 
     Raises:
         GateError: a limit was not met; its `summary` attribute holds the summary.
         KdcError: anything else that a user can mend; nothing half-made is left behind.
     """
+    parallel.start()
+    folder = runs / f"{loaded.recipe.name}-{loaded.recipe.digest[:10]}"
+    if not parallel.is_first():
+        _help(loaded, folder, runs, until)
+        return {}
     check_packages(loaded)
     teacher = check_teacher(loaded)
-    folder = runs / f"{loaded.recipe.name}-{loaded.recipe.digest[:10]}"
     folder.mkdir(parents=True, exist_ok=True)
     with hold(folder / LOCK, str(folder)):
         sweep_temporaries(folder)
@@ -56,6 +67,7 @@ def run(loaded: LoadedRecipe, *, runs: Path, until: str | None = None) -> dict[s
         for note in taken:
             reporter.warn(note)
         current = Run(loaded, folder, splits, notes=[*splits.notes, *taken])
+        parallel.wait()
         asked = _up_to(until)
         rows = [_run_stage(current, rule, runs) for rule in asked]
         rows += _later(current, STAGES[len(asked) :])
@@ -69,6 +81,22 @@ def run(loaded: LoadedRecipe, *, runs: Path, until: str | None = None) -> dict[s
         error.summary = summary
         raise error
     return summary
+
+
+def _help(loaded: LoadedRecipe, folder: Path, runs: Path, until: str | None) -> None:
+    """What all processes but the first do: wait, and where a stage is shared do its work, keeping nothing."""
+    reporter.quiet = True
+    parallel.wait()  # until the first holds the folder and has read the data
+    current = Run(loaded, folder, load_splits(loaded, runs / CACHE))
+    for rule in _up_to(until):
+        work = parallel.agree(NO_WORK)
+        if work is not None:
+            with tempfile.TemporaryDirectory(prefix="kdc-") as scratch:
+                rule.body()(current, Path(scratch), work)
+        parallel.wait()
+        found = read_artifact(current.at(rule.name))
+        if found is not None:
+            current.artifacts[rule.name] = found
 
 
 def _gate_sentence(gate: dict[str, Any]) -> str:
@@ -113,6 +141,8 @@ def _run_stage(current: Run, rule: StageRule, runs: Path) -> dict[str, Any]:
     unwanted = rule.wanted(current)
     if unwanted is not None:
         remove(current.at(rule.name))
+        parallel.agree(NO_WORK)
+        parallel.wait()
         return {"stage": rule.name, "status": "skipped", "seconds": 0.0, "reason": unwanted}
     start = time.monotonic()
     key = _key(current, rule)
@@ -121,6 +151,9 @@ def _run_stage(current: Run, rule: StageRule, runs: Path) -> dict[str, Any]:
     if found is None:
         reporter.say(f"{rule.name}")
         found = _make(current, rule, key)
+    else:
+        parallel.agree(NO_WORK)
+    parallel.wait()
     current.artifacts[rule.name] = found
     _forget_work(current, rule.name)
     _after(current, rule.name)
@@ -166,6 +199,7 @@ def _make(current: Run, rule: StageRule, key: str) -> Artifact:
     work = current.folder / ".work" / f"{rule.name}-{key[:12]}"
     work.mkdir(parents=True, exist_ok=True)
     sweep_temporaries(work)
+    parallel.agree(work if rule.shared else NO_WORK)
     start = time.monotonic()
     with publishing(current.at(rule.name)) as temporary:
         temporary.mkdir()

@@ -21,7 +21,8 @@ class StageRule:
     """One stage: what it depends on, and where its body is.
 
     version: raised when the body changes what it writes. wanted: why the recipe does not ask for it, or None.
-    passing: whether what an earlier run left is to be made again all the same.
+    passing: whether what an earlier run left is to be made again all the same. shared: whether all processes of a run
+    work on it; else the first does it alone.
     """
 
     name: str
@@ -30,6 +31,7 @@ class StageRule:
     version: int = 1
     wanted: Callable[[Run], str | None] = lambda run: None
     passing: Callable[[Artifact], bool] = lambda found: False
+    shared: bool = False
 
 
 def _learning(name: str) -> Callable[[], Body]:
@@ -83,7 +85,7 @@ def _outputs_depend(run: Run) -> dict[str, Any]:
         "teacher": run.artifacts["teacher"].key,
         "data": run.splits.fingerprint,
         "student": [run.recipe.student.layer_map, run.recipe.student.depth],
-        "hidden": any(stage.losses.hidden for stage in run.recipe.distill.stages),
+        "hidden": run.recipe.distill.wants_hidden,
         "bf16": run.bf16,
     }
 
@@ -158,18 +160,22 @@ STAGES = (
         _learning("baseline"),
         lambda run: {"task": run.recipe.task.model_dump(), "data": _labelled(run), "seed": run.recipe.seed},
     ),
-    StageRule("teacher", _learning("teacher"), _teacher_depends),
+    StageRule("teacher", _learning("teacher"), _teacher_depends, shared=True),
     StageRule("outputs", _learning("outputs"), _outputs_depend),
     StageRule(
         "student",
         _learning("student"),
         lambda run: _student_depends(run) | {"parents": hashes(run, "teacher", "outputs")},
+        version=2,
+        shared=True,
     ),
     StageRule(
         "control",
         _learning("control_student"),
         lambda run: _student_depends(run) | {"parents": hashes(run, "teacher")},
+        version=2,
         wanted=_no_control,
+        shared=True,
     ),
     StageRule(
         "onnx",

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from compress.artifacts import Similarity
+
 
 def masked_mean(states: Tensor, mask: Tensor) -> Tensor:
     """Mean over tokens where mask is 1: [B, T, H], [B, T] -> [B, H]; zeros for rows without a token."""
@@ -33,6 +35,11 @@ class TextModel(nn.Module):
     def head_parameters(self) -> list[nn.Parameter]:
         """Parameters of the task's head, which may learn at a rate of its own."""
         return []
+
+    @property
+    def similarity(self) -> Similarity | None:
+        """How embeddings become a score, of models that read two texts apart."""
+        return None
 
 
 class TransformerClassifier(TextModel):

@@ -53,7 +53,7 @@ MISFITS: list[tuple[str, int, str, Change, str]] = [
         2,
         "transformer",
         lambda _, r: r["student"].update(hidden=64),
-        r"student\.hidden is 64, .* are 32 wide",
+        r"student\.hidden is 64; heads .* at most 32",
     ),
     (
         "static-transformer",

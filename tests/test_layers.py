@@ -39,6 +39,7 @@ ROOM_OF = {
     "extras": "foundation",
     "locks": "foundation",
     "progress": "foundation",
+    "parallel": "foundation",
 }
 RUNTIME_MAY = {"runtime", "errors", "extras", "artifacts", "decide"}
 HEAVY = {"torch", "transformers", "datasets", "sklearn", "onnx", "optimum", "accelerate", "scipy", "pandas"}

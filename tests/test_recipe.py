@@ -245,6 +245,13 @@ def test_unknown_key_names_the_nearest_and_all() -> None:
             "distill.stages.0.losses.listwise compares the rows of a query, which only task.kind: ranking has",
         ),
         (
+            {
+                "task": {"kind": "regression"},
+                "distill": {"stages": [{"name": "a", "losses": {"soft": 1, "reverse_kl": 1}}]},
+            },
+            "distill.stages.0.losses.reverse_kl compares the probabilities of labels, which task.kind: regression does",
+        ),
+        (
             {"task": {"kind": "regression"}, "data": {"kind": "simulated-shop"}},
             "the simulated shop has no numbers to learn",
         ),
@@ -262,11 +269,103 @@ def test_unknown_key_names_the_nearest_and_all() -> None:
         ),
         ({"name": None}, "name: is missing"),
         ({"teacher": {"kind": "scores", "path": "x"}}, "needs a teacher model"),
+        (
+            {
+                "teacher": {"kind": "scores", "path": "x"},
+                "student": {"kind": "mobile", "init": "random", "vocabulary": {"train": 500}},
+                "distill": {"stages": [{"name": "a", "losses": {"soft": 1, "hidden_cosine": 1}}]},
+            },
+            "a file of scores has no hidden states: set losses.hidden and losses.hidden_cosine to 0",
+        ),
         ({"distill": {"stages": []}}, "distill.stages: must have at least 1 item"),
     ],
 )
 def test_sentence(sections: dict[str, Any], expected: str) -> None:
     assert expected in refused_section(**sections)
+
+
+def stage(**fields: Any) -> dict[str, Any]:
+    return {"distill": {"stages": [{"name": "a", **fields}]}}
+
+
+NUMBERS = {"task": {"kind": "regression"}}
+
+
+@pytest.mark.parametrize(
+    ("sections", "expected"),
+    [
+        (stage(losses={"soft": -1}), "distill.stages.0.losses.soft: must be greater than or equal to 0 or a mapping"),
+        (
+            stage(losses={"soft": {"from": -1, "to": 1}}),
+            "distill.stages.0.losses.soft.from: must be greater than or equal to 0, not -1 (Value at the stage's first",
+        ),
+        (
+            stage(losses={"soft": {"from": 1, "two": 1}}),
+            "losses.soft.two: unknown key (did you mean to?)",
+        ),
+        (stage(losses={"hidden": {"from": 1}}), "losses.hidden.to: is missing (Value at its last step"),
+        (stage(losses={"soft": {"from": 1, "to": 1}}), "losses.soft: goes from 1 to 1: write 1 alone"),
+        (stage(losses={"soft": {"from": True, "to": 0}}), "losses.soft.from: must be text or a number, not true"),
+        (stage(temperature={"from": 4, "to": 0}), "distill.stages.0.temperature.to: must be greater than 0, not 0"),
+        (stage(temperature={"from": 400, "to": 1}), "temperature.from: must be less than or equal to 100, not 400"),
+        (
+            stage(temperature={"from": 4, "to": 1, "shape": "cosin"}),
+            "temperature.shape: must be one of linear, cosine, not 'cosin' (did you mean cosine?)",
+        ),
+        (stage(temperature=0), "distill.stages.0.temperature: must be greater than 0 or a mapping of keys, not 0"),
+        (
+            stage(losses={"hard": 1}, temperature={"from": 4, "to": 1}),
+            "distill.stages.0.temperature has a schedule, but no term of losses has a temperature",
+        ),
+        (
+            NUMBERS | stage(losses={"soft": 1}, temperature={"from": 4, "to": 1}),
+            "temperature has a schedule, but no term of losses has a temperature for task.kind: regression",
+        ),
+        (
+            stage(losses={"soft": 1}, weighting="uncertainty"),
+            "distill.stages.0: weighting: uncertainty weighs terms against each other, and losses has soft alone",
+        ),
+        (
+            stage(losses={"soft": {"from": 1, "to": 0}, "hard": 1}, weighting="uncertainty"),
+            "weighting: uncertainty learns the weights, but losses.soft has a schedule",
+        ),
+        (stage(weighting="learned"), "distill.stages.0.weighting: must be one of fixed, uncertainty, not 'learned'"),
+        (
+            stage(losses={"hard": 1}, confidence=True),
+            "confidence weighs the rows of soft, reverse_kl and jensen_shannon",
+        ),
+        (
+            NUMBERS | stage(confidence=True),
+            "distill.stages.0.confidence is the probability of a label, which task.kind:",
+        ),
+        (stage(losses={"soft": 0}), "distill.stages.0: every loss weight is 0: nothing to learn"),
+    ],
+)
+def test_weights_that_cannot_be(sections: dict[str, Any], expected: str) -> None:
+    message = refused_section(**sections)
+    assert expected in message
+    assert "\n" not in message
+
+
+def test_schedules_are_written_as_they_are_read() -> None:
+    """Also through --set and in the schema, where `from` is called so."""
+    losses = {"soft": {"from": 1, "to": 0.2}, "hidden": 0.1}
+    given = stage(temperature={"from": 4, "to": 1, "shape": "cosine"}, losses=losses, confidence=True)
+    recipe = resolve({**MINIMAL, **given}, Path("r.yaml")).recipe
+    dumped = recipe.dump()["distill"]["stages"][0]
+    assert dumped["temperature"] == {"from": 4.0, "to": 1.0, "shape": "cosine"}
+    assert dumped["losses"]["soft"] == {"from": 1.0, "to": 0.2, "shape": "linear"}
+    assert dumped["confidence"]
+    assert "weighting" not in dumped
+    assert resolve(recipe.dump(), Path("r.yaml")).recipe == recipe
+    assert "from" in recipe.model_json_schema()["$defs"]["Schedule"]["properties"]
+
+
+def test_a_stage_without_the_newer_fields_is_written_as_before_they_came() -> None:
+    """So digests of recipes, folders of runs and keys of finished students stay the same."""
+    written = resolve({**MINIMAL, **stage()}, Path("r.yaml")).recipe.dump()["distill"]["stages"][0]
+    losses = {"soft": 1.0, "hidden": 0.0, "hard": 0.0}
+    assert written == {"name": "a", "epochs": 3, "learning_rate": 3e-4, "temperature": 2.0, "losses": losses}
 
 
 def test_section_with_all_lines_commented_out_is_its_default() -> None:
@@ -310,7 +409,7 @@ def test_recipe_from_options() -> None:
 
 
 def test_wrong_student_in_options() -> None:
-    kinds = "transformer, mobile, residual, static"
+    kinds = "transformer, mobile, residual, static, two-tower"
     with pytest.raises(RecipeError, match=rf"student.kind: must be one of {kinds}, not 'lstm'"):
         from_paths("lstm")
 
@@ -323,7 +422,7 @@ def test_ranking_terms_leave_the_digests_of_other_recipes_alone() -> None:
     ranked = {**MINIMAL, "task": {"kind": "ranking"}, "data": {"kind": "simulated-shop"}}
     stages = {"stages": [{"name": "a", "losses": {"listwise": 1.0}}]}
     recipe = resolve({**ranked, "distill": stages}, Path("r.yaml")).recipe
-    assert recipe.distill.stages[0].losses.ranking == {"listwise": 1.0}
+    assert recipe.distill.stages[0].losses.terms == {"listwise": 1.0}
     assert resolve(recipe.dump(), Path("r.yaml")).recipe == recipe
 
 
@@ -336,3 +435,6 @@ def test_keeping_the_largest_logits_is_off_and_for_labels_alone() -> None:
     ranked = {"task": {"kind": "ranking"}, "data": {"kind": "simulated-shop"}, "distill": {"top_k": 5}}
     with pytest.raises(RecipeError, match=r"distill\.top_k keeps the largest logits .* a ranking has one number"):
         resolve({**MINIMAL, **ranked}, Path("r.yaml"))
+    weighed = {"stages": [{"name": "a", "losses": {"soft": 1.0}, "confidence": True}], "top_k": 5}
+    with pytest.raises(RecipeError, match=r"stages\.0\.confidence needs .* of every label, of which top_k keeps"):
+        resolve({**MINIMAL, "distill": weighed}, Path("r.yaml"))

@@ -136,6 +136,7 @@ STUDENTS: dict[str, dict[str, Any]] = {
     "mobile": {"kind": "mobile", "width": 16, "blocks": 2, "kernel": 3},
     "residual": {"kind": "residual", "width": 16, "blocks": 2},
     "static": {"kind": "static", "width": 16},
+    "two-tower": {"kind": "two-tower", "layers": 1, "embedding": 16, "vocabulary": {"keep": 290}},
 }
 QUICK_BENCH = {"scenarios": ["single-stream"], "requests": 10, "rounds": 1}
 

@@ -17,13 +17,18 @@ LOSSES = {
     "soft": "7 3",
     "hidden": "2 3",
     "hard": "9 3 2 3",
+    "hidden_cosine": "2 6",
+    "reverse_kl": "5 2",
+    "jensen_shannon": "10 2 2 2",
     "margin_mse": "4 4",
     "listwise": "12 4",
     "ranknet": "1 4",
     "lambda_rank": "12 3 3 3",
 }
 """Loss terms with a colour of their own, and how their lines are dashed."""
-NO_LOSS = {"stage", "epoch", "step", "metric", "learning_rate", "loss", "seconds"}
+TEMPERATURE, WEIGHT = "temperature", "weight."
+"""Keys of a training's history beside the losses: what T was, and, before a term's name, what its weight was."""
+NO_LOSS = {"stage", "epoch", "step", "metric", "learning_rate", "loss", "seconds", TEMPERATURE}
 LOG_FROM = 30
 """Largest over least loss from which on the axis counts decades."""
 
@@ -111,12 +116,15 @@ def _with_threads(row: dict[str, Any], several: bool) -> str:
 
 
 def curves(summary: Summary) -> str:
-    """Validation metric and loss terms over the epochs of teacher, student and control."""
+    """Validation metric, loss terms and what moved of their weights, over the epochs of teacher, student, control."""
     history = {name: runs for name in MODELS if (runs := _epochs(rows_of(mapping(summary, "history"), name)))}
     if not history:
         return section("Training", not_run("the summary has no training history"))
     panels = [_metric_panel(history, measure_of(summary)), *(_loss_panel(n, h) for n, h in history.items())]
-    hint = "Upright lines separate the stages, whose names stand above. Losses are means over an epoch."
+    for name, rows in history.items():
+        panels += _settings_panels(name, rows)
+    hint = "Upright lines separate the stages, whose names stand above. Losses, weights and temperature are means over "
+    hint += "an epoch."
     return section("Training", f'<div class="pair">{"".join(panels)}</div>', hint)
 
 
@@ -162,17 +170,45 @@ def _metric_panel(history: dict[str, Epochs], measure: Measure) -> str:
 
 
 def _loss_panel(name: str, history: Epochs) -> str:
-    terms = ["loss", *sorted({key for _, row in history for key in row} - NO_LOSS)]
-    lines = [_series(t, history, t, f"l-{t}" if t in LOSSES else "c-other", LOSSES.get(t, "2 3")) for t in terms]
+    keys = {key for _, row in history for key in row if not key.startswith(WEIGHT)}
+    lines = [_term_series(term, history, term) for term in ["loss", *sorted(keys - NO_LOSS)]]
     lines = [line for line in lines if any(y for _, y in line.points)]
     # With a single term of weight 1 the sum says nothing that the term does not.
     lines = lines[1:] if len(lines) == 2 and lines[0].points == lines[1].points else lines
-    title = f"<h3>Losses of the {text(name)}</h3>"
+    title = f"Losses of the {name}"
     if not lines:
-        return f"<div>{title}{not_run('no epoch has a loss')}</div>"
+        return f"<div><h3>{text(title)}</h3>{not_run('no epoch has a loss')}</div>"
+    return _panel(title, lines, history, "loss")
+
+
+def _settings_panels(name: str, history: Epochs) -> list[str]:
+    """Weights of the loss terms, and the temperature, of a training in which they were not always the same."""
+    keys = sorted({key for _, row in history for key in row if key.startswith(WEIGHT)})
+    weights = [_term_series(key.removeprefix(WEIGHT), history, key) for key in keys]
+    temperature = [_term_series("loss", history, TEMPERATURE)]
+    panels = []
+    if any(_moves(line) for line in weights):
+        panels.append(_panel(f"Weights of the losses of the {name}", weights, history, "weight"))
+    if _moves(temperature[0]):
+        panels.append(_panel(f"Temperature of the {name}", temperature, history, TEMPERATURE))
+    return panels
+
+
+def _term_series(term: str, history: Epochs, key: str) -> charts.Series:
+    shown = TEMPERATURE if key == TEMPERATURE else term
+    return _series(shown, history, key, f"l-{term}" if term in LOSSES else "c-other", LOSSES.get(term, "2 3"))
+
+
+def _moves(line: charts.Series) -> bool:
+    """Whether a line has more than one value, beyond the rounding of means."""
+    values = [y for _, y in line.points]
+    return bool(values) and max(values) - min(values) > 1e-6 * max(map(abs, values))
+
+
+def _panel(title: str, lines: Sequence[charts.Series], history: Epochs, axis: str) -> str:
     values = [y for line in lines for _, y in line.points]
     log = min(values) > 0 and max(values) / min(values) > LOG_FROM
     last = ", ".join(f"{line.name} {line.points[-1][1]:.3g}" for line in lines)
-    axis = "loss (log scale)" if log else "loss"
-    chart = charts.lines(lines, _stage_starts(history), f"losses of the {name} by epoch, last {last}", axis, log=log)
-    return f"<div>{title}{chart}</div>"
+    label = f"{title[0].lower()}{title[1:]} by epoch, last {last}"
+    chart = charts.lines(lines, _stage_starts(history), label, f"{axis} (log scale)" if log else axis, log=log)
+    return f"<div><h3>{text(title)}</h3>{chart}</div>"

@@ -5,18 +5,14 @@ from __future__ import annotations
 import dataclasses
 import json as jsonlib
 import sys
-from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated
 
 import typer
 
 from compress.commands import options
 from compress.commands.output import output, results_only
-from compress.errors import DataError
-
-T = TypeVar("T")
 
 
 class Format(StrEnum):
@@ -49,7 +45,7 @@ def predict(  # noqa: PLR0913, PLR0917  # one parameter an option
 ) -> None:
     """Answer JSON lines or CSV (file or stdin) with JSON lines: label, score, probabilities; or a score alone."""
     from compress.runtime.bundle import open_bundle
-    from compress.runtime.requests import read_requests
+    from compress.runtime.requests import batches, read_requests
 
     output.configure(verbose=verbose, quiet=quiet)
     predictor = open_bundle(bundle).predictor(threads=threads)
@@ -60,7 +56,7 @@ def predict(  # noqa: PLR0913, PLR0917  # one parameter an option
         columns={role: column for role, column in named.items() if column is not None},
         pairs=predictor.spec.two_texts,
     )
-    for batch in _batches(requests, batch_size):
+    for batch in batches(requests, batch_size):
         for answer in predictor.answer(batch, batch_size):
             sys.stdout.write(jsonlib.dumps(dataclasses.asdict(answer), ensure_ascii=False) + "\n")
         sys.stdout.flush()
@@ -115,20 +111,3 @@ def inspect(
     from compress.summary_table import print_facts
 
     print_facts(found)
-
-
-def _batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    """Lists of `size` items; what came before an unreadable line is given out before the error."""
-    batch: list[T] = []
-    try:
-        for item in items:
-            batch.append(item)
-            if len(batch) == size:
-                yield batch
-                batch = []
-    except DataError:
-        if batch:
-            yield batch
-        raise
-    if batch:
-        yield batch

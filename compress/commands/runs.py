@@ -13,6 +13,7 @@ from compress.artifacts import MANIFEST, SPEC, publishing
 from compress.commands import options
 from compress.commands.output import output, results_only
 from compress.errors import GateError, RecipeError
+from compress.parallel import processes
 from compress.recipe import LoadedRecipe
 from compress.recipe.file import is_recipe, load_recipe, recipe_from_paths
 
@@ -247,6 +248,8 @@ def _run(recipe: Path, overrides: Sequence[str] | None, runs: Path, until: str |
 
 
 def _distill_to(loaded: LoadedRecipe, out: Path, runs: Path) -> None:
+    if processes() > 1:
+        raise RecipeError(f"{processes()} processes share a recipe, not paths: write one with `kdc init`, and run it")
     if out.exists() and not (out / SPEC).is_file():
         raise RecipeError(f"-o {out} is there already and is no student directory; name a new one")
     if (out / MANIFEST).exists():
@@ -263,7 +266,7 @@ def _distill_to(loaded: LoadedRecipe, out: Path, runs: Path) -> None:
 
 
 def _print_summary(summary: dict[str, Any] | None) -> None:
-    if summary is None:
+    if not summary:  # none, or a process that only helped the first
         return
     if output.json:
         output.object(summary)

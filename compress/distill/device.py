@@ -4,12 +4,24 @@ from __future__ import annotations
 
 import torch
 
+from compress import parallel
 from compress.errors import EnvironmentProblem
 
 
 def training_device() -> torch.device:
-    """The first CUDA device where there is one, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """A CUDA device where there is one, each process of a machine its own; else the CPU.
+
+    Raises:
+        EnvironmentProblem: there are more processes than GPUs on this machine.
+    """
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    number, there = parallel.local_rank(), torch.cuda.device_count()
+    if number >= there:
+        raise EnvironmentProblem(
+            f"process {number} of this machine has no GPU of its own, there are {there}; start no more processes"
+        )
+    return torch.device("cuda", number)
 
 
 def use_bf16(precision: str, device: torch.device) -> bool:

@@ -11,13 +11,11 @@ import torch
 from torch import Tensor
 
 from compress.batch import Examples, Ints
-from compress.distill.losses import binary_grades, hard_labels, soft_targets, squared_error
+from compress.distill.losses import DIVERGENCES, binary_grades, confidence, hard_labels, squared_error
 from compress.distill.ranking_losses import AGAINST_GRADES, AGAINST_TEACHER, lists_of
-from compress.recipe import Stage
+from compress.distill.weighting import Parts, Settings
 from compress.tasks.kind import TaskKind
 from compress.tasks.kinds import RankingKind, RegressionKind
-
-Parts = dict[str, Tensor]
 
 
 class Objectives(ABC):
@@ -43,12 +41,12 @@ class Objectives(ABC):
         """Loss of logits [B, C] against the labels; 0 when no row has one. smoothing: of labels, where there are."""
 
     @abstractmethod
-    def soft(self, logits: Tensor, said: Tensor, picked: Ints, stage: Stage) -> Parts:
-        """Terms of a stage's losses against the teacher's logits [B, C], each where its weight is above 0."""
+    def soft(self, logits: Tensor, said: Tensor, picked: Ints, now: Settings) -> Parts:
+        """Terms against the teacher's logits [B, C], each where it has a weight."""
 
 
 class LabelObjectives(Objectives):
-    """Classification and pairs: cross-entropy and KL."""
+    """Classification and pairs: cross-entropy, KL and its relatives."""
 
     def __init__(self, rows: Examples, device: torch.device) -> None:
         super().__init__(rows, device)
@@ -58,8 +56,10 @@ class LabelObjectives(Objectives):
         chosen, weights = self._chosen(picked)
         return hard_labels(logits, self.labels[chosen], weights, smoothing)
 
-    def soft(self, logits: Tensor, said: Tensor, picked: Ints, stage: Stage) -> Parts:
-        return {"soft": soft_targets(logits, said, stage.temperature)} if stage.losses.soft else {}
+    def soft(self, logits: Tensor, said: Tensor, picked: Ints, now: Settings) -> Parts:
+        weights = confidence(said, self.labels[self._chosen(picked)[0]]) if now.confidence else None
+        terms = [name for name in DIVERGENCES if name in now.weights]
+        return {name: DIVERGENCES[name](logits, said, now.temperature, weights) for name in terms}
 
 
 class NumberObjectives(Objectives):
@@ -73,8 +73,8 @@ class NumberObjectives(Objectives):
         chosen, weights = self._chosen(picked)
         return squared_error(logits[:, 0], self.targets[chosen], weights)
 
-    def soft(self, logits: Tensor, said: Tensor, picked: Ints, stage: Stage) -> Parts:
-        return {"soft": squared_error(logits[:, 0], said[:, 0])} if stage.losses.soft else {}
+    def soft(self, logits: Tensor, said: Tensor, picked: Ints, now: Settings) -> Parts:
+        return {"soft": squared_error(logits[:, 0], said[:, 0])} if "soft" in now.weights else {}
 
 
 class RankingObjectives(NumberObjectives):
@@ -94,11 +94,11 @@ class RankingObjectives(NumberObjectives):
         rows, mask = lists_of(self.groups[chosen])
         return AGAINST_GRADES[self.loss](logits[rows, 0], grades[rows].nan_to_num(), mask & ~grades[rows].isnan())
 
-    def soft(self, logits: Tensor, said: Tensor, picked: Ints, stage: Stage) -> Parts:
-        parts = super().soft(logits, said, picked, stage)
+    def soft(self, logits: Tensor, said: Tensor, picked: Ints, now: Settings) -> Parts:
+        parts = super().soft(logits, said, picked, now)
         rows, mask = lists_of(self.groups[self._chosen(picked)[0]])
-        for name in stage.losses.ranking:
-            parts[name] = AGAINST_TEACHER[name](logits[rows, 0], said[rows, 0], mask, stage.temperature)
+        for name in [name for name in AGAINST_TEACHER if name in now.weights]:
+            parts[name] = AGAINST_TEACHER[name](logits[rows, 0], said[rows, 0], mask, now.temperature)
         return parts
 
 

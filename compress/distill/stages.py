@@ -14,12 +14,14 @@ from compress.batch import Examples, Ints, TeacherOutputs
 from compress.data.encode import encode_examples
 from compress.distill.checkpoint import Progress
 from compress.distill.judge import Judge
-from compress.distill.losses import hidden_states
-from compress.distill.objectives import Objectives, Parts, objectives_of
+from compress.distill.losses import HIDDEN
+from compress.distill.objectives import Objectives, objectives_of
 from compress.distill.sampler import Sampler
 from compress.distill.teach import hard_objective
 from compress.distill.trainer import Job, Objective, Phase, train
+from compress.distill.weighting import Parts, Settings, Uncertainty, moves, settings_at
 from compress.recipe import Distill, Stage
+from compress.recipe.distill import HIDDEN_TERMS
 from compress.runtime.text import TextEncoder
 from compress.students.build import Built
 from compress.teachers.largest import merge_rest
@@ -41,55 +43,87 @@ def encoder_of(built: Built) -> TextEncoder:
     """Text to tokens as the student wants them."""
     spec = built.spec
     return TextEncoder(
-        built.tokens.tokenizer_json, max_length=spec.max_length, separator=spec.separator, pad_id=spec.pad_id
+        built.tokens.tokenizer_json,
+        max_length=spec.max_length,
+        separator=spec.separator,
+        pad_id=spec.pad_id,
+        apart=spec.similarity is not None,
     )
 
 
 def distil_objective(
-    stage: Stage, outputs: TeacherOutputs, objectives: Objectives, projections: nn.ModuleList, device: torch.device
+    stage: Stage,
+    outputs: TeacherOutputs,
+    objectives: Objectives,
+    projections: nn.ModuleList,
+    device: torch.device,
+    *,
+    balance: Uncertainty | None = None,
+    log: bool = False,
 ) -> Objective:
-    """The weighted sum of soft (and for ranking other) terms against the teacher's outputs, ½Σ‖φ_t − φ_s‖², and hard.
+    """The weighted sum of the terms against the teacher's outputs, those against its hidden states, and hard.
 
-    Each term only where its weight is above 0.
+    Each term only where it has a weight. balance: what learns the weights. log: whether weights and temperature stand
+    in the log beside the terms, as `weight.TERM` and `temperature`.
     """
-    weights = stage.losses
 
-    def objective(logits: Tensor, hidden: Tensor | None, picked: Ints) -> tuple[Tensor, Parts]:
+    def objective(logits: Tensor, hidden: Tensor | None, picked: Ints, share: float) -> tuple[Tensor, Parts]:
+        now = settings_at(stage, share)
         said = torch.from_numpy(outputs.logits[picked]).to(device).float()
         compared = logits
         if outputs.classes is not None:
             compared = merge_rest(logits, torch.from_numpy(outputs.classes[picked]).long().to(device))
-        parts = objectives.soft(compared, said, picked, stage)
-        if weights.hidden and hidden is not None:
-            if outputs.hidden is None:
-                raise ValueError("the teacher's outputs have no hidden states")
-            states = torch.from_numpy(outputs.hidden[picked]).to(device).float()
-            projected = torch.stack([project(hidden[:, i]) for i, project in enumerate(projections)], 1)
-            parts["hidden"] = hidden_states(projected, states)
-        if weights.hard:
+        parts = objectives.soft(compared, said, picked, now)
+        if hidden is not None:
+            parts |= _hidden_parts(hidden, outputs, picked, projections, now)
+        if "hard" in now.weights:
             parts["hard"] = objectives.hard(logits, picked)
-        weighted = [getattr(weights, name) * part for name, part in parts.items()]
-        return sum(weighted, logits.new_zeros(())), parts
+        weighted = {name: now.weights[name] * part for name, part in parts.items()}
+        loss = sum(weighted.values(), logits.new_zeros(())) if balance is None else balance(weighted)
+        return loss, parts | (_logged(now, balance) if log else {})
 
     return objective
+
+
+def _hidden_parts(
+    hidden: Tensor, outputs: TeacherOutputs, picked: Ints, projections: nn.ModuleList, now: Settings
+) -> Parts:
+    """Terms between the student's states [B, L, H] and the teacher's."""
+    if outputs.hidden is None:
+        raise ValueError("the teacher's outputs have no hidden states")
+    states = torch.from_numpy(outputs.hidden[picked]).to(hidden.device).float()
+    projected = torch.stack([project(hidden[:, i]) for i, project in enumerate(projections)], 1)
+    return {name: compare(projected, states) for name, compare in HIDDEN.items() if name in now.weights}
+
+
+def _logged(now: Settings, balance: Uncertainty | None) -> Parts:
+    factors = {} if balance is None else balance.factors()
+    weights = {f"weight.{name}": weight * factors.get(name, 1.0) for name, weight in now.weights.items()}
+    return {name: torch.tensor(value) for name, value in (weights | {"temperature": now.temperature}).items()}
 
 
 def distil(built: Built, outputs: TeacherOutputs, schooling: Schooling, work: Path) -> Progress:
     """Train the student in the recipe's stages on training rows and transfer set."""
     rows = schooling.judge.splits.transfer
     objectives = objectives_of(schooling.judge.kind, rows, schooling.device)
-    layers = tuple(range(1, built.module.layers + 1))
-    phases = [
-        Phase(
-            name=stage.name,
-            epochs=stage.epochs,
-            rate=stage.learning_rate,
-            hidden=layers if stage.losses.hidden and built.layer_map else (),
-            objective=distil_objective(stage, outputs, objectives, built.projections, schooling.device),
-        )
-        for stage in schooling.section.stages
-    ]
+    log = moves(schooling.section)
+    phases = [_phase(stage, built, outputs, objectives, schooling.device, log) for stage in schooling.section.stages]
     return train(_job("student", built, rows, phases, schooling, work, built.projections))
+
+
+def _phase(
+    stage: Stage, built: Built, outputs: TeacherOutputs, objectives: Objectives, device: torch.device, log: bool
+) -> Phase:
+    balance = Uncertainty(stage.losses.terms) if stage.weighting == "uncertainty" else None
+    sees_hidden = stage.losses.among(HIDDEN_TERMS) and built.layer_map
+    return Phase(
+        name=stage.name,
+        epochs=stage.epochs,
+        rate=stage.learning_rate,
+        hidden=tuple(range(1, built.module.layers + 1)) if sees_hidden else (),
+        objective=distil_objective(stage, outputs, objectives, built.projections, device, balance=balance, log=log),
+        balance=nn.Module() if balance is None else balance,
+    )
 
 
 def control(built: Built, schooling: Schooling, work: Path) -> Progress:
@@ -163,5 +197,6 @@ def _job(
         batch_size=schooling.section.batch_size,
         patience=schooling.section.patience,
         weight_decay=schooling.section.weight_decay,
+        average=schooling.section.average,
         extra=extra,
     )

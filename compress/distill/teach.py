@@ -13,8 +13,9 @@ from compress.batch import Examples, Ints
 from compress.data.encode import encode_examples
 from compress.distill.checkpoint import Progress
 from compress.distill.judge import Judge
-from compress.distill.objectives import Objectives, Parts, objectives_of
+from compress.distill.objectives import Objectives, objectives_of
 from compress.distill.trainer import Job, Objective, Phase, train
+from compress.distill.weighting import Parts
 from compress.recipe import Teach
 from compress.teachers.huggingface import Teacher
 
@@ -39,7 +40,7 @@ def with_swapped(rows: Examples) -> Examples:
 def hard_objective(objectives: Objectives, smoothing: float = 0.0) -> Objective:
     """The loss against the labels alone."""
 
-    def objective(logits: Tensor, hidden: Tensor | None, picked: Ints) -> tuple[Tensor, Parts]:
+    def objective(logits: Tensor, hidden: Tensor | None, picked: Ints, share: float) -> tuple[Tensor, Parts]:
         loss = objectives.hard(logits, picked, smoothing)
         return loss, {"hard": loss}
 

@@ -1,7 +1,8 @@
 """The one training loop: teacher, student and control go through it.
 
 Length buckets, dynamic padding, bfloat16 autocast, fused AdamW with warm-up and linear decay, early stopping
-on validation, best weights kept, checkpoints that continue bit for bit after a kill.
+on validation, best weights kept, checkpoints that continue bit for bit after a kill. Several processes share the rows of
+each step, and each computes the loss of the whole step: the curves are those of one process, within rounding.
 """
 
 from __future__ import annotations
@@ -17,13 +18,14 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from compress import parallel
 from compress.artifacts import publishing
 from compress.batch import Encoded, Ints
 from compress.distill import checkpoint
 from compress.distill.checkpoint import Progress
 from compress.distill.losses import check_finite
-from compress.distill.objectives import Parts
 from compress.distill.sampler import Sampler
+from compress.distill.weighting import Parts
 from compress.predict import model_inputs
 from compress.progress import Bar, bar, reporter
 from compress.tasks.measures import Measure
@@ -32,12 +34,15 @@ from compress.text_model import TextModel
 WARMUP_SHARE = 0.1
 GRADIENT_NORM = 1.0
 CHECKPOINT_SECONDS = 60.0
+BALANCE_RATE = 0.01
+"""Peak rate of what weighs the terms of a loss: at a network's it would hardly move within the steps of a stage."""
 BEST = "best.safetensors"
 HIGHER = Measure("metric")
 """Of a job that does not say what it measures."""
 
-Objective = Callable[[Tensor, Tensor | None, Ints], tuple[Tensor, Parts]]
-"""(logits [B, C], hidden [B, L, H] or None, rows [B]) -> loss, and its terms for the log."""
+Objective = Callable[[Tensor, Tensor | None, Ints, float], tuple[Tensor, Parts]]
+"""(logits [B, C], hidden [B, L, H] or None, rows [B], share of the phase, 0 at its first step and 1 at its last) ->
+loss, and its terms for the log."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +50,8 @@ class Phase:
     """One stage of a schedule.
 
     hidden: student layers (from 1) whose states the objective wants. head_rate: None for one rate for all.
-    steps: stop after so many, in the middle of an epoch if need be; None for whole epochs.
+    steps: stop after so many, in the middle of an epoch if need be; None for whole epochs. balance: what weighs the
+    terms of the objective and learns along in this phase alone.
     """
 
     name: str
@@ -55,6 +61,7 @@ class Phase:
     hidden: tuple[int, ...] = ()
     head_rate: float | None = None
     steps: int | None = None
+    balance: nn.Module = field(default_factory=nn.Module)
 
 
 @dataclass
@@ -93,8 +100,8 @@ def train(job: Job) -> Progress:
     """Run all phases, from the newest checkpoint in `job.work` on; the module ends with the best weights."""
     job.module.to(job.device)
     job.extra.to(job.device)
-    torch.manual_seed(job.seed)
-    found = checkpoint.latest(job.work)
+    torch.manual_seed(job.seed + parallel.rank())  # dropout differs between the shares of a step
+    found = parallel.agree(checkpoint.latest(job.work))
     progress = Progress() if found is None else checkpoint.read_progress(found)
     if found is not None:
         reporter.say(f"  {job.name}: going on from step {progress.step:,}")
@@ -105,15 +112,23 @@ def train(job: Job) -> Progress:
         progress.epoch = progress.step_in_epoch = progress.waiting = 0
         progress.stage_best = None
         _load_best(job)
-        checkpoint.save(job.work, progress, {"module": job.module, "extra": job.extra}, None)
+        _save(job, progress, {"module": job.module, "extra": job.extra}, None)
     _load_best(job)
     return progress
+
+
+def _save(job: Job, progress: Progress, modules: dict[str, nn.Module], optimizer: torch.optim.Optimizer | None) -> None:
+    """Write a checkpoint, in the first process."""
+    if parallel.is_first():
+        checkpoint.save(job.work, progress, modules, optimizer)
 
 
 def _load_best(job: Job) -> None:
     from safetensors.torch import load_file
 
+    parallel.wait()  # for the first process, which writes the file
     job.module.load_state_dict(load_file(job.work / BEST))
+    parallel.wait()  # for the others, before it is written again
 
 
 def _optimizer(job: Job, phase: Phase) -> torch.optim.AdamW:
@@ -124,6 +139,8 @@ def _optimizer(job: Job, phase: Phase) -> torch.optim.AdamW:
         groups.append({"params": job.module.head_parameters(), "lr": phase.head_rate})
     if extra := list(job.extra.parameters()):
         groups.append({"params": extra, "lr": phase.rate})
+    if balance := list(phase.balance.parameters()):
+        groups.append({"params": balance, "lr": BALANCE_RATE, "weight_decay": 0.0, "clipped": False})
     for group in groups:
         group["peak"] = group["lr"]
     return torch.optim.AdamW(groups, weight_decay=job.weight_decay, fused=True)
@@ -148,13 +165,14 @@ class _Loop:
     total: int
     saved: float
 
-    def modules(self, job: Job) -> dict[str, nn.Module]:
-        own: dict[str, nn.Module] = {"module": job.module, "extra": job.extra}
+    def modules(self, job: Job, phase: Phase) -> dict[str, nn.Module]:
+        own: dict[str, nn.Module] = {"module": job.module, "extra": job.extra, "balance": phase.balance}
         return own if self.averaged is None else own | {"averaged": self.averaged}
 
 
 def _run_phase(job: Job, progress: Progress, found: Path | None) -> None:
     phase = job.phases[progress.stage]
+    phase.balance.to(job.device)
     counts = [job.sampler.steps(progress.stage, epoch) for epoch in range(phase.epochs)]
     averaged = (
         AveragedModel(job.module, multi_avg_fn=get_ema_multi_avg_fn(job.average))  # type: ignore[no-untyped-call]  # torch leaves it untyped
@@ -168,9 +186,12 @@ def _run_phase(job: Job, progress: Progress, found: Path | None) -> None:
         mid_phase = progress.epoch > 0 or progress.step_in_epoch > 0
         checkpoint.restore(
             found,
-            loop.modules(job) if mid_phase else {"module": job.module, "extra": job.extra},
+            loop.modules(job, phase) if mid_phase else {"module": job.module, "extra": job.extra},
             loop.optimizer if mid_phase else None,
         )
+        if not parallel.is_first():  # what was written is the random state of the first
+            torch.manual_seed(job.seed + parallel.rank() + progress.step)
+        parallel.wait()
     with bar(f"{job.name}: {phase.name}", len(job.encoded) * phase.epochs, "rows") as shown:
         shown.resume_at(progress.epoch * len(job.encoded) + progress.step_in_epoch * job.batch_size)
         while progress.epoch < phase.epochs and progress.waiting < job.patience:
@@ -182,32 +203,34 @@ def _run_epoch(job: Job, phase: Phase, progress: Progress, loop: _Loop, shown: B
     job.module.train()
     done = sum(loop.counts[: progress.epoch])
     for rows in batches[progress.step_in_epoch : loop.total - done]:
-        share = rate_at(done + progress.step_in_epoch, loop.total)
+        step = done + progress.step_in_epoch
         for group in loop.optimizer.param_groups:
-            group["lr"] = group["peak"] * share
-        _step(job, phase, progress, loop, rows)
+            group["lr"] = group["peak"] * rate_at(step, loop.total)
+        _step(job, phase, progress, loop, rows, share=step / max(1, loop.total - 1))
         progress.step += 1
         progress.step_in_epoch += 1
         shown.advance(len(rows), "" if progress.best is None else f"best {progress.best:.4f}")
         if time.monotonic() - loop.saved > CHECKPOINT_SECONDS:
-            checkpoint.save(job.work, progress, loop.modules(job), loop.optimizer)
+            _save(job, progress, loop.modules(job, phase), loop.optimizer)
             loop.saved = time.monotonic()
     _close_epoch(job, phase, progress, loop)
-    checkpoint.save(job.work, progress, loop.modules(job), loop.optimizer)
+    _save(job, progress, loop.modules(job, phase), loop.optimizer)
     loop.saved = time.monotonic()
 
 
-def _step(job: Job, phase: Phase, progress: Progress, loop: _Loop, rows: Ints) -> None:
-    inputs = model_inputs(job.encoded, rows, job.module.input_names, job.device)
+def _step(job: Job, phase: Phase, progress: Progress, loop: _Loop, rows: Ints, *, share: float) -> None:
+    inputs = model_inputs(job.encoded, parallel.share_of(rows), job.module.input_names, job.device)
     with torch.autocast(job.device.type, torch.bfloat16, enabled=job.bf16):
         result = job.module(*inputs, hidden=phase.hidden)
     logits, hidden = result if phase.hidden else (result, None)
-    loss, parts = phase.objective(logits.float(), None if hidden is None else hidden.float(), rows)
+    said = parallel.gathered(logits.float(), len(rows))
+    states = None if hidden is None else parallel.gathered(hidden.float(), len(rows))
+    loss, parts = phase.objective(said, states, rows, share)
     check_finite(loss.detach(), f"{job.name}, stage {phase.name}, step {progress.step}")
     loop.accelerator.backward(loss)
-    loop.accelerator.clip_grad_norm_(
-        [p for group in loop.optimizer.param_groups for p in group["params"]], GRADIENT_NORM
-    )
+    parallel.add_gradients(job.module)  # projections and weights of terms saw all rows already
+    clipped = [group for group in loop.optimizer.param_groups if group.get("clipped", True)]
+    loop.accelerator.clip_grad_norm_([p for group in clipped for p in group["params"]], GRADIENT_NORM)
     loop.optimizer.step()
     loop.optimizer.zero_grad(set_to_none=True)
     if loop.averaged is not None:
@@ -221,7 +244,8 @@ def _close_epoch(job: Job, phase: Phase, progress: Progress, loop: _Loop) -> Non
 
     judged = job.module if loop.averaged is None else cast(TextModel, loop.averaged.module)
     judged.eval()
-    metric = job.validate(judged)
+    parallel.share_buffers(judged)
+    metric = parallel.agree(job.validate(judged) if parallel.is_first() else 0.0)
     # Told by the step, not by the optimizer: after a resume at the end of an epoch it has taken no step yet.
     share = rate_at(sum(loop.counts[: progress.epoch]) + progress.step_in_epoch - 1, loop.total)
     means = {name: value / max(progress.step_in_epoch, 1) for name, value in progress.sums.items()}
@@ -234,8 +258,9 @@ def _close_epoch(job: Job, phase: Phase, progress: Progress, loop: _Loop) -> Non
     )
     if job.measure.better(metric, progress.best):
         progress.best, progress.best_at = metric, f"{phase.name}, epoch {progress.epoch}"
-        with publishing(job.work / BEST) as temporary:
-            save_file({k: v.detach().cpu().clone().contiguous() for k, v in judged.state_dict().items()}, temporary)
+        if parallel.is_first():
+            with publishing(job.work / BEST) as temporary:
+                save_file({k: v.detach().cpu().clone().contiguous() for k, v in judged.state_dict().items()}, temporary)
     improved = job.measure.better(metric, progress.stage_best)
     progress.waiting = 0 if improved else progress.waiting + 1
     progress.stage_best = metric if improved else progress.stage_best

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     import torch
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
-OUTPUT = "logits"
 AXES = ("batch", "sequence")
 TEACHER_MAX_OPSET = 20
 """Optimum traces with TorchScript, whose exporter ends at this operator set."""
@@ -26,14 +25,22 @@ SINGLE_FILE_BYTES = 2_000_000_000
 
 
 def export_module(
-    module: torch.nn.Module, path: Path, *, inputs: Sequence[str], opset: int = 20, vocabulary: int
+    module: torch.nn.Module,
+    path: Path,
+    *,
+    inputs: Sequence[str],
+    outputs: Sequence[str] = (artifacts.LOGITS,),
+    opset: int = 20,
+    vocabulary: int,
 ) -> None:
-    """Write a module as one ONNX file with the output `logits` [batch, C].
+    """Write a module as one ONNX file with the output `logits` [batch, C], and maybe others.
 
     Args:
-        module: its forward takes int64 [B, T] tensors in the order of `inputs` and returns logits [B, C].
+        module: its forward takes int64 [B, T] tensors in the order of `inputs` and returns logits [B, C],
+            or a tuple of all outputs.
         path: the .onnx file to write; replaced whole or not at all.
         inputs: among input_ids, attention_mask, token_type_ids.
+        outputs: names of what the module returns.
         opset: ONNX operator set, 17 to 24.
         vocabulary: number of token ids the module knows; example ids stay below it.
 
@@ -62,7 +69,7 @@ def export_module(
                 dynamo=True,
                 opset_version=opset,
                 input_names=list(inputs),
-                output_names=[OUTPUT],
+                output_names=list(outputs),
                 dynamic_shapes=_dynamic_shapes(module, len(inputs)),
                 verbose=False,
             )
@@ -70,7 +77,7 @@ def export_module(
         module.train(training)
     if program is None:
         raise RuntimeError("torch.onnx.export returned no program")
-    _finish(program.model_proto, path)
+    _finish(program.model_proto, path, outputs)
 
 
 def _dynamic_shapes(module: torch.nn.Module, count: int) -> tuple[Any, ...]:
@@ -123,7 +130,7 @@ def export_teacher(folder: Path, path: Path, *, opset: int = 18) -> tuple[str, .
             f"teacher.model: {folder} needs the inputs {', '.join(names)}, "
             f"only {', '.join(INPUTS)} can be given; choose another teacher or give its scores as a file"
         )
-    _finish(proto, path)
+    _finish(proto, path, (artifacts.LOGITS,))
     return names
 
 
@@ -148,7 +155,7 @@ def _load_teacher(folder: Path) -> Any:
     return model.eval()
 
 
-def _finish(model: Any, path: Path) -> None:
+def _finish(model: Any, path: Path, expected: Sequence[str]) -> None:
     """Name the axes, drop what depends on this machine, infer shapes, check, write."""
     import onnx
 
@@ -165,8 +172,8 @@ def _finish(model: Any, path: Path) -> None:
             if axis.dim_param in renamed:
                 axis.dim_param = renamed[axis.dim_param]
     outputs = [value.name for value in graph.output]
-    if outputs != [OUTPUT]:
-        raise RuntimeError(f"the exported graph gives {outputs}, expected only {OUTPUT!r}")
+    if outputs != list(expected):
+        raise RuntimeError(f"the exported graph gives {outputs}, expected {list(expected)}")
     if sum(len(tensor.raw_data) for tensor in graph.initializer) < SINGLE_FILE_BYTES:
         inferred = onnx.shape_inference.infer_shapes(model)
         onnx.checker.check_model(inferred, full_check=True)

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from compress.recipe.base import Epochs, LearningRate, Metric, Section
 from compress.recipe.data import Column, Columns, Data, FilesData, Fraction, SimulatedShop, Split, TableSource, Transfer
-from compress.recipe.distill import Distill, Losses, Stage
+from compress.recipe.distill import Distill, Losses, Schedule, Stage, TemperatureSchedule
 from compress.recipe.shipping import (
     Bench,
     BundleSection,
@@ -24,12 +24,14 @@ from compress.recipe.shipping import (
 )
 from compress.recipe.student import (
     ConvolutionStudent,
+    LayeredStudent,
     MobileStudent,
     ResidualStudent,
     StaticStudent,
     Student,
     TokenStudent,
     TransformerStudent,
+    TwoTowerStudent,
     Vocabulary,
 )
 from compress.recipe.task import ClassificationTask, PairsTask, RankingTask, RegressionTask, Task
@@ -50,6 +52,7 @@ __all__ = [
     "Fraction",
     "Gates",
     "HuggingFaceTeacher",
+    "LayeredStudent",
     "LearningRate",
     "LoadedRecipe",
     "Losses",
@@ -63,6 +66,7 @@ __all__ = [
     "Recipe",
     "RegressionTask",
     "ResidualStudent",
+    "Schedule",
     "ScoresTeacher",
     "Section",
     "SimulatedShop",
@@ -74,10 +78,12 @@ __all__ = [
     "Task",
     "Teach",
     "Teacher",
+    "TemperatureSchedule",
     "TensorRTExport",
     "TokenStudent",
     "Transfer",
     "TransformerStudent",
+    "TwoTowerStudent",
     "Vocabulary",
     "digest",
 ]
@@ -114,18 +120,19 @@ class Recipe(Section):
     @model_validator(mode="after")
     def _fits_task(self) -> Recipe:
         kind, made = self.task.kind, self.data.transfer
+        if self.task.second_text == "none" and isinstance(self.student, TwoTowerStudent):
+            raise ValueError(
+                f"student.kind: two-tower compares two texts, and task.kind: {kind} has one; take another student"
+            )
         if self.task.second_text == "none" and (made.random_pairs or made.hard_pairs):
             raise ValueError("data.transfer: random_pairs and hard_pairs need two texts; set task.kind: pairs")
         if kind == "regression" and isinstance(self.data, SimulatedShop):
             raise ValueError(
                 "the simulated shop has no numbers to learn: for task.kind: regression give data of your own"
             )
-        terms = [(i, term) for i, stage in enumerate(self.distill.stages) for term in stage.losses.ranking]
-        if terms and not self.task.grouped:
-            raise ValueError(
-                f"distill.stages.{terms[0][0]}.losses.{terms[0][1]} compares the rows of a query, which only "
-                f"task.kind: ranking has, and this is {kind}: leave it out"
-            )
+        for number, stage in enumerate(self.distill.stages):
+            if misfit := stage.misfit(self.task):
+                raise ValueError(f"distill.stages.{number}.{misfit}")
         return self
 
     @model_validator(mode="after")
@@ -154,8 +161,8 @@ class Recipe(Section):
             raise ValueError("student.init: teacher needs a teacher model, not a file of scores; set it to random")
         if scores and self.student.vocabulary.train is None:
             raise ValueError("a file of scores brings no tokenizer: set student.vocabulary.train to a size")
-        if scores and any(stage.losses.hidden for stage in self.distill.stages):
-            raise ValueError("a file of scores has no hidden states: set losses.hidden to 0")
+        if scores and self.distill.wants_hidden:
+            raise ValueError("a file of scores has no hidden states: set losses.hidden and losses.hidden_cosine to 0")
         if self.quantize.method == "static" and self.student.quantization != "static":
             raise ValueError(
                 f"quantize.method: static measures the ranges of convolutions, and a {self.student.kind} student has "

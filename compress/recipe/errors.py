@@ -111,12 +111,13 @@ def _stands(step: str | int, at: Any) -> bool:
 
 
 def _has_key(place: Place, raw: Any) -> bool:
-    return any(place[-1] in section.model_fields for section in _candidates(place, raw, fitting=False))
+    return any(place[-1] in _keys(section) for section in _candidates(place, raw, fitting=False))
 
 
 def _problem(place: Place, group: Sequence[ErrorDetails], raw: Any) -> str:
     """What is wrong at a place, and what would be right."""
-    error = group[0]
+    # A section whose keys are all right says itself what is wrong, and is the member of a union that was meant.
+    error = next((each for each in group if each["type"] == "value_error"), group[0])
     kind = error["type"]
     if kind == "extra_forbidden":
         return _unknown_key(place, raw)
@@ -149,7 +150,7 @@ def _short(value: Any) -> str:
 
 
 def _unknown_key(place: Place, raw: Any) -> str:
-    allowed = sorted({key for section in _candidates(place, raw) for key in section.model_fields})
+    allowed = sorted({key for section in _candidates(place, raw) for key in _keys(section)})
     if place[-1] in allowed:
         return "cannot stand beside the other keys there; take it out, or take out those that it does not go with"
     return f"unknown key{_nearest(str(place[-1]), allowed)}; allowed: {', '.join(allowed)}"
@@ -185,7 +186,7 @@ def _alternatives(place: Place, raw: Any) -> list[str]:
 
 def _fields(place: Place, raw: Any) -> list[FieldInfo]:
     """The field at a place, in each section that may stand there."""
-    found = [section.model_fields.get(str(place[-1])) for section in _candidates(place, raw)] if place else []
+    found = [_keys(section).get(str(place[-1])) for section in _candidates(place, raw)] if place else []
     return [info for info in found if info is not None]
 
 
@@ -201,6 +202,11 @@ def _candidates(place: Place, raw: Any, *, fitting: bool = True) -> list[type[Ba
         if fitting or depth < len(place) - 2:
             sections = [section for section in sections if _fits(section, at)] or sections
     return sections
+
+
+def _keys(section: type[BaseModel]) -> dict[str, FieldInfo]:
+    """The fields of a section by their names in a file."""
+    return {info.alias or name: info for name, info in section.model_fields.items()}
 
 
 def _is_section(part: Any) -> bool:

@@ -67,19 +67,17 @@ class StudentSection(Section):
         return self
 
 
-class TransformerStudent(StudentSection):
-    """A small BERT: layers cut from the teacher, or built anew."""
+class LayeredStudent(StudentSection):
+    """Transformer layers, cut from the teacher or built anew."""
 
-    kind: Literal["transformer"]
-    """The kind of student."""
     layers: Annotated[int, Field(ge=1, le=48)] = 3
     """Transformer layers."""
     hidden: Annotated[int, Field(ge=8, le=8192)] | None = None
-    """Width; the teacher's when absent. Another width can only be built anew."""
+    """Width; the teacher's when absent. A BERT teacher's layers are projected onto fewer principal directions."""
     heads: Annotated[int, Field(ge=1, le=128)] | None = None
-    """Attention heads; when absent the teacher's, or one for each 32 of width."""
+    """Attention heads; when absent as many of the teacher's as make the width, or one for each 32 of it."""
     intermediate: Annotated[int, Field(ge=8)] | None = None
-    """Width of the feed-forward layer; when absent the teacher's, or four times the width."""
+    """Width of the feed-forward layer; when absent four times the width, and no more than the teacher's."""
     init: Literal["teacher", "random"] = "teacher"
     """Cut from the teacher's layers, or drawn at random."""
 
@@ -99,6 +97,24 @@ class TransformerStudent(StudentSection):
         return self.layers * (4 * width**2 + 2 * width * (self.intermediate or 4 * width))
 
 
+class TransformerStudent(LayeredStudent):
+    """A small BERT; two texts stand side by side and attend to each other."""
+
+    kind: Literal["transformer"]
+    """The kind of student."""
+
+
+class TwoTowerStudent(LayeredStudent):
+    """A small BERT that reads two texts apart; their cosine is the answer, so items can be embedded beforehand."""
+
+    kind: Literal["two-tower"]
+    """The kind of student."""
+    embedding: Annotated[int, Field(ge=8, le=8192)] = 128
+    """Numbers in a text's embedding."""
+    max_length: Annotated[int, Field(ge=8, le=8192)] | None = None
+    """Tokens of both texts at the most, half of them for each; the teacher's when absent."""
+
+
 class TokenStudent(StudentSection):
     """A student over token embeddings, without attention; two texts are compared by features."""
 
@@ -107,7 +123,7 @@ class TokenStudent(StudentSection):
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """Dropout on the embeddings and in the head."""
     init: Literal["teacher", "random"] = "teacher"
-    """Token embeddings: the teacher's, reduced to the width by PCA, or drawn at random."""
+    """Token embeddings: each token alone through the teacher, reduced to the width by PCA, or drawn at random."""
 
     def embedding_width(self, teacher_width: int) -> int:
         return self.width
@@ -167,8 +183,6 @@ class StaticStudent(TokenStudent):
     """The kind of student."""
     width: Annotated[int, Field(ge=8, le=4096)] = 256
     """Numbers in a token's embedding."""
-    init: Literal["teacher", "random"] = "teacher"
-    """Token embeddings: each token alone through the teacher, reduced to the width by PCA, or drawn at random."""
     layer_map: tuple[Annotated[int, Field(ge=1)], ...] | None = None
     """One teacher layer (from 1), which embeddings start from and the hidden-state loss compares a row's weighted mean
     with; the last when absent."""
@@ -181,4 +195,6 @@ class StaticStudent(TokenStudent):
         return 8 * self.width**2
 
 
-Student = Annotated[TransformerStudent | MobileStudent | ResidualStudent | StaticStudent, Field(discriminator="kind")]
+Student = Annotated[
+    TransformerStudent | MobileStudent | ResidualStudent | StaticStudent | TwoTowerStudent, Field(discriminator="kind")
+]

@@ -22,6 +22,9 @@ class TaskSection(Section):
     numbers: ClassVar[bool] = False
     grouped: ClassVar[bool] = False
 
+    kind: str
+    """The kind of task."""
+
 
 class ClassificationTask(TaskSection):
     """One text, one of C classes."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from compress.artifacts import ONNX, SPEC, TOKENIZER, ModelSpec
+from compress.artifacts import EMBEDDING, ONNX, SPEC, TOKENIZER, ModelSpec
 from compress.errors import DataError, IntegrityError
 from compress.runtime.answers import AnyAnswer, reading_of
 from compress.runtime.text import TextEncoder
@@ -62,6 +62,7 @@ class Predictor:
             max_length=spec.max_length,
             separator=spec.separator,
             pad_id=spec.pad_id,
+            apart=spec.similarity is not None,
             parallel=threads > 1,
         )
         self.reading = reading_of(spec)
@@ -141,6 +142,26 @@ class Predictor:
             return np.zeros((0, len(self.spec.labels)), np.float32)
         starts = range(0, len(requests), batch_size)
         return np.concatenate([self.logits_from(self.encode(requests[i : i + batch_size], i)) for i in starts])
+
+    def embed(self, texts: Sequence[str], start: int = 0) -> npt.NDArray[np.float32]:
+        """Embeddings of single texts, float32 [B, E] of length 1, of a model that reads texts apart.
+
+        Args:
+            texts: B texts.
+            start: how many came before these; errors count from there.
+
+        Raises:
+            DataError: a text cannot be read, or the model has no embeddings.
+        """
+        if self.spec.similarity is None:
+            raise DataError(
+                "this model reads two texts together and has no embedding of one; a student of kind two-tower has"
+            )
+        for position, text in enumerate(texts, start):
+            check_request(Request(text), position, pairs=False)
+        ids, type_ids, _ = self.encoder.encode(texts)
+        feed = self.encoder.arrays(ids, type_ids, self.spec.inputs)
+        return np.asarray(self._session.run([EMBEDDING], feed)[0], np.float32)
 
     def answer(self, requests: Sequence[Request], batch_size: int = 32) -> list[AnyAnswer]:
         """Answers in the order of the requests."""

@@ -7,12 +7,13 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO, Literal, TypeVar
 
 from compress.errors import DataError
 from compress.runtime.predictor import Request
 
 Format = Literal["jsonl", "csv", "tsv"]
+T = TypeVar("T")
 
 ENDINGS: dict[str, Format] = {
     ".jsonl": "jsonl",
@@ -56,6 +57,23 @@ def read_requests(
         yield from _read_path(source, format, columns, pairs, remedy)
     else:
         yield from _read_stream(source, _name(source), format, columns, pairs, remedy)
+
+
+def batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Lists of `size` items; what came before an unreadable line is given out before the error."""
+    batch: list[T] = []
+    try:
+        for item in items:
+            batch.append(item)
+            if len(batch) == size:
+                yield batch
+                batch = []
+    except DataError:
+        if batch:
+            yield batch
+        raise
+    if batch:
+        yield batch
 
 
 def _read_path(

@@ -26,6 +26,7 @@ class TextEncoder:
         max_length: tokens in a row at the most, special tokens included.
         separator: appended to the first text of a pair, where the tokenizer has no separator token itself.
         pad_id: token that fills short rows.
+        apart: tokenise each text of a pair by itself, with its own special tokens, in half of max_length.
         parallel: let the tokenizer use all processors for many rows; else it keeps to the calling thread.
 
     Raises:
@@ -40,21 +41,23 @@ class TextEncoder:
         max_length: int,
         separator: str = "",
         pad_id: int = 0,
+        apart: bool = False,
         parallel: bool = True,
     ) -> None:
         try:
             self.tokenizer = Tokenizer.from_str(tokenizer_json)
         except Exception as error:  # the Rust binding raises bare Exception for every parse failure
             raise IntegrityError(f"the tokenizer is not a readable tokenizer.json ({error}); make it anew") from error
-        special = self.tokenizer.num_special_tokens_to_add(True)
+        special = self.tokenizer.num_special_tokens_to_add(not apart) * (2 if apart else 1)
         if max_length < special + 2:
             raise RecipeError(
                 f"max_length is {max_length}, but {special} special tokens and a token of each of two texts "
                 f"need {special + 2}: raise max_length"
             )
         self.max_length, self.separator, self.pad_id, self.parallel = max_length, separator, pad_id, parallel
+        self.apart = apart
         self.tokenizer.no_padding()
-        self.tokenizer.enable_truncation(max_length, strategy="longest_first")
+        self.tokenizer.enable_truncation(max_length // 2 if apart else max_length, strategy="longest_first")
 
     def encode(
         self, texts: Sequence[str], pairs: Sequence[str] | None = None
@@ -66,6 +69,8 @@ class TextEncoder:
             type_ids: alike; 0 up to the first token of the second text, 1 from there on.
             truncated: how many rows lost tokens.
         """
+        if self.apart and pairs is not None:
+            return self._encode_apart(texts, pairs)
         rows: list[str] | list[tuple[str, str]]
         if pairs is None:
             rows = list(texts)
@@ -77,6 +82,13 @@ class TextEncoder:
             type_ids.append(np.zeros_like(ids[-1]) if pairs is None else _type_ids(encoding))
             truncated += bool(encoding.overflowing)
         return ids, type_ids, truncated
+
+    def _encode_apart(self, texts: Sequence[str], pairs: Sequence[str]) -> tuple[list[TokenRow], list[TokenRow], int]:
+        firsts, zeros, cut = self.encode(texts)
+        seconds, others, cut_too = self.encode(pairs)
+        ids = [np.concatenate(both) for both in zip(firsts, seconds, strict=True)]
+        type_ids = [np.concatenate([zero, other + 1]) for zero, other in zip(zeros, others, strict=True)]
+        return ids, type_ids, cut + cut_too
 
     def arrays(
         self, ids: Sequence[TokenRow], type_ids: Sequence[TokenRow], names: Sequence[str]

@@ -23,7 +23,7 @@ from compress.recipe import HuggingFaceTeacher, ScoresTeacher
 from compress.steps.context import Metrics, Run, read_spec
 from compress.students.baseline import fit_baseline
 from compress.students.build import Built, build_student, describe, save_student
-from compress.students.layer_map import layer_map_of
+from compress.students.fits import layer_map_of
 from compress.teachers.arrays import read_outputs
 from compress.teachers.cache import ENTRIES, Entry, Question, take
 from compress.teachers.huggingface import load_teacher, save_teacher
@@ -136,7 +136,7 @@ def _asked(run: Run, section: HuggingFaceTeacher) -> Entry:
     """The question to the teacher; what it stands for is in the files of its stage, whatever they were made from."""
     taught, rows = run.artifacts["teacher"], run.splits.transfer
     spec = read_spec(run.at("teacher"))
-    layers = layer_map_of(run.recipe.student, taught.metrics["layers"]) if _wants_hidden(run) else ()
+    layers = layer_map_of(run.recipe.student, taught.metrics["layers"]) if run.recipe.distill.wants_hidden else ()
     question = Question(
         teacher={name: file.sha256 for name, file in taught.files.items() if name not in (HISTORY, SPEC)},
         reading=spec.model_dump(mode="json", exclude={"threshold"}),
@@ -152,10 +152,6 @@ def _asked(run: Run, section: HuggingFaceTeacher) -> Entry:
         run=run.folder.name,
         recipe_digest=run.recipe.digest,
     )
-
-
-def _wants_hidden(run: Run) -> bool:
-    return any(stage.losses.hidden for stage in run.recipe.distill.stages)
 
 
 def student(run: Run, out: Path, work: Path) -> Metrics:

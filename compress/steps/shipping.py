@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from compress.artifacts import ONNX, SPEC, TOKENIZER
+from compress.artifacts import EMBEDDING, LOGITS, ONNX, SPEC, TOKENIZER
 from compress.batch import Floats
 from compress.bench.machine import describe as describe_machine
 from compress.bench.measure import Contender, run_bench
@@ -72,7 +72,9 @@ def export_student(student: Path, out: Path, opset: int, requests: Sequence[Requ
     module, spec, tokenizer_json = load_student(student)
     out.mkdir(parents=True, exist_ok=True)
     vocabulary = int((spec.student or {})["vocabulary"])
-    export_module(_exportable(module), out / ONNX, inputs=spec.inputs, opset=opset, vocabulary=vocabulary)
+    outputs = (LOGITS,) if spec.similarity is None else (LOGITS, EMBEDDING)
+    traced = _exportable(module)
+    export_module(traced, out / ONNX, inputs=spec.inputs, outputs=outputs, opset=opset, vocabulary=vocabulary)
     (out / TOKENIZER).write_text(tokenizer_json, encoding="utf-8")
     write_spec(out, spec)
     size = {"size_bytes": (out / ONNX).stat().st_size}
@@ -108,10 +110,14 @@ def _parity(module: TextModel, out: Path, requests: Sequence[Request]) -> dict[s
 
 def _exportable(module: Any) -> Any:
     """The module to trace: for a BERT classifier the form that computes no more than its answer needs."""
-    from compress.students.first_token import FirstTokenBert, reads_first_token_only
+    from compress.students.first_token import FirstTokenBert, is_plain_bert
+    from compress.students.two_tower import TwoTower, WithEmbedding
     from compress.text_model import TransformerClassifier
 
-    if isinstance(module, TransformerClassifier) and reads_first_token_only(module.model):
+    if isinstance(module, TwoTower):
+        return WithEmbedding(module).eval()
+
+    if isinstance(module, TransformerClassifier) and is_plain_bert(module.model):
         return FirstTokenBert(module.model).eval()
     return module
 

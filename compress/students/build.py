@@ -15,7 +15,7 @@ from compress.artifacts import SPEC, TOKENIZER, TWO_TEXTS, ModelSpec
 from compress.errors import IntegrityError, RecipeError
 from compress.recipe import Student
 from compress.students.families import FAMILIES
-from compress.students.layer_map import layer_map_of
+from compress.students.fits import layer_map_of
 from compress.students.start import Origin
 from compress.students.vocabulary import StudentTokens, prune, train, unknown_rate, whole
 from compress.text_model import TextModel, TransformerClassifier, parameter_count
@@ -78,6 +78,7 @@ def build_student(  # noqa: PLR0913  # one a fact of the teacher, the data or th
         tokens=tokens,
         texts=texts,
         labels=tuple(labels),
+        positive=positive,
         pairs=pairs,
         max_length=max_length,
     )
@@ -91,6 +92,7 @@ def build_student(  # noqa: PLR0913  # one a fact of the teacher, the data or th
         inputs=module.input_names,
         pad_id=tokens.pad_id,
         separator=teacher_spec.separator if teacher_spec and section.vocabulary.train is None else "",
+        similarity=module.similarity,
         student={
             "section": section.model_dump(mode="json"),
             "vocabulary": tokens.size,
@@ -119,7 +121,8 @@ def save_student(module: TextModel, spec: ModelSpec, tokenizer_json: str, out: P
     """Write weights, model.json, tokenizer.json (and config.json of a transformer) into a folder."""
     out.mkdir(parents=True, exist_ok=True)
     FAMILIES[_section(spec, out).kind].save(module, out)
-    (out / SPEC).write_text(spec.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    said = spec.model_copy(update={"similarity": module.similarity})
+    (out / SPEC).write_text(said.model_dump_json(indent=2) + "\n", encoding="utf-8")
     (out / TOKENIZER).write_text(tokenizer_json, encoding="utf-8")
 
 

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from compress.recipe import ConvolutionStudent, TokenStudent
 from compress.students.features import compare, overlap, pool
-from compress.students.start import EMBEDDING_STD, Origin, input_vectors, take_vectors
-from compress.text_model import TextModel, TransformerClassifier, masked_mean
+from compress.students.start import Origin, contextual_vectors, take_vectors
+from compress.text_model import TextModel, masked_mean
 
 HEAD_WIDTH = 256
 
@@ -23,6 +23,8 @@ class TokenEncoder(TextModel):
     """
 
     head: nn.Sequential
+    embedding_std: float
+    """Standard deviation of the embeddings at the start, drawn or taken from the teacher."""
 
     def __init__(
         self, section: TokenStudent, *, vocabulary: int, classes: int, pairs: bool, special_ids: Sequence[int]
@@ -35,14 +37,11 @@ class TokenEncoder(TextModel):
         self.register_buffer("special", torch.tensor(sorted(special_ids), dtype=torch.int64))
 
     def start(self, origin: Origin, *, from_teacher: bool) -> None:
-        """Draw the embeddings, or take the teacher's vectors for them."""
-        nn.init.normal_(self.embedding.weight, std=EMBEDDING_STD)
+        """Draw the embeddings, or take for each token what the teacher makes of it alone."""
+        nn.init.normal_(self.embedding.weight, std=self.embedding_std)
         if from_teacher and origin.teacher is not None:
-            take_vectors(self.embedding, self.teacher_vectors(origin.teacher, origin), origin.tokens)
-
-    def teacher_vectors(self, teacher: TransformerClassifier, origin: Origin) -> Tensor:
-        """The teacher's vectors of the tokens that it knows, [N, H]: its embeddings."""
-        return input_vectors(teacher, origin.tokens)
+            vectors = contextual_vectors(origin.teacher, origin.tokens, origin.layer_map[-1])
+            take_vectors(self.embedding, vectors, origin.tokens, self.embedding_std)
 
     def new_head(self, features: int) -> nn.Sequential:
         """Features [B, F] to logits [B, C]."""
@@ -62,6 +61,9 @@ class ConvolutionEncoder(TokenEncoder):
 
     A block maps states [B, C, T] and mask [B, 1, T] to states that are zero where the mask is.
     """
+
+    embedding_std = 1.0
+    """As large as what a block adds, which is normalised: smaller ones drown, and move too far in a step."""
 
     def __init__(self, section: ConvolutionStudent, block: Callable[[], nn.Module], **sizes: Any) -> None:
         super().__init__(section, **sizes)

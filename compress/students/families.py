@@ -6,14 +6,20 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from compress.artifacts import ModelSpec
-from compress.recipe import TokenStudent, TransformerStudent
+from compress.errors import RecipeError
+from compress.recipe import LayeredStudent, TokenStudent, TransformerStudent, TwoTowerStudent
+from compress.runtime.text import TextEncoder
 from compress.students.encoder import TokenEncoder
+from compress.students.first_token import is_plain_bert
+from compress.students.fits import check_narrow, check_two_tower, is_narrower
 from compress.students.mobile import MobileEncoder
+from compress.students.narrow import narrow
 from compress.students.residual import ResidualEncoder
 from compress.students.start import Origin
 from compress.students.static import StaticEncoder
 from compress.students.transformer import build_anew, cut_from_teacher, load_transformer
-from compress.text_model import TextModel
+from compress.students.two_tower import TwoTower
+from compress.text_model import TextModel, TransformerClassifier
 
 DEFAULT_WIDTH = 384
 WEIGHTS = "model.safetensors"
@@ -36,17 +42,66 @@ class Transformers:
     """Transformers, written as Hugging Face models."""
 
     def build(self, section: TransformerStudent, origin: Origin) -> TextModel:
-        teacher, tokens = origin.teacher, origin.tokens
-        if section.cuts_layers and teacher is not None:
-            return cut_from_teacher(section, teacher, tokens, origin.layer_map)
-        width = DEFAULT_WIDTH if teacher is None else teacher.width
-        return build_anew(section, tokens, labels=origin.labels, max_length=origin.max_length, default_width=width)
+        return _transformer(section, origin)
 
     def save(self, module: Any, out: Path) -> None:
         module.model.save_pretrained(out, safe_serialization=True)
 
     def load(self, section: TransformerStudent, spec: ModelSpec, folder: Path) -> TextModel:
         return load_transformer(folder, spec.inputs)
+
+
+def _transformer(section: LayeredStudent, origin: Origin) -> TransformerClassifier:
+    teacher, tokens = origin.teacher, origin.tokens
+    if section.cuts_layers and teacher is not None:
+        config = teacher.model.config
+        sizes = (config.hidden_size, config.num_attention_heads, getattr(config, "intermediate_size", None))
+        check_narrow(section, sizes, model="bert" if is_plain_bert(teacher.model) else type(teacher.model).__name__)
+        cut = cut_from_teacher(teacher, tokens, origin.layer_map)
+        if is_narrower(section, sizes):
+            encoder = TextEncoder(tokens.tokenizer_json, max_length=origin.max_length, pad_id=tokens.pad_id)
+            return TransformerClassifier(narrow(section, cut.model, encoder, origin.texts), cut.input_names)
+        return cut
+    width = DEFAULT_WIDTH if teacher is None else teacher.width
+    return build_anew(section, tokens, labels=origin.labels, max_length=origin.max_length, default_width=width)
+
+
+class TwoTowers:
+    """Transformers that read two texts apart, written as one file of weights and the body's configuration."""
+
+    def build(self, section: TwoTowerStudent, origin: Origin) -> TextModel:
+        check_two_tower(origin.labels, two_texts=origin.pairs)
+        model = _transformer(section, origin).model
+        if not is_plain_bert(model):
+            raise RecipeError(
+                f"student.kind: two-tower is cut from BERT teachers only, this one is {type(model).__name__}; set "
+                "student.init: random"
+            )
+        model.bert.pooler = None
+        positive = 1 if origin.positive is None else origin.labels.index(origin.positive)
+        return TwoTower(model.bert, embedding=section.embedding, labels=len(origin.labels), positive=positive)
+
+    def save(self, module: Any, out: Path) -> None:
+        module.bert.config.save_pretrained(out)
+        save_weights(module, out)
+
+    def load(self, section: TwoTowerStudent, spec: ModelSpec, folder: Path) -> TextModel:
+        from safetensors.torch import load_file
+        from transformers import BertConfig, BertModel
+
+        config = BertConfig.from_pretrained(folder, attn_implementation="eager")
+        positive = 1 if spec.positive is None else spec.labels.index(spec.positive)
+        bert = BertModel(config, add_pooling_layer=False)
+        module = TwoTower(bert, embedding=section.embedding, labels=len(spec.labels), positive=positive)
+        module.load_state_dict(load_file(folder / WEIGHTS))
+        return module
+
+
+def save_weights(module: Any, out: Path) -> None:
+    """A module's weights as one file."""
+    from safetensors.torch import save_file
+
+    save_file({name: tensor.contiguous() for name, tensor in module.state_dict().items()}, out / WEIGHTS)
 
 
 class TokenEncoders:
@@ -67,9 +122,7 @@ class TokenEncoders:
         return module
 
     def save(self, module: Any, out: Path) -> None:
-        from safetensors.torch import save_file
-
-        save_file({name: tensor.contiguous() for name, tensor in module.state_dict().items()}, out / WEIGHTS)
+        save_weights(module, out)
 
     def load(self, section: TokenStudent, spec: ModelSpec, folder: Path) -> TextModel:
         from safetensors.torch import load_file
@@ -91,4 +144,5 @@ FAMILIES: dict[str, Family] = {
     "mobile": TokenEncoders(MobileEncoder),
     "residual": TokenEncoders(ResidualEncoder),
     "static": TokenEncoders(StaticEncoder),
+    "two-tower": TwoTowers(),
 }

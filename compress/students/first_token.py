@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 
-def reads_first_token_only(model: Any) -> bool:
+def is_plain_bert(model: Any) -> bool:
     """Whether the model is a BertForSequenceClassification with learned absolute positions."""
     from transformers import BertForSequenceClassification
 

@@ -13,8 +13,6 @@ from compress.progress import bar, reporter
 from compress.students.vocabulary import StudentTokens, template
 from compress.text_model import TransformerClassifier
 
-EMBEDDING_STD = 0.05
-"""Size of embeddings at the start: drawn with it, or scaled to it."""
 READ_TOGETHER = 512
 """Tokens that the teacher reads at once, each in a row of its own."""
 SIF = 1e-3
@@ -33,14 +31,9 @@ class Origin:
     tokens: StudentTokens
     texts: Sequence[str]
     labels: tuple[str, ...]
+    positive: str | None
     pairs: bool
     max_length: int
-
-
-def input_vectors(teacher: TransformerClassifier, tokens: StudentTokens) -> Tensor:
-    """The teacher's embeddings of the tokens that it knows, N of V: [N, H]."""
-    table: Tensor = teacher.model.get_input_embeddings().weight.data
-    return table[torch.from_numpy(tokens.teacher_ids[tokens.teacher_ids >= 0])]
 
 
 def contextual_vectors(teacher: TransformerClassifier, tokens: StudentTokens, layer: int) -> Tensor:
@@ -76,8 +69,8 @@ def principal(rows: Tensor, width: int) -> Tensor:
     return rows
 
 
-def take_vectors(embedding: nn.Embedding, vectors: Tensor, tokens: StudentTokens) -> None:
-    """Give the tokens that the teacher knows its vectors [N, H], reduced by PCA and scaled to a common size.
+def take_vectors(embedding: nn.Embedding, vectors: Tensor, tokens: StudentTokens, std: float) -> None:
+    """Give the tokens that the teacher knows its vectors [N, H], reduced by PCA and scaled to a standard deviation.
 
     Too few to span the width, they are left out with a warning.
     """
@@ -89,7 +82,7 @@ def take_vectors(embedding: nn.Embedding, vectors: Tensor, tokens: StudentTokens
         return
     reduced = principal(vectors, embedding.embedding_dim)
     known = torch.from_numpy((tokens.teacher_ids >= 0).nonzero()[0])
-    embedding.weight.data[known, : reduced.shape[1]] = reduced * (EMBEDDING_STD / reduced.std())
+    embedding.weight.data[known, : reduced.shape[1]] = reduced * (std / reduced.std())
 
 
 def sif_log_weights(counts: Ints) -> Tensor:

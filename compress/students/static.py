@@ -24,9 +24,8 @@ from torch import Tensor, nn
 from compress.recipe import StaticStudent
 from compress.students.encoder import TokenEncoder
 from compress.students.features import beside, overlap
-from compress.students.start import Origin, contextual_vectors, sif_log_weights
+from compress.students.start import Origin, sif_log_weights
 from compress.students.vocabulary import token_counts
-from compress.text_model import TransformerClassifier
 
 LEAST = 1e-4
 """Weights of a text that sum to less, as those of no token do, count as this much."""
@@ -34,6 +33,8 @@ LEAST = 1e-4
 
 class StaticEncoder(TokenEncoder):
     """Weighted means of token embeddings. `log_weights` [V, 1] are the logarithms of the tokens' weights."""
+
+    embedding_std = 0.05
 
     def __init__(self, section: StaticStudent, *, vocabulary: int, **sizes: Any) -> None:
         super().__init__(section, vocabulary=vocabulary, **sizes)
@@ -44,10 +45,6 @@ class StaticEncoder(TokenEncoder):
         super().start(origin, from_teacher=from_teacher)
         counts = token_counts(origin.tokens.tokenizer_json, origin.tokens.size, origin.texts)
         self.log_weights.weight.data[:, 0] = sif_log_weights(counts)
-
-    def teacher_vectors(self, teacher: TransformerClassifier, origin: Origin) -> Tensor:
-        """Each token that the teacher knows alone through it, [N, H]."""
-        return contextual_vectors(teacher, origin.tokens, origin.layer_map[0])
 
     def forward(self, *inputs: Tensor, hidden: Sequence[int] = ()) -> Any:
         ids, attention = inputs[0], inputs[1]

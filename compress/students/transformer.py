@@ -15,35 +15,22 @@ import torch
 from torch import nn
 
 from compress.errors import RecipeError
-from compress.recipe import TransformerStudent
+from compress.recipe import LayeredStudent
 from compress.students.vocabulary import StudentTokens
 from compress.text_model import TransformerClassifier
 
 HEAD_SIZE = 32
 
 
-def cut_from_teacher(
-    section: TransformerStudent, teacher: Any, tokens: StudentTokens, layer_map: Sequence[int]
-) -> TransformerClassifier:
-    """Copy the teacher, keep the mapped layers and the student's tokens.
+def cut_from_teacher(teacher: Any, tokens: StudentTokens, layer_map: Sequence[int]) -> TransformerClassifier:
+    """Copy the teacher, keep the mapped layers and the student's tokens; as wide as the teacher.
 
     The result is built from its own configuration, so that it is the same when it is loaded again.
 
     Raises:
-        RecipeError: a size that differs from the teacher's, or layers that are not found or not alike.
+        RecipeError: layers that are not found or not alike.
     """
     config = teacher.model.config
-    for key, name in (
-        ("hidden", "hidden_size"),
-        ("heads", "num_attention_heads"),
-        ("intermediate", "intermediate_size"),
-    ):
-        wanted, has = getattr(section, key), getattr(config, name, None)
-        if wanted is not None and wanted != has:
-            raise RecipeError(
-                f"student.{key} is {wanted}, but layers cut from the teacher have {has}; "
-                "leave it out or set student.init: random"
-            )
     model = copy.deepcopy(teacher.model)
     owner, attribute = find_layers(model.base_model, teacher.layers)
     layers = getattr(owner, attribute)
@@ -92,7 +79,7 @@ def take_embeddings(model: Any, tokens: StudentTokens) -> None:
 
 
 def build_anew(
-    section: TransformerStudent,
+    section: LayeredStudent,
     tokens: StudentTokens,
     *,
     labels: Sequence[str],

@@ -193,6 +193,8 @@ def check_teacher(loaded: LoadedRecipe) -> dict[str, Any]:
         "positions": limit,
         "labels": None if teacher.train else head_labels(config),
         "hidden": hidden,
+        "heads": config.get("num_attention_heads", config.get("n_head", config.get("n_heads"))),
+        "intermediate": config.get("intermediate_size", config.get("n_inner", config.get("hidden_dim"))),
         "layers": config.get("num_hidden_layers", config.get("n_layer", config.get("n_layers"))),
     }
 

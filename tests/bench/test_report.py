@@ -99,6 +99,21 @@ def test_a_worse_model_is_called_worse(summary: dict[str, Any]) -> None:
     assert any(alarm and "gained nothing" in sentence for alarm, sentence in warnings(summary))
 
 
+def test_weights_and_temperature_are_drawn_where_they_moved(summary: dict[str, Any]) -> None:
+    """Not where they are constant, up to the rounding of means; their lines are not among the losses."""
+    student = summary["history"]["student"]
+    for number, row in enumerate(student):
+        row |= {"temperature": 4.0 - number / 2, "weight.soft": 1.0 + 1e-9 * number, "weight.hard": 0.2}
+    page = render(summary)
+    assert "Temperature of the student" in page
+    assert "Weights of the losses of the student" not in page
+    assert "weight.soft" not in Page(page).visible
+    student[-1]["weight.hard"] = 0.4
+    visible = Page(render(summary)).visible
+    assert "Weights of the losses of the student" in visible
+    assert "weights of the losses of the student by epoch, last hard 0.4, soft 1" in render(summary)
+
+
 def test_a_measure_where_less_is_better_reads_the_right_way(summary: dict[str, Any]) -> None:
     """Errors have a unit: no points, and the teacher's share is turned round."""
     summary |= {"metric": "rmse", "retention_metric": "rmse", "retention": 0.8, "distillation_gain": 1.25}

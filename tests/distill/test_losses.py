@@ -4,12 +4,25 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from scipy.spatial import distance
+from scipy.special import rel_entr, softmax
 from torch import Tensor
 
-from compress.distill.losses import check_finite, hard_labels, hidden_states, soft_targets
+from compress.distill.losses import (
+    DIVERGENCES,
+    HIDDEN,
+    check_finite,
+    hard_labels,
+    hidden_cosine,
+    hidden_states,
+    jensen_shannon,
+    reverse_kl,
+    soft_targets,
+)
 from compress.errors import KdcError
 
 
@@ -22,12 +35,66 @@ def test_soft_targets_by_hand() -> None:
     assert soft_targets(student, teacher, 1.0).item() == pytest.approx(expected / 2, rel=1e-12)
 
 
+def test_relatives_of_the_kl_by_hand() -> None:
+    """The same two distributions, (1/2, 1/2) and (3/4, 1/4), whose mean is (5/8, 3/8); T=2 for logits twice as far."""
+    student = torch.tensor([[math.log(3.0), 0.0]], dtype=torch.float64)
+    teacher = torch.zeros(1, 2, dtype=torch.float64)
+    turned = 0.75 * math.log(0.75 / 0.5) + 0.25 * math.log(0.25 / 0.5)
+    assert reverse_kl(student, teacher, 1.0).item() == pytest.approx(turned, rel=1e-12)
+    to_teacher = 0.5 * math.log(0.5 / 0.625) + 0.5 * math.log(0.5 / 0.375)
+    to_student = 0.75 * math.log(0.75 / 0.625) + 0.25 * math.log(0.25 / 0.375)
+    middle = (to_teacher + to_student) / 2
+    assert jensen_shannon(student, teacher, 1.0).item() == pytest.approx(middle, rel=1e-12)
+    assert jensen_shannon(2 * student, teacher, 2.0).item() == pytest.approx(4 * middle, rel=1e-12)
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
+def test_divergences_are_those_of_scipy(temperature: float) -> None:
+    student, teacher = torch.randn(2, 9, 6, dtype=torch.float64) * 3
+    ours, theirs = (softmax(side.numpy() / temperature, -1) for side in (student, teacher))
+    expected = {
+        "soft": rel_entr(theirs, ours).sum(-1),
+        "reverse_kl": rel_entr(ours, theirs).sum(-1),
+        "jensen_shannon": distance.jensenshannon(ours, theirs, axis=-1) ** 2,
+    }
+    assert expected.keys() == DIVERGENCES.keys()
+    for name, rows in expected.items():
+        found = DIVERGENCES[name](student, teacher, temperature, None).item()
+        assert found == pytest.approx(temperature**2 * float(np.mean(rows)), rel=1e-9), name
+
+
+@pytest.mark.parametrize("name", DIVERGENCES)
+def test_divergences_by_autograd_and_at_the_ends_of_fp16(name: str) -> None:
+    """True gradients; the largest fp16 logits give neither infinity nor NaN, in the value and in the gradient."""
+    student, teacher = torch.randn(2, 4, 5, dtype=torch.float64)
+    student.requires_grad_()
+    assert torch.autograd.gradcheck(lambda s: DIVERGENCES[name](s, teacher, 2.5, None), (student,))
+    far = torch.tensor([[65504.0, -65504.0]], requires_grad=True)
+    loss = DIVERGENCES[name](far, -far.detach(), 1.0, None)
+    (gradient,) = torch.autograd.grad(loss, far)
+    assert torch.isfinite(loss)
+    assert torch.isfinite(gradient).all()
+
+
+def test_jensen_shannon_is_bounded_and_pulls_a_quarter_near_the_teacher() -> None:
+    """At most log 2 a row at T=1; the Hessian at the teacher is a quarter of the KL's."""
+    far = torch.tensor([[80.0, -80.0]], dtype=torch.float64)
+    assert jensen_shannon(far, -far, 1.0).item() == pytest.approx(math.log(2), rel=1e-9)
+    teacher = torch.randn(1, 4, dtype=torch.float64)
+    full, part = (
+        torch.autograd.functional.hessian(lambda s, f=f: f(s, teacher, 1.0), teacher)  # type: ignore[misc]
+        for f in (soft_targets, jensen_shannon)
+    )
+    torch.testing.assert_close(part, full / 4)
+
+
+@pytest.mark.parametrize("name", DIVERGENCES)
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 4.0, 20.0])
-def test_soft_targets_is_zero_and_at_rest_when_both_agree(temperature: float) -> None:
+def test_divergences_are_zero_and_at_rest_when_both_agree(name: str, temperature: float) -> None:
     """A perfect student pays nothing and is not moved; a constant added to its logits changes nothing."""
     teacher = torch.randn(6, 5, dtype=torch.float64)
     student = (teacher + 7).requires_grad_()
-    loss = soft_targets(student, teacher, temperature)
+    loss = DIVERGENCES[name](student, teacher, temperature, None)
     (gradient,) = torch.autograd.grad(loss, student)
     assert abs(loss.item()) < 1e-12
     assert gradient.abs().max().item() < 1e-12
@@ -114,6 +181,30 @@ def test_hidden_states_by_hand() -> None:
     assert hidden_states(projected, teacher).item() == pytest.approx(12.5 / 2)
     both = torch.cat([projected, teacher], 1), torch.cat([teacher, teacher], 1)
     assert hidden_states(*both).item() == pytest.approx(12.5 / 4)
+
+
+def test_hidden_cosine_by_hand_and_in_numpy() -> None:
+    """A right angle, the same direction at another length, and opposite ones: 1, 0 and 2; then rows at random."""
+    projected = torch.tensor([[[3.0, 0.0], [1.0, 1.0], [2.0, 0.0]]])
+    teacher = torch.tensor([[[0.0, 4.0], [5.0, 5.0], [-1.0, 0.0]]])
+    assert hidden_cosine(projected, teacher).item() == pytest.approx((1 + 0 + 2) / 3, abs=1e-6)
+    ours, theirs = np.random.default_rng(0).normal(size=(2, 4, 3, 7))
+    length = np.linalg.norm(ours, axis=-1) * np.linalg.norm(theirs, axis=-1)
+    expected = np.mean(1 - (ours * theirs).sum(-1) / length)
+    assert hidden_cosine(torch.tensor(ours), torch.tensor(theirs)).item() == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("name", HIDDEN)
+def test_hidden_terms_are_at_rest_when_both_agree(name: str) -> None:
+    """True gradients, and none at the teacher's states."""
+    teacher = torch.randn(4, 2, 5, dtype=torch.float64)
+    student = teacher.clone().requires_grad_()
+    loss = HIDDEN[name](student, teacher)
+    (gradient,) = torch.autograd.grad(loss, student)
+    assert abs(loss.item()) < 1e-12
+    assert gradient.abs().max().item() < 1e-12
+    other = torch.randn(4, 2, 5, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda s: HIDDEN[name](s, teacher), (other,))
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])

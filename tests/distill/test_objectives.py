@@ -9,9 +9,11 @@ import torch.nn.functional as F
 from torch import nn
 
 from compress.batch import Examples, Splits, TeacherOutputs
+from compress.distill.losses import jensen_shannon, reverse_kl
 from compress.distill.objectives import LabelObjectives, Objectives, objectives_of
 from compress.distill.ranking_losses import AGAINST_GRADES, AGAINST_TEACHER
 from compress.distill.stages import distil_objective
+from compress.distill.weighting import settings_at
 from compress.recipe import Losses, RankingTask, RegressionTask, Stage, Task
 from compress.tasks.kinds import RegressionKind, task_kind
 from compress.teachers.largest import largest
@@ -44,9 +46,9 @@ def test_regression_compares_standardised_numbers_by_weight() -> None:
     expected = (3 * (0.5 - wanted[0]) ** 2 + (-1 - wanted[1]) ** 2) / 4
     assert found.hard(logits, picked).item() == pytest.approx(expected.item(), rel=1e-5)
     said = torch.tensor([[0.25], [-0.5]])
-    parts = found.soft(logits, said, picked, Stage(name="x"))
+    parts = found.soft(logits, said, picked, settings_at(Stage(name="x"), 0.0))
     assert parts["soft"].item() == pytest.approx((0.25**2 + 0.5**2) / 2)
-    assert found.soft(logits, said, picked, Stage(name="x", losses=Losses(hard=1))) == {}
+    assert found.soft(logits, said, picked, settings_at(Stage(name="x", losses=Losses(hard=1)), 0.0)) == {}
 
 
 def test_rows_without_a_number_count_for_nothing() -> None:
@@ -70,6 +72,36 @@ def test_transfer_rows_have_no_number_and_keep_their_groups() -> None:
     assert both.labels.tolist() == pytest.approx([1.0, 2.0, np.nan], nan_ok=True)
     assert both.group_codes is not None
     assert both.group_codes.tolist() == [0, 1, 0]
+
+
+def test_labels_have_three_divergences_each_where_its_weight_is_above_0() -> None:
+    """At the stage's temperature, beside each other or alone."""
+    rows = Examples(["0", "1", "2"], ["a", "b", "c"], labels=np.array([0, 2, 1]))
+    logits, said = torch.randn(2, 2, 3)
+    found = LabelObjectives(rows, CPU).soft
+    stage = Stage(name="x", temperature=3.0, losses=Losses(soft=1, reverse_kl=0.5, jensen_shannon=2))
+    parts = found(logits, said, np.array([2, 0]), settings_at(stage, 0.0))
+    assert list(parts) == ["soft", "reverse_kl", "jensen_shannon"]
+    torch.testing.assert_close(parts["reverse_kl"], reverse_kl(logits, said, 3.0))
+    torch.testing.assert_close(parts["jensen_shannon"], jensen_shannon(logits, said, 3.0))
+    alone = Stage(name="x", losses=Losses(jensen_shannon=1))
+    assert list(found(logits, said, np.array([2, 0]), settings_at(alone, 0.0))) == ["jensen_shannon"]
+
+
+def test_confidence_weighs_rows_by_what_the_teacher_gives_their_labels() -> None:
+    """Rows 2, 0 and 1, the last without a label: 0.2, 0.7 and the highest, 0.6; shares of their sum."""
+    rows = Examples(["0", "1", "2"], ["a", "b", "c"], labels=np.array([0, -1, 2]))
+    said = torch.tensor([[0.5, 0.3, 0.2], [0.7, 0.2, 0.1], [0.1, 0.6, 0.3]]).log()
+    logits = torch.randn(3, 3)
+    now = settings_at(Stage(name="x", temperature=2.0, losses=Losses(soft=1, reverse_kl=1), confidence=True), 0.0)
+    parts = LabelObjectives(rows, CPU).soft(logits, said, np.array([2, 0, 1]), now)
+    each = F.kl_div(F.log_softmax(logits / 2, -1), F.softmax(said / 2, -1), reduction="none").sum(-1) * 4
+    torch.testing.assert_close(parts["soft"], (0.2 * each[0] + 0.7 * each[1] + 0.6 * each[2]) / 1.5)
+    turned = F.kl_div(F.log_softmax(said / 2, -1), F.softmax(logits / 2, -1), reduction="none").sum(-1) * 4
+    torch.testing.assert_close(parts["reverse_kl"], (0.2 * turned[0] + 0.7 * turned[1] + 0.6 * turned[2]) / 1.5)
+    both = said.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(LabelObjectives(rows, CPU).soft(both, said, np.arange(3), now)["soft"], both)
+    assert gradient.abs().max() < 1e-6
 
 
 GROUPS = ["b", "a", "b", "a", "b"]
@@ -104,13 +136,13 @@ def test_the_terms_of_a_stage_are_those_with_a_weight() -> None:
     found = objectives(RankingTask(kind="ranking"), rows)
     logits, said = torch.randn(2, 5, 1)
     losses = Losses(soft=0.5, margin_mse=0.1, listwise=1, ranknet=0.2, lambda_rank=0.3)
-    parts = found.soft(logits, said, np.arange(5), Stage(name="x", temperature=3.0, losses=losses))
+    parts = found.soft(logits, said, np.arange(5), settings_at(Stage(name="x", temperature=3.0, losses=losses), 0.0))
     assert set(parts) == {"soft", *AGAINST_TEACHER}
     index, mask = torch.tensor([[1, 3, 0], [0, 2, 4]]), torch.tensor([[True, True, False], [True] * 3])
     for name, term in AGAINST_TEACHER.items():
         expected = term(logits[index, 0], said[index, 0], mask, 3.0)
         assert parts[name].item() == pytest.approx(expected.item(), rel=1e-5)
-    only = found.soft(logits, said, np.arange(5), Stage(name="x", losses=Losses(ranknet=1)))
+    only = found.soft(logits, said, np.arange(5), settings_at(Stage(name="x", losses=Losses(ranknet=1)), 0.0))
     assert list(only) == ["ranknet"]
 
 
@@ -127,5 +159,5 @@ def test_a_student_meets_the_largest_logits_and_the_rest_as_one(top_k: int) -> N
     p, q = (F.softmax(side, -1).gather(1, order) for side in (said, logits))
     merged = [torch.cat([side[:, :top_k], side[:, top_k:].sum(1, keepdim=True)], 1) for side in (p, q)]
     expected = (merged[0] * (merged[0] / merged[1]).log()).sum(1).mean()
-    loss, parts = objective(logits[picked], None, picked)
+    loss, parts = objective(logits[picked], None, picked, 0.0)
     assert loss.item() == parts["soft"].item() == pytest.approx(expected.item(), abs=2e-3)  # fp16 on disk

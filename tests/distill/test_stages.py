@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from compress.batch import Examples, Splits, TeacherOutputs
@@ -20,6 +23,7 @@ from compress.distill.objectives import LabelObjectives
 from compress.distill.stages import Schooling, control, distil, distil_objective
 from compress.distill.teach import hard_objective, teach, with_swapped
 from compress.distill.trainer import Job
+from compress.distill.weighting import Uncertainty
 from compress.recipe import (
     ClassificationTask,
     Distill,
@@ -28,10 +32,12 @@ from compress.recipe import (
     MobileStudent,
     PairsTask,
     ResidualStudent,
+    Schedule,
     Stage,
     StaticStudent,
     Student,
     Teach,
+    TemperatureSchedule,
     TransformerStudent,
 )
 from compress.students.build import Built, build_student
@@ -45,7 +51,9 @@ CPU = torch.device("cpu")
 SECTION = Distill(
     stages=[
         Stage(name="imitate", epochs=2, learning_rate=3e-3),
-        Stage(name="align", epochs=2, learning_rate=3e-3, losses=Losses(soft=1, hidden=0.1, hard=0.2)),
+        Stage(
+            name="align", epochs=2, learning_rate=3e-3, losses=Losses(soft=1, hidden=0.1, hidden_cosine=0.1, hard=0.2)
+        ),
     ],
     batch_size=16,
     precision="fp32",
@@ -69,7 +77,7 @@ def test_the_loss_is_the_weighted_sum_of_its_terms() -> None:
     picked = np.array([5, 3, 0])
     logits, hidden = torch.randn(3, 3), torch.randn(3, 2, 4)
     objectives = LabelObjectives(rows, CPU)
-    loss, parts = distil_objective(stage, said, objectives, projections, CPU)(logits, hidden, picked)
+    loss, parts = distil_objective(stage, said, objectives, projections, CPU)(logits, hidden, picked, 0.0)
     projected = torch.stack([projections[i](hidden[:, i]) for i in range(2)], 1)
     expected = {
         "soft": soft_targets(logits, torch.tensor(said.logits[picked]).float(), 3.0),
@@ -81,9 +89,42 @@ def test_the_loss_is_the_weighted_sum_of_its_terms() -> None:
         torch.testing.assert_close(parts[name], value)
     total = 0.5 * expected["soft"] + 0.25 * expected["hidden"] + 2 * expected["hard"]
     torch.testing.assert_close(loss, total)
-    alone, terms = distil_objective(Stage(name="x"), said, objectives, projections, CPU)(logits, None, picked)
+    angles = Stage(name="x", losses=Losses(hidden_cosine=3))
+    loss, parts = distil_objective(angles, said, objectives, projections, CPU)(logits, hidden, picked, 0.0)
+    states = torch.tensor(said.hidden[picked]).float()
+    torch.testing.assert_close(loss, 3 * (1 - F.cosine_similarity(projected, states, dim=-1)).mean())
+    assert list(parts) == ["hidden_cosine"]
+    alone, terms = distil_objective(Stage(name="x"), said, objectives, projections, CPU)(logits, None, picked, 0.0)
     assert list(terms) == ["soft"]
     torch.testing.assert_close(alone, terms["soft"])
+
+
+def test_schedules_and_learned_weights_are_in_the_loss_and_in_the_log() -> None:
+    """Half way through its stage; a stage whose settings are constant logs its terms alone."""
+    rows = examples(6)
+    assert rows.labels is not None
+    torch.manual_seed(0)
+    said = TeacherOutputs(logits=np.random.default_rng(0).normal(size=(6, 3)).astype(np.float16))
+    heat = TemperatureSchedule.model_validate({"from": 4, "to": 2})
+    falling = Schedule.model_validate({"from": 1, "to": 0.5})
+    picked, logits, objectives = np.array([5, 3, 0]), torch.randn(3, 3), LabelObjectives(rows, CPU)
+    soft = soft_targets(logits, torch.tensor(said.logits[picked]).float(), 3.0)
+    hard = hard_labels(logits, torch.tensor(rows.labels[picked]))
+    stage = Stage(name="x", temperature=heat, losses=Losses(soft=falling, hard=0.2))
+    loss, parts = distil_objective(stage, said, objectives, nn.ModuleList(), CPU, log=True)(logits, None, picked, 0.5)
+    torch.testing.assert_close(loss, 0.75 * soft + 0.2 * hard)
+    logged = {name: part.item() for name, part in parts.items() if name not in ("soft", "hard")}
+    assert logged == {"weight.soft": 0.75, "weight.hard": pytest.approx(0.2), "temperature": 3.0}
+    learned = Stage(name="x", temperature=heat, losses=Losses(soft=1, hard=0.2), weighting="uncertainty")
+    balance = Uncertainty(learned.losses.terms)
+    with torch.no_grad():
+        balance.log_variances["hard"].fill_(1.0)
+    objective = distil_objective(learned, said, objectives, nn.ModuleList(), CPU, balance=balance, log=True)
+    loss, parts = objective(logits, None, picked, 0.5)
+    torch.testing.assert_close(loss, soft + 0.2 * hard / math.e + 1)
+    assert parts["weight.hard"].item() == pytest.approx(0.2 / math.e)
+    loss, parts = distil_objective(stage, said, objectives, nn.ModuleList(), CPU)(logits, None, picked, 1.0)
+    assert list(parts) == ["soft", "hard"]
 
 
 def test_hard_objective_picks_its_rows() -> None:
@@ -91,7 +132,7 @@ def test_hard_objective_picks_its_rows() -> None:
     rows = replace(examples(6), weights=np.arange(1, 7, dtype=np.float32))
     assert rows.labels is not None
     logits, picked = torch.randn(2, 3), np.array([4, 1])
-    loss, parts = hard_objective(LabelObjectives(rows, CPU), 0.1)(logits, None, picked)
+    loss, parts = hard_objective(LabelObjectives(rows, CPU), 0.1)(logits, None, picked, 0.0)
     torch.testing.assert_close(
         loss, hard_labels(logits, torch.tensor(rows.labels[picked]), torch.tensor([5.0, 2.0]), 0.1)
     )
@@ -182,7 +223,43 @@ def test_a_student_learns_from_its_teacher(tmp_path: Path, decoder: bool, pairs:
         assert [row["stage"] for row in rows] == ["imitate", "imitate", "align", "align"]
         assert "hidden" not in rows[0]
         assert rows[3]["hidden"] < rows[2]["hidden"]
+        assert rows[3]["hidden_cosine"] < rows[2]["hidden_cosine"]
         assert rows[3]["soft"] < rows[0]["soft"]
+
+
+def test_a_schedule_and_learned_weights_over_a_whole_training(tmp_path: Path) -> None:
+    """The history says what temperature and weights were, in every stage; weights begin as the recipe has them."""
+    data = splits(rows=64)
+    teacher, _ = taught(tmp_path / "teacher", data, epochs=1)
+    section = Distill.model_validate(
+        {
+            "stages": [
+                {"name": "cool", "epochs": 2, "temperature": {"from": 4, "to": 2}},
+                {
+                    "name": "learn",
+                    "epochs": 2,
+                    "learning_rate": 3e-3,
+                    "losses": {"soft": 1, "hidden": 0.1, "hard": 0.5},
+                    "weighting": "uncertainty",
+                    "confidence": True,
+                },
+            ],
+            "batch_size": 16,
+            "precision": "fp32",
+        }
+    )
+    schooling = Schooling(Judge(data, ClassificationTask(kind="classification")), section, CPU, bf16=False, seed=1)
+    said = said_by(teacher, data.transfer, (2, 4), tmp_path)
+    built = student(MobileStudent(kind="mobile", width=16, blocks=2), teacher, data)
+    before = {name: len(value) for name, value in built.module.state_dict().items() if value.ndim}
+    rows = distil(built, said, schooling, tmp_path).history
+    assert [row["temperature"] for row in rows] == pytest.approx([25 / 7, 17 / 7, 2, 2], rel=1e-5)
+    assert [row["weight.soft"] for row in rows[:2]] == [1.0, 1.0]
+    for name, weight in {"soft": 1.0, "hidden": 0.1, "hard": 0.5}.items():
+        near, far = (abs(math.log(row[f"weight.{name}"] / weight)) for row in rows[2:])
+        assert 0 < near < far
+    assert {name: len(value) for name, value in built.module.state_dict().items() if value.ndim} == before
+    assert json.loads(json.dumps(rows)) == rows
 
 
 def test_a_taught_teacher_knows_its_data(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import traceback
@@ -25,6 +26,7 @@ from compress.distill.checkpoint import Progress
 from compress.distill.losses import hidden_states, soft_targets
 from compress.distill.sampler import steps_per_epoch
 from compress.distill.trainer import BEST, Job, Phase, rate_at, train
+from compress.distill.weighting import Uncertainty
 from compress.errors import KdcError
 from compress.tasks.measures import measure_named
 from compress.text_model import TextModel
@@ -44,12 +46,12 @@ def make_job(work: Path, *, average: float = 0.0, tick: Callable[[], None] = lam
     torch.manual_seed(3)
     extra = nn.ModuleList([nn.Linear(module.width, WIDER)])
 
-    def imitate(logits: Tensor, hidden: Tensor | None, rows: Ints) -> tuple[Tensor, trainer.Parts]:
+    def imitate(logits: Tensor, hidden: Tensor | None, rows: Ints, share: float) -> tuple[Tensor, trainer.Parts]:
         tick()
         loss = soft_targets(logits, said[rows], 2.0)
         return loss, {"soft": loss}
 
-    def align(logits: Tensor, hidden: Tensor | None, rows: Ints) -> tuple[Tensor, trainer.Parts]:
+    def align(logits: Tensor, hidden: Tensor | None, rows: Ints, share: float) -> tuple[Tensor, trainer.Parts]:
         tick()
         assert hidden is not None
         soft = soft_targets(logits, said[rows], 2.0)
@@ -155,9 +157,9 @@ def test_groups_continue_bit_for_bit_and_stay_together(tmp_path: Path) -> None:
         job = replace(make_job(work, **options), groups=groups)
         objective = job.phases[0].objective
 
-        def remember(logits: Tensor, hidden: Tensor | None, rows: Ints) -> tuple[Tensor, trainer.Parts]:
+        def remember(logits: Tensor, hidden: Tensor | None, rows: Ints, share: float) -> tuple[Tensor, trainer.Parts]:
             seen.append(rows)
-            return objective(logits, hidden, rows)
+            return objective(logits, hidden, rows, share)
 
         return replace(job, phases=[replace(job.phases[0], objective=remember, epochs=3)])
 
@@ -212,6 +214,52 @@ def test_interruptions_were_real(tmp_path: Path) -> None:
     train(make_job(tmp_path))
     again = make_job(tmp_path, tick=stop_after(0))
     assert train(again).step == STEPS
+
+
+def balanced(work: Path, tick: Callable[[], None] = lambda: None) -> Job:
+    """Both phases learn the weights of two terms, and the first term's share of the phase is in its weight."""
+    job = make_job(work, tick=tick)
+    align = job.phases[1].objective
+
+    def phase(number: int) -> Phase:
+        balance = Uncertainty(["soft", "hidden"])
+
+        def objective(logits: Tensor, hidden: Tensor | None, rows: Ints, share: float) -> tuple[Tensor, trainer.Parts]:
+            _, parts = align(logits, hidden, rows, share)
+            weights = {name: torch.tensor(value) for name, value in balance.factors().items()}
+            logged = {"share": torch.tensor(share)} | {f"weight.{name}": value for name, value in weights.items()}
+            return balance({"soft": (1 - share) * parts["soft"], "hidden": parts["hidden"]}), parts | logged
+
+        return replace(job.phases[1], name=f"phase {number}", epochs=2, objective=objective, balance=balance)
+
+    return replace(job, phases=[phase(0), phase(1)])
+
+
+def test_learned_weights_and_schedules_continue_bit_for_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They move at a rate of their own, begin anew in each phase, and stand where they stood after a kill."""
+    whole = balanced(tmp_path / "whole")
+    expected = train(whole)
+    monkeypatch.setattr(trainer, "CHECKPOINT_SECONDS", 0.0)
+    for steps in (4, 6, 11, 3, 5):
+        with pytest.raises(KeyboardInterrupt):
+            train(balanced(tmp_path / "work", tick=stop_after(steps)))
+    again = balanced(tmp_path / "work")
+    assert_same(again, train(again), whole, expected)
+    per_epoch = steps_per_epoch(ROWS, 8)
+    shares = np.arange(2 * per_epoch) / (2 * per_epoch - 1)
+    means = [shares[:per_epoch].mean(), shares[per_epoch:].mean()] * 2
+    assert [row["share"] for row in expected.history] == pytest.approx(means, rel=1e-6)
+    ends, begins = (abs(math.log(expected.history[row]["weight.hidden"])) for row in (1, 2))
+    assert 0 < begins < ends
+    last = (job.phases[1].balance.parameters() for job in (again, whole))
+    assert all(map(torch.equal, *last))
+
+
+def test_learned_weights_do_not_decay_and_are_not_clipped(tmp_path: Path) -> None:
+    job = balanced(tmp_path)
+    group = trainer._optimizer(job, job.phases[0]).param_groups[-1]
+    assert (group["peak"], group["weight_decay"], group["clipped"]) == (trainer.BALANCE_RATE, 0.0, False)
+    assert len(group["params"]) == 2
 
 
 def short_job(work: Path, tick: Callable[[], None] = lambda: None) -> Job:
@@ -303,9 +351,9 @@ def test_each_phase_starts_from_the_best(tmp_path: Path) -> None:
     scores = iter([0.9, 0.2, 0.1, 0.1, 0.1, 0.1])
     job = make_job(tmp_path)
 
-    def first_weights(logits: Tensor, hidden: Tensor | None, rows: Ints) -> tuple[Tensor, trainer.Parts]:
+    def first_weights(logits: Tensor, hidden: Tensor | None, rows: Ints, share: float) -> tuple[Tensor, trainer.Parts]:
         started.append(job.module.head.weight.detach().clone())  # type: ignore[attr-defined]  # ToyModel's
-        return job.phases[1].objective(logits, hidden, rows)
+        return job.phases[1].objective(logits, hidden, rows, share)
 
     phases = [job.phases[0], replace(job.phases[1], objective=first_weights)]
     train(replace(job, phases=phases, validate=lambda module: next(scores)))
@@ -358,7 +406,7 @@ def test_loss_that_is_not_finite_stops(tmp_path: Path) -> None:
     """One sentence with the step; the weights are untouched by the broken step."""
     job = make_job(tmp_path)
 
-    def broken(logits: Tensor, hidden: Tensor | None, rows: Ints) -> tuple[Tensor, trainer.Parts]:
+    def broken(logits: Tensor, hidden: Tensor | None, rows: Ints, share: float) -> tuple[Tensor, trainer.Parts]:
         return logits.sum() * float("nan"), {}
 
     before = job.module.head.weight.detach().clone()  # type: ignore[attr-defined]  # ToyModel's
@@ -387,7 +435,7 @@ def test_batches_reach_the_right_rows(tmp_path: Path) -> None:
     job.module.dropout.p = 0.0  # type: ignore[union-attr,assignment]  # ToyModel's
     seen: list[int] = []
 
-    def check(logits: Tensor, hidden: Tensor | None, rows: Ints) -> tuple[Tensor, trainer.Parts]:
+    def check(logits: Tensor, hidden: Tensor | None, rows: Ints, share: float) -> tuple[Tensor, trainer.Parts]:
         inputs = trainer.model_inputs(job.encoded, rows, job.module.input_names, job.device)
         torch.testing.assert_close(job.module(*inputs), logits)
         seen.extend(rows.tolist())

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from compress.students.first_token import FirstTokenBert, reads_first_token_only
+from compress.students.first_token import FirstTokenBert, is_plain_bert
 
 
 def bert(layers: int, **changes: Any) -> Any:
@@ -79,7 +79,7 @@ def test_a_model_without_type_ids_takes_two_inputs() -> None:
 def test_only_models_that_read_the_first_token_alone_are_taken() -> None:
     from transformers import DistilBertConfig, DistilBertForSequenceClassification
 
-    assert reads_first_token_only(bert(1))
-    assert not reads_first_token_only(bert(1, position_embedding_type="relative_key"))
+    assert is_plain_bert(bert(1))
+    assert not is_plain_bert(bert(1, position_embedding_type="relative_key"))
     config = DistilBertConfig(vocab_size=30, dim=8, n_layers=1, n_heads=2, hidden_dim=8)
-    assert not reads_first_token_only(DistilBertForSequenceClassification(config))
+    assert not is_plain_bert(DistilBertForSequenceClassification(config))

@@ -17,7 +17,7 @@ from compress.predict import predict_logits
 from compress.recipe import TransformerStudent
 from compress.runtime.text import TextEncoder
 from compress.students.build import build_student, load_student, save_student
-from compress.students.layer_map import spread
+from compress.students.fits import spread
 from compress.students.transformer import build_anew, cut_from_teacher
 from compress.students.vocabulary import StudentTokens, prune, train, whole
 from compress.teachers.huggingface import Teacher
@@ -52,7 +52,7 @@ def test_all_layers_and_tokens_give_the_teachers_answers(which: str, request: py
     """A cut that leaves nothing out is the teacher."""
     teacher: Teacher = request.getfixturevalue(which)
     tokens = tokens_of(teacher)
-    student = cut_from_teacher(section(layers=4), teacher.module, tokens, (1, 2, 3, 4))
+    student = cut_from_teacher(teacher.module, tokens, (1, 2, 3, 4))
     np.testing.assert_allclose(
         answers(student, tokens, CORPUS[:30]), answers(teacher.module, tokens, CORPUS[:30]), atol=1e-5
     )
@@ -68,7 +68,7 @@ def test_embeddings_follow_the_kept_tokens(which: str, request: pytest.FixtureRe
     encoder = TextEncoder(full.tokenizer_json, max_length=32)
     texts = tuple(text for text in CORPUS[:40] if kept.issuperset(encoder.encode([text])[0][0].tolist()))
     assert len(texts) >= 5
-    student = cut_from_teacher(section(layers=4), teacher.module, tokens, (1, 2, 3, 4))
+    student = cut_from_teacher(teacher.module, tokens, (1, 2, 3, 4))
     np.testing.assert_allclose(answers(student, tokens, texts), answers(teacher.module, full, texts), atol=1e-5)
 
 
@@ -103,7 +103,7 @@ def test_a_cut_student_is_the_same_when_loaded_again(
 def test_cut_layers_are_the_mapped_ones(bert_teacher: Teacher) -> None:
     """Layer i of the student starts as the teacher's mapped layer; the teacher itself stays as it was."""
     before = {name: value.clone() for name, value in bert_teacher.module.state_dict().items()}
-    student = cut_from_teacher(section(layers=2), bert_teacher.module, tokens_of(bert_teacher), (1, 3))
+    student = cut_from_teacher(bert_teacher.module, tokens_of(bert_teacher), (1, 3))
     source, target = bert_teacher.module.model.bert.encoder.layer, student.model.bert.encoder.layer
     for own, mapped in zip(target, (source[0], source[2]), strict=True):
         assert torch.equal(own.output.dense.weight, mapped.output.dense.weight)
@@ -116,9 +116,7 @@ def test_cut_layers_are_the_mapped_ones(bert_teacher: Teacher) -> None:
 
 def test_a_layer_named_twice_is_copied_twice(bert_teacher: Teacher, tmp_path: Path) -> None:
     """Shared weights would learn together and could not be saved."""
-    student = cut_from_teacher(
-        section(layers=2, layer_map=[4, 4]), bert_teacher.module, tokens_of(bert_teacher), (4, 4)
-    )
+    student = cut_from_teacher(bert_teacher.module, tokens_of(bert_teacher), (4, 4))
     first, second = student.model.bert.encoder.layer
     assert first.output.dense.weight is not second.output.dense.weight
     student.model.save_pretrained(tmp_path, safe_serialization=True)
@@ -127,7 +125,7 @@ def test_a_layer_named_twice_is_copied_twice(bert_teacher: Teacher, tmp_path: Pa
 def test_a_foreign_vocabulary_starts_at_the_mean(bert_teacher: Teacher) -> None:
     """Tokens that the teacher knows keep their embedding; a new one gets the mean of all."""
     tokens = train(["zebra quilt zebra quilt red"], 256, bert_teacher.tokenizer_json)
-    student = cut_from_teacher(section(layers=1), bert_teacher.module, tokens, (4,))
+    student = cut_from_teacher(bert_teacher.module, tokens, (4,))
     old = bert_teacher.module.model.get_input_embeddings().weight
     new = student.model.get_input_embeddings().weight
     fresh = int(np.flatnonzero(tokens.teacher_ids < 0)[0])
@@ -148,16 +146,9 @@ def test_layers_that_are_not_alike(bert_teacher: Teacher) -> None:
     )
     teacher = TransformerClassifier(ModernBertForSequenceClassification(config), ("input_ids", "attention_mask"))
     tokens = tokens_of(bert_teacher)
-    assert cut_from_teacher(section(layers=2), teacher, tokens, (1, 4)).layers == 2
+    assert cut_from_teacher(teacher, tokens, (1, 4)).layers == 2
     with pytest.raises(RecipeError, match=r"layers \[2, 4\] of ModernBert.* not built alike"):
-        cut_from_teacher(section(layers=2), teacher, tokens, (2, 4))
-
-
-@pytest.mark.parametrize(("key", "value"), [("hidden", 64), ("heads", 2), ("intermediate", 96)])
-def test_other_sizes_cannot_be_cut(bert_teacher: Teacher, key: str, value: int) -> None:
-    """The sentence names the key, both values and the way out."""
-    with pytest.raises(RecipeError, match=rf"student.{key} is {value}, but .* have \d+; .*init: random"):
-        cut_from_teacher(section(layers=1, **{key: value}), bert_teacher.module, tokens_of(bert_teacher), (4,))
+        cut_from_teacher(teacher, tokens, (2, 4))
 
 
 def test_heads_must_divide_the_width(bert_teacher: Teacher) -> None:

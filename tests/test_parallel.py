@@ -1,0 +1,122 @@
+"""Several processes: the same training as one, whichever launcher starts them, and one answer."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from compress import parallel
+from compress.artifacts import read_artifact, verify_artifact
+from tests.tiny_project import leftovers, recipe_of, write_recipe
+
+COMPARED = ("loss", "soft", "hidden", "hard", "learning_rate")
+TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "compress")
+ACCELERATE = ("-m", "accelerate.commands.accelerate_cli", "launch", "--cpu", "--num_processes", "2")
+ACCELERATE += ("--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "-m", "compress")
+
+
+@pytest.mark.parametrize("rows", [1, 2, 7, 32])
+@pytest.mark.parametrize("count", [2, 3])
+def test_shares_come_together_in_the_order_of_the_step(rows: int, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All have as many rows, none is lost, and gradients reach the own share alone."""
+    step = np.arange(100, 100 + rows)
+    monkeypatch.setenv("WORLD_SIZE", str(count))
+    shares = []
+    for number in range(count):
+        monkeypatch.setenv("RANK", str(number))
+        shares.append(torch.from_numpy(parallel.share_of(step)).float()[:, None])
+    assert len({len(share) for share in shares}) == 1
+
+    def all_gather(parts: list[torch.Tensor], own: torch.Tensor) -> None:
+        for part, share in zip(parts, shares, strict=True):
+            part.copy_(share)
+
+    monkeypatch.setattr(torch.distributed, "all_gather", all_gather)
+    for number in range(count):
+        monkeypatch.setenv("RANK", str(number))
+        own = shares[number].clone().requires_grad_()
+        together = parallel.gathered(own, rows)
+        assert together[:, 0].tolist() == step.tolist()
+        (2.0 * together).sum().backward()
+        assert own.grad is not None
+        kept = len(step[number::count])
+        assert own.grad[:, 0].tolist() == [2.0] * kept + [0.0] * (len(own) - kept)
+
+
+@pytest.fixture(scope="module")
+def project(tiny_project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A teacher without dropout, which would differ, and a recipe that trains it further, in 11 steps an epoch."""
+    copy = tmp_path_factory.mktemp("parallel") / "project"
+    shutil.copytree(tiny_project, copy, ignore=shutil.ignore_patterns("runs"))
+    path = copy / "teacher-pairs" / "config.json"
+    config = json.loads(path.read_text())
+    path.write_text(json.dumps(config | {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}))
+    recipe = recipe_of("pairs", "transformer", name="shared")
+    recipe["teacher"]["train"] = {"epochs": 2, "batch_size": 15, "learning_rate": 1e-3}
+    recipe["distill"] |= {"precision": "fp32", "batch_size": 15, "average": 0.9}
+    write_recipe(copy, recipe)
+    return copy
+
+
+def run(project: Path, runs: str, *launcher: str) -> dict[str, Any]:
+    """`kdc distill` in one process or several; stdout must be one JSON object."""
+    command = [
+        sys.executable,
+        *launcher,
+        "distill",
+        str(project / "recipe.yaml"),
+        "--runs",
+        str(project / runs),
+        "--json",
+    ]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=900)
+    assert done.returncode == 0, done.stderr[-3000:]
+    summary: dict[str, Any] = json.loads(done.stdout)
+    return summary
+
+
+def histories(summary: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    """Curves of teacher, student and control."""
+    found = summary["history"]
+    return {name: found[name] for name in ("teacher", "student", "control")}
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("launcher", [TORCHRUN, ACCELERATE], ids=["torchrun", "accelerate"])
+def test_two_processes_have_the_curves_of_one(launcher: tuple[str, ...], project: Path) -> None:
+    """Every loss of every epoch within rounding, the same steps; whole artifacts, nothing left over."""
+    alone = histories(run(project, "alone", "-m", "compress"))
+    name = "together-" + launcher[1].split(".", maxsplit=1)[0]
+    summary = run(project, name, *launcher)
+    together = histories(summary)
+    for model, rows in alone.items():
+        assert [row["step"] for row in together[model]] == [row["step"] for row in rows]
+        for own, other in zip(rows, together[model], strict=True):
+            for key in {*COMPARED} & set(own):
+                assert other[key] == pytest.approx(own[key], rel=2e-3, abs=1e-6), (model, key)
+    for stage in ("teacher", "outputs", "student", "control"):
+        artifact = read_artifact(Path(summary["run"]) / stage)
+        assert artifact is not None
+        verify_artifact(Path(summary["run"]) / stage, artifact)
+    assert leftovers(Path(summary["run"])) == []
+
+
+def test_paths_are_for_one_process(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sentence, before anything waits for another process."""
+    from tests.tiny_project import kdc
+
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    given = ("--teacher", project / "teacher-pairs", "--train", project / "pairs-train.csv", "--student", "mobile")
+    result = kdc("distill", *given, "--task", "pairs", "-o", project / "out")
+    assert result.exit_code == 2
+    assert "2 processes share a recipe, not paths" in result.stderr
