@@ -31,8 +31,9 @@ from compress.distill.trainer import Job, Phase, train
 from compress.distill.weighting import Parts, settings_at
 from compress.recipe import ClassificationTask, Losses, SimulatedShop, Stage, TransformerStudent
 from compress.students.build import Built, build_student, student_tokens
+from compress.teachers.arrays import read_outputs
 from compress.teachers.huggingface import Teacher
-from compress.teachers.outputs import compute_outputs, read_outputs
+from compress.teachers.outputs import compute_outputs
 from compress.text_model import TransformerClassifier
 
 STAGE = Stage(name="align", epochs=1, learning_rate=2e-4, temperature=2.0, losses=Losses(soft=1.0, hidden=0.1))

@@ -21,6 +21,8 @@ MANIFEST = "artifact.json"
 SPEC = "model.json"
 TOKENIZER = "tokenizer.json"
 ONNX = "model.onnx"
+CACHE = ".cache"
+"""Below a folder of runs: what they share."""
 LOGITS, EMBEDDING = "logits", "text_embedding"
 """Names of a model's outputs; the second only of students that read two texts apart."""
 TEMPORARY, REPLACED = ".tmp-", ".old-"
@@ -186,20 +188,33 @@ def read_artifact(folder: Path) -> Artifact | None:
         ) from error
 
 
+def damage(folder: Path, artifact: Artifact) -> str | None:
+    """Compare every file with its hash; the sentence for the first that is missing or changed, or None."""
+    for name, entry in artifact.files.items():
+        path = folder / name
+        actual = sha256_file(path) if path.is_file() else "missing"
+        if actual != entry.sha256:
+            return f"{path} is damaged: sha256 is {actual[:16]}, recorded was {entry.sha256[:16]}"
+    return None
+
+
 def verify_artifact(folder: Path, artifact: Artifact) -> None:
     """Compare every file with its hash.
 
     Raises:
         IntegrityError: a file is missing or changed.
     """
-    for name, entry in artifact.files.items():
-        path = folder / name
-        actual = sha256_file(path) if path.is_file() else "missing"
-        if actual != entry.sha256:
-            raise IntegrityError(
-                f"{path} is damaged: sha256 is {actual[:16]}, recorded was {entry.sha256[:16]}; "
-                f"delete {folder} to make it anew"
-            )
+    found = damage(folder, artifact)
+    if found is not None:
+        raise IntegrityError(f"{found}; delete {folder} to make it anew")
+
+
+def link_or_copy(source: str | Path, target: str | Path) -> None:
+    """A second name for a file, or a copy where the file systems have no hard links."""
+    try:
+        os.link(source, target)
+    except OSError:  # another file system, or one without hard links
+        shutil.copy2(source, target)
 
 
 @contextmanager

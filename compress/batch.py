@@ -133,9 +133,11 @@ class Encoded:
 class TeacherOutputs:
     """What the teacher says about rows.
 
-    logits float16 [B, C]: temperature never applied.
+    logits float16 [B, C]: temperature never applied. Where classes int32 [B, K] are given, [B, K + 1]: the logits of
+    these classes, the K largest, and the log-sum-exp of all others.
     hidden float16 [B, L, H]: mean over the tokens of each mapped layer.
     """
 
     logits: npt.NDArray[np.float16]
     hidden: npt.NDArray[np.float16] | None = None
+    classes: npt.NDArray[np.int32] | None = None

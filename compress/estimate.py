@@ -9,6 +9,7 @@ from typing import Any
 
 from compress.batch import Examples, Splits
 from compress.recipe import Recipe, ScoresTeacher, TensorRTExport
+from compress.teachers.arrays import estimate_bytes, kept_classes
 
 SAMPLE = 2000
 """Rows whose words are counted."""
@@ -74,9 +75,10 @@ def student_size(recipe: Recipe, found: dict[str, Any]) -> Size:
 
 def cache_bytes(recipe: Recipe, found: dict[str, Any], splits: Splits) -> int:
     """Bytes of the teacher's outputs: fp16 logits, and hidden states where a loss wants them."""
+    layers, classes = recipe.student.depth if recipe.distill.wants_hidden else 0, len(splits.labels)
     width = int(found.get("hidden") or UNKNOWN_TEACHER["hidden"])
-    hidden = recipe.student.depth * width if recipe.distill.wants_hidden else 0
-    return 2 * len(splits.transfer) * (len(splits.labels) + hidden)
+    top_k = kept_classes(recipe.distill.top_k, classes)
+    return estimate_bytes(len(splits.transfer), classes, layers, width, top_k)
 
 
 def stages(recipe: Recipe, found: dict[str, Any], splits: Splits, tokens: float) -> list[dict[str, Any]]:

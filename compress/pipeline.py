@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +13,10 @@ import yaml
 
 from compress import parallel
 from compress.artifacts import (
+    CACHE,
     MANIFEST,
     Artifact,
+    link_or_copy,
     list_files,
     publishing,
     read_artifact,
@@ -29,6 +29,7 @@ from compress.check import check_fit, check_packages
 from compress.data.load import load_splits
 from compress.errors import GateError, IntegrityError
 from compress.extras import version
+from compress.locks import LOCK, hold
 from compress.progress import reporter
 from compress.recipe import LoadedRecipe, digest
 from compress.stages import GATE_OF, LAST, STAGES, StageRule, hashes
@@ -58,11 +59,11 @@ def run(loaded: LoadedRecipe, *, runs: Path, until: str | None = None) -> dict[s
     check_packages(loaded)
     teacher = check_teacher(loaded)
     folder.mkdir(parents=True, exist_ok=True)
-    with _lock(folder):
+    with hold(folder / LOCK, str(folder)):
         sweep_temporaries(folder)
         with publishing(folder / "recipe.yaml") as temporary:
             temporary.write_text(yaml.safe_dump(loaded.recipe.dump(), sort_keys=False, allow_unicode=True))
-        splits = load_splits(loaded, runs / ".cache")
+        splits = load_splits(loaded, runs / CACHE)
         taken = check_fit(loaded, teacher, splits)
         for note in taken:
             reporter.warn(note)
@@ -89,7 +90,7 @@ def _help(loaded: LoadedRecipe, folder: Path, runs: Path, until: str | None) -> 
     """What all processes but the first do: wait, and where a stage is shared do its work, keeping nothing."""
     reporter.quiet = True
     parallel.wait()  # until the first holds the folder and has read the data
-    current = Run(loaded, folder, load_splits(loaded, runs / ".cache"))
+    current = Run(loaded, folder, load_splits(loaded, runs / CACHE))
     for rule in _up_to(until):
         work = parallel.agree(NO_WORK)
         if work is not None:
@@ -197,7 +198,7 @@ def _adopt(current: Run, rule: StageRule, key: str, runs: Path) -> Artifact | No
                 continue
             # The other run may be at work: what was linked is what is verified.
             with publishing(current.at(rule.name)) as temporary:
-                shutil.copytree(other, temporary, copy_function=_link)
+                shutil.copytree(other, temporary, copy_function=link_or_copy)
                 verify_artifact(temporary, found)
         except (IntegrityError, shutil.Error, FileNotFoundError) as error:
             reporter.warn(f"{rule.name} is not taken over from {other.parent.name}: {error}")
@@ -205,13 +206,6 @@ def _adopt(current: Run, rule: StageRule, key: str, runs: Path) -> Artifact | No
         reporter.say(f"{rule.name}: taken over from {other.parent.name}")
         return found
     return None
-
-
-def _link(source: str, target: str) -> None:
-    try:
-        os.link(source, target)
-    except OSError:  # another file system, or one without hard links
-        shutil.copy2(source, target)
 
 
 def _make(current: Run, rule: StageRule, key: str) -> Artifact:
@@ -257,22 +251,3 @@ def _after(current: Run, name: str) -> None:
     if name == "teacher" and (note := teacher_note(current)) is not None:
         reporter.warn(note)
         current.notes.append(note)
-
-
-@contextmanager
-def _lock(folder: Path) -> Iterator[None]:
-    """Hold the run's folder; a second process waits and says for whom."""
-    import fcntl
-
-    with (folder / ".lock").open("a+") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            stream.seek(0)
-            reporter.warn(f"{folder} is in use by process {stream.read().strip() or 'unknown'}; waiting until it ends")
-            fcntl.flock(stream, fcntl.LOCK_EX)
-        stream.seek(0)
-        stream.truncate()
-        stream.write(str(os.getpid()))
-        stream.flush()
-        yield

@@ -77,6 +77,19 @@ def _teacher_depends(run: Run) -> dict[str, Any]:
     }
 
 
+def _outputs_depend(run: Run) -> dict[str, Any]:
+    kept = {} if run.top_k is None else {"top_k": run.top_k}
+    return kept | {
+        "parents": hashes(run, "teacher"),
+        # a file of scores leaves nothing of itself in the teacher's folder
+        "teacher": run.artifacts["teacher"].key,
+        "data": run.splits.fingerprint,
+        "student": [run.recipe.student.layer_map, run.recipe.student.depth],
+        "hidden": run.recipe.distill.wants_hidden,
+        "bf16": run.bf16,
+    }
+
+
 def _student_depends(run: Run) -> dict[str, Any]:
     recipe = run.recipe
     return {
@@ -153,19 +166,7 @@ STAGES = (
         lambda run: {"task": run.recipe.task.model_dump(), "data": _labelled(run), "seed": run.recipe.seed},
     ),
     StageRule("teacher", _learning("teacher"), _teacher_depends, shared=True),
-    StageRule(
-        "outputs",
-        _learning("outputs"),
-        lambda run: {
-            "parents": hashes(run, "teacher"),
-            # a file of scores leaves nothing of itself in the teacher's folder
-            "teacher": run.artifacts["teacher"].key,
-            "data": run.splits.fingerprint,
-            "student": [run.recipe.student.layer_map, run.recipe.student.depth],
-            "hidden": run.recipe.distill.wants_hidden,
-            "bf16": run.bf16,
-        },
-    ),
+    StageRule("outputs", _learning("outputs"), _outputs_depend),
     StageRule(
         "student",
         _learning("student"),

@@ -140,6 +140,30 @@ def plan_lines(plan: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def print_cache(entries: Sequence[Mapping[str, Any]]) -> None:
+    """Entries of the cache of teachers' outputs, and what they take together."""
+    from compress.teachers.cache import SHORT
+
+    table = Table()
+    for column in ("key", "teacher", "rows", "layers", "MB", "last use (UTC)", "runs"):
+        table.add_column(column, justify="right" if column in {"rows", "MB"} else "left", overflow="fold")
+    for entry in entries:
+        state = [] if entry["finished"] else ["(not finished)"]
+        state += [f"(process {entry['held_by']})"] if entry["held_by"] else []
+        table.add_row(
+            entry["key"][:SHORT],
+            escape(entry["teacher"]),
+            _count(entry["rows"]),
+            ",".join(map(str, entry["layers"])) or NOTHING,
+            _megabytes(entry["size_bytes"]),
+            entry["last_used"][:16].replace("T", " "),
+            escape(", ".join([*entry["runs"], *state]) or NOTHING),
+        )
+    screen = console()
+    screen.print(table)
+    screen.print(f"{_megabytes(sum(entry['size_bytes'] for entry in entries))} MB", markup=False)
+
+
 def print_diagnosis(found: Mapping[str, Any]) -> None:
     """Each package, runtime and device, and the command that would make it available."""
     table = Table()

@@ -56,7 +56,7 @@ SUMMARY: dict[str, Any] = {
 }
 COMMANDS = (
     *("init", "check", "run", "teach", "distill", "quantize", "export", "bench", "package", "verify"),
-    *("inspect", "predict", "doctor", "schema"),
+    *("inspect", "predict", "doctor", "schema", "cache"),
 )
 
 

@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parents[1] / "compress"
 # From the top down. Rooms on one line do not import each other.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("cli",),
-    ("pipeline", "paths"),
+    ("pipeline", "paths", "housekeeping"),
     ("stages", "summary", "check"),
     ("steps",),
     ("distill", "quantize", "bundle"),
@@ -37,6 +37,7 @@ ROOM_OF = {
     "decide": "foundation",
     "errors": "foundation",
     "extras": "foundation",
+    "locks": "foundation",
     "progress": "foundation",
     "parallel": "foundation",
 }

@@ -477,3 +477,17 @@ def test_columns_that_make_up_a_text(columns: dict[str, Any] | None, joined: dic
     """What a bundle must know of them: names other than the field's own, and no positions."""
     data = FilesData.model_validate({"train": {"path": "a.csv", "columns": columns}})
     assert data.joined_columns == joined
+
+
+def test_keeping_the_largest_logits_is_off_and_for_labels_alone() -> None:
+    plain = resolve(MINIMAL, Path("r.yaml")).recipe
+    assert "top_k" not in plain.dump()["distill"]
+    kept = resolve({**MINIMAL, "distill": {"top_k": 5}}, Path("r.yaml")).recipe
+    assert kept.dump()["distill"]["top_k"] == 5
+    assert resolve(kept.dump(), Path("r.yaml")).recipe == kept
+    ranked = {"task": {"kind": "ranking"}, "data": {"kind": "simulated-shop"}, "distill": {"top_k": 5}}
+    with pytest.raises(RecipeError, match=r"distill\.top_k keeps the largest logits .* a ranking has one number"):
+        resolve({**MINIMAL, **ranked}, Path("r.yaml"))
+    weighed = {"stages": [{"name": "a", "losses": {"soft": 1.0}, "confidence": True}], "top_k": 5}
+    with pytest.raises(RecipeError, match=r"stages\.0\.confidence needs .* of every label, of which top_k keeps"):
+        resolve({**MINIMAL, "distill": weighed}, Path("r.yaml"))

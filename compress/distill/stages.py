@@ -28,6 +28,7 @@ from compress.recipe import Distill, Stage
 from compress.recipe.distill import HIDDEN_TERMS
 from compress.runtime.text import TextEncoder
 from compress.students.build import Built
+from compress.teachers.largest import merge_rest
 from compress.text_model import TextModel, TransformerClassifier
 
 
@@ -75,7 +76,10 @@ def distil_objective(
     def objective(logits: Tensor, hidden: Tensor | None, picked: Ints, share: float) -> tuple[Tensor, Parts]:
         now = settings_at(stage, share)
         said = torch.from_numpy(outputs.logits[picked]).to(device).float()
-        parts = objectives.soft(logits, said, picked, now)
+        compared = logits
+        if outputs.classes is not None:
+            compared = merge_rest(logits, torch.from_numpy(outputs.classes[picked]).long().to(device))
+        parts = objectives.soft(compared, said, picked, now)
         if hidden is not None:
             parts |= _hidden_parts(hidden, outputs, picked, projections, now)
         if relations is not None and "relations" in now.weights:

@@ -141,6 +141,10 @@ class Recipe(Section):
         swaps = isinstance(teacher, HuggingFaceTeacher) and teacher.train is not None and teacher.train.swap_pairs
         if swaps and self.task.grouped:
             raise ValueError("teacher.train.swap_pairs: a query and a document cannot change places; set it to false")
+        if self.task.numbers and self.distill.top_k is not None:
+            raise ValueError(
+                f"distill.top_k keeps the largest logits of many labels, and a {kind} has one number: leave it out"
+            )
         if self.task.numbers and isinstance(teacher, ScoresTeacher) and teacher.scale != "detect":
             raise ValueError(
                 f"teacher.scale is for scores of labels; those of a {kind} are taken as they are: leave it out"

@@ -171,8 +171,20 @@ class Distill(Section):
     """Decay of an exponential moving average of the weights, a step, which is judged and kept; 0 is off."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Arithmetic of training; auto takes bf16 where the processor has it."""
+    top_k: Annotated[int | None, Field(ge=1, exclude_if=lambda count: count is None)] = None
+    """For many labels: keep each row's K largest teacher logits, all other labels together as one; absent for all."""
     control: bool = True
     """Train the same student on hard labels alone, with as many steps, to show what distillation gained."""
+
+    @model_validator(mode="after")
+    def _knows_each_label(self) -> Distill:
+        weighed = [place for place, stage in enumerate(self.stages) if stage.confidence]
+        if self.top_k is not None and weighed:
+            raise ValueError(
+                f"stages.{weighed[0]}.confidence needs the teacher's probability of every label, of which top_k keeps "
+                "the largest alone: leave one of the two out"
+            )
+        return self
 
     @property
     def wants_hidden(self) -> bool:

@@ -8,11 +8,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from compress.artifacts import Artifact, ModelSpec, sha256_file
+from compress.artifacts import CACHE, Artifact, ModelSpec, sha256_file
 from compress.batch import Examples, Splits
 from compress.errors import DataError
 from compress.recipe import HuggingFaceTeacher, LoadedRecipe, Recipe
 from compress.runtime.predictor import Request
+from compress.teachers.arrays import kept_classes
 
 if TYPE_CHECKING:
     import torch
@@ -83,6 +84,16 @@ class Run:
         if not path.is_file():
             raise DataError(f"teacher.path: there is no file {path}")
         return sha256_file(path)
+
+    @property
+    def cache(self) -> Path:
+        """What this run shares with the others of its folder."""
+        return self.folder.parent / CACHE
+
+    @property
+    def top_k(self) -> int | None:
+        """How many of a row's teacher logits are kept, the largest; None for all."""
+        return kept_classes(self.recipe.distill.top_k, len(self.splits.labels))
 
     def taught(self) -> Teacher | None:
         """The finished teacher, loaded anew from this run; None for a file of scores."""

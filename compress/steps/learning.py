@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from compress.artifacts import SPEC, read_spec
 from compress.batch import Floats
 from compress.data.encode import encode_examples
+from compress.data.load import fingerprint
 from compress.distill.checkpoint import Progress
 from compress.distill.judge import Verdict
 from compress.distill.stages import Schooling, control, distil, encoder_of
 from compress.distill.teach import teach
 from compress.errors import DataError
 from compress.progress import reporter
-from compress.recipe import ScoresTeacher
+from compress.recipe import HuggingFaceTeacher, ScoresTeacher
 from compress.steps.context import Metrics, Run
 from compress.students.baseline import fit_baseline
 from compress.students.build import Built, build_student, describe, save_student
 from compress.students.fits import layer_map_of
+from compress.teachers.arrays import read_outputs
+from compress.teachers.cache import ENTRIES, Entry, Question, take
 from compress.teachers.huggingface import load_teacher, save_teacher
 from compress.teachers.load import check_positions
-from compress.teachers.outputs import compute_outputs, read_outputs, write_scores
+from compress.teachers.outputs import compute_outputs, write_scores
 from compress.teachers.scores import read_scores, rows_for
 from compress.text_model import parameter_count
 
@@ -94,21 +99,59 @@ def _read_scores(run: Run, section: ScoresTeacher) -> tuple[dict[str, int], Floa
 
 
 def outputs(run: Run, out: Path, work: Path) -> Metrics:
-    """Ask the teacher about every training and transfer row, once."""
+    """Ask the teacher about every training and transfer row, once for all runs that ask the same."""
     section = run.recipe.teacher
     if isinstance(section, ScoresTeacher):
         rows, logits, scale = _read_scores(run, section)
-        write_scores(rows_for(run.splits.transfer.ids, rows, logits, "train"), out)
+        write_scores(rows_for(run.splits.transfer.ids, rows, logits, "train"), out, run.top_k)
         return {"rows": len(run.splits.transfer), "scale": scale}
-    taught = run.taught()
-    if taught is None:
-        raise DataError("teacher: there is no teacher model to ask")
-    layers = layer_map_of(run.recipe.student, taught.module.layers) if run.recipe.distill.wants_hidden else ()
-    encoded = encode_examples(taught.encoder, run.splits.transfer)
-    if encoded.truncated:
-        reporter.say(f"  teacher.max_length {section.max_length} cuts {encoded.truncated:,} of {len(encoded):,} texts")
-    compute_outputs(taught, encoded, layers=layers, work=work, out=out, device=run.device, bf16=run.bf16)
-    return {"rows": len(encoded), "layers": list(layers), "truncated": encoded.truncated}
+    asked = _asked(run, section)
+    question = asked.question
+
+    def fill(shards: Path, arrays: Path) -> Metrics:
+        taught = run.taught()
+        if taught is None:
+            raise DataError("teacher: there is no teacher model to ask")
+        encoded = encode_examples(taught.encoder, run.splits.transfer)
+        if encoded.truncated:
+            cut = f"{encoded.truncated:,} of {len(encoded):,} texts"
+            reporter.say(f"  teacher.max_length {section.max_length} cuts {cut}")
+        compute_outputs(
+            taught,
+            encoded,
+            layers=question.layers,
+            top_k=question.top_k,
+            work=shards,
+            out=arrays,
+            device=run.device,
+            bf16=run.bf16,
+        )
+        return {"truncated": encoded.truncated}
+
+    found = take(run.cache / ENTRIES, asked, out, fill)
+    return {"rows": asked.rows, "layers": list(question.layers), "entry": question.key} | found
+
+
+def _asked(run: Run, section: HuggingFaceTeacher) -> Entry:
+    """The question to the teacher; what it stands for is in the files of its stage, whatever they were made from."""
+    taught, rows = run.artifacts["teacher"], run.splits.transfer
+    spec = read_spec(run.at("teacher"))
+    layers = layer_map_of(run.recipe.student, taught.metrics["layers"]) if run.recipe.distill.wants_hidden else ()
+    question = Question(
+        teacher={name: file.sha256 for name, file in taught.files.items() if name not in (HISTORY, SPEC)},
+        reading=spec.model_dump(mode="json", exclude={"threshold"}),
+        texts=fingerprint((), [replace(rows, ids=(), labels=None, groups=None, weights=None)]),
+        layers=layers,
+        top_k=run.top_k,
+        arithmetic="bf16" if run.bf16 else "fp32",
+    )
+    return Entry(
+        question=question,
+        name=section.model,
+        rows=len(rows),
+        run=run.folder.name,
+        recipe_digest=run.recipe.digest,
+    )
 
 
 def student(run: Run, out: Path, work: Path) -> Metrics:

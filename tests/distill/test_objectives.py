@@ -6,14 +6,17 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
-from compress.batch import Examples, Splits
+from compress.batch import Examples, Splits, TeacherOutputs
 from compress.distill.losses import jensen_shannon, reverse_kl
 from compress.distill.objectives import LabelObjectives, Objectives, objectives_of
 from compress.distill.ranking_losses import AGAINST_GRADES, AGAINST_TEACHER
+from compress.distill.stages import distil_objective
 from compress.distill.weighting import settings_at
 from compress.recipe import Losses, RankingTask, RegressionTask, Stage, Task
 from compress.tasks.kinds import RegressionKind, task_kind
+from compress.teachers.largest import largest
 
 CPU = torch.device("cpu")
 
@@ -141,3 +144,20 @@ def test_the_terms_of_a_stage_are_those_with_a_weight() -> None:
         assert parts[name].item() == pytest.approx(expected.item(), rel=1e-5)
     only = found.soft(logits, said, np.arange(5), settings_at(Stage(name="x", losses=Losses(ranknet=1)), 0.0))
     assert list(only) == ["ranknet"]
+
+
+@pytest.mark.parametrize("top_k", [1, 2])
+def test_a_student_meets_the_largest_logits_and_the_rest_as_one(top_k: int) -> None:
+    """At T = 1: KL of the probabilities of the teacher's K largest classes, and of any other."""
+    rows = Examples(["a", "b"], ["a", "b"], None, np.array([0, 1]))
+    said, logits = torch.tensor([[3.0, 1.0, 2.0], [0.0, 2.0, -1.0]]), torch.tensor([[1.0, 2.0, 0.5], [0.0, 1.0, 3.0]])
+    kept, classes = largest(said, top_k)
+    outputs = TeacherOutputs(kept.numpy().astype(np.float16), classes=classes.numpy().astype(np.int32))
+    stage, picked = Stage(name="x", temperature=1.0), np.array([1, 0])
+    objective = distil_objective(stage, outputs, LabelObjectives(rows, CPU), nn.ModuleList(), CPU)
+    order = torch.tensor([[0, 2, 1], [1, 0, 2]])
+    p, q = (F.softmax(side, -1).gather(1, order) for side in (said, logits))
+    merged = [torch.cat([side[:, :top_k], side[:, top_k:].sum(1, keepdim=True)], 1) for side in (p, q)]
+    expected = (merged[0] * (merged[0] / merged[1]).log()).sum(1).mean()
+    loss, parts = objective(logits[picked], None, picked, 0.0)
+    assert loss.item() == parts["soft"].item() == pytest.approx(expected.item(), abs=2e-3)  # fp16 on disk

@@ -42,8 +42,9 @@ from compress.recipe import (
 )
 from compress.students.build import Built, build_student
 from compress.students.vocabulary import whole
+from compress.teachers.arrays import read_outputs
 from compress.teachers.huggingface import Teacher, load_teacher
-from compress.teachers.outputs import compute_outputs, read_outputs
+from compress.teachers.outputs import compute_outputs
 from tests.tiny_models import bert_folder, examples, gpt2_folder, splits
 
 CPU = torch.device("cpu")

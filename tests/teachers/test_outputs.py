@@ -11,12 +11,13 @@ import torch
 
 from compress.batch import Encoded
 from compress.data.encode import encode_examples
-from compress.errors import DataError, EnvironmentProblem
+from compress.errors import DataError, EnvironmentProblem, IntegrityError
 from compress.predict import BATCH_TOKENS, forward_batches, model_inputs, predict_logits
 from compress.recipe import HuggingFaceTeacher
 from compress.teachers import outputs
+from compress.teachers.arrays import estimate_bytes, kept_classes, read_outputs
 from compress.teachers.huggingface import Teacher, load_teacher
-from compress.teachers.outputs import compute_outputs, read_outputs, write_scores
+from compress.teachers.outputs import compute_outputs, write_scores
 from tests.tiny_models import bert_folder, examples
 
 CPU = torch.device("cpu")
@@ -107,6 +108,38 @@ def test_without_layers_only_logits(teacher: Teacher, encoded: Encoded, tmp_path
     np.testing.assert_allclose(said.logits, predict_logits(teacher.module, encoded, CPU), atol=5e-3)
 
 
+def test_the_largest_logits_alone(
+    teacher: Teacher, encoded: Encoded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The two largest of three with their classes, and the third; hidden states as always; as large as estimated."""
+    monkeypatch.setattr(outputs, "SHARD_ROWS", 16)
+    ask(teacher, encoded, tmp_path, top_k=2)
+    said = read_outputs(tmp_path / "out", LAYERS)
+    assert said.classes is not None
+    assert said.hidden is not None
+    assert (said.logits.dtype, said.classes.dtype) == (np.float16, np.int32)
+    for row in range(ROWS):
+        logits, hidden = direct(teacher, encoded, row)
+        order = np.argsort(-logits)
+        assert said.classes[row].tolist() == order[:2].tolist()
+        np.testing.assert_allclose(said.logits[row], logits[order], atol=5e-3)
+        np.testing.assert_allclose(said.hidden[row], hidden, atol=5e-3)
+    sizes = {path.name: path.stat().st_size - 128 for path in (tmp_path / "out").iterdir()}  # a header each
+    assert sizes == {"logits.npy": ROWS * 3 * 2, "classes.npy": ROWS * 2 * 4, "hidden.npy": ROWS * 2 * 32 * 2}
+    assert sum(sizes.values()) == estimate_bytes(ROWS, 3, 2, 32, top_k=2)
+    assert kept_classes(2, 3) == 2
+    assert kept_classes(3, 3) is kept_classes(9, 3) is kept_classes(None, 3) is None
+
+
+@pytest.mark.parametrize("left", [0, 300])
+def test_a_damaged_shard_is_no_answer(teacher: Teacher, encoded: Encoded, tmp_path: Path, left: int) -> None:
+    ask(teacher, encoded, tmp_path)
+    shard = tmp_path / "work" / "shard-00000.npz"
+    shard.write_bytes(shard.read_bytes()[:left])
+    with pytest.raises(IntegrityError, match=r"shard-00000\.npz is damaged .*; delete it, and its rows"):
+        ask(teacher, encoded, tmp_path)
+
+
 def test_no_room(teacher: Teacher, encoded: Encoded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Refused before the first row, with both numbers."""
     monkeypatch.setattr(outputs, "free_bytes", lambda folder: 1000)
@@ -143,6 +176,11 @@ def test_scores_become_outputs(tmp_path: Path) -> None:
     said = read_outputs(tmp_path / "out")
     assert said.hidden is None
     assert said.logits.tolist() == [[1.5, -2.0], [65504.0, -65504.0]]
+    write_scores(np.log(np.array([[1, 4, 2, 1]], np.float32)), tmp_path / "large", top_k=1)
+    said = read_outputs(tmp_path / "large", ())
+    assert said.classes is not None
+    assert said.classes.tolist() == [[1]]
+    np.testing.assert_allclose(said.logits, [[np.log(4), np.log(4)]], rtol=1e-3)
 
 
 def test_batches_hold_like_lengths() -> None:
