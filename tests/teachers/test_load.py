@@ -55,6 +55,7 @@ def test_a_good_teacher(model: Path, tmp_path: Path) -> None:
         "labels": ["a", "b", "c"],
         "hidden": 32,
         "heads": 4,
+        "intermediate": 48,
         "layers": 4,
     }
     assert 20_000 < found["parameters"] < 60_000

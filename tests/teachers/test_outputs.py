@@ -114,7 +114,7 @@ def test_the_largest_logits_alone(
     """The two largest of three with their classes, and the third; hidden states as always; as large as estimated."""
     monkeypatch.setattr(outputs, "SHARD_ROWS", 16)
     ask(teacher, encoded, tmp_path, top_k=2)
-    said = read_outputs(tmp_path / "out", LAYERS)
+    said = read_outputs(tmp_path / "out")
     assert said.classes is not None
     assert said.hidden is not None
     assert (said.logits.dtype, said.classes.dtype) == (np.float16, np.int32)
@@ -177,7 +177,7 @@ def test_scores_become_outputs(tmp_path: Path) -> None:
     assert said.hidden is None
     assert said.logits.tolist() == [[1.5, -2.0], [65504.0, -65504.0]]
     write_scores(np.log(np.array([[1, 4, 2, 1]], np.float32)), tmp_path / "large", top_k=1)
-    said = read_outputs(tmp_path / "large", ())
+    said = read_outputs(tmp_path / "large")
     assert said.classes is not None
     assert said.classes.tolist() == [[1]]
     np.testing.assert_allclose(said.logits, [[np.log(4), np.log(4)]], rtol=1e-3)
