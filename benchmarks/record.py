@@ -1,4 +1,4 @@
-"""Append finished runs to `results/runs.jsonl` and draw `docs/results.md` from all recorded rows.
+"""Append finished runs to `results/runs.jsonl`; draw `docs/results.md`, and a picture a data set, from all rows.
 
 python -m benchmarks.record RUN_FOLDER... --command 'kdc run recipes/…'     record runs, then draw
 python -m benchmarks.record                                                  draw only
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.common import append, origin
+from benchmarks.frontier import pictures
 from compress.recipe import digest
 from compress.tasks.measures import measure_named
 
@@ -36,7 +37,7 @@ def row_of(run: Path, command: str) -> Row:
     return {
         "recipe": summary["name"],
         "digest": run.name.rsplit("-", 1)[-1],
-        "settings": settings_of(summary["recipe"]),
+        "settings": settings_of(summary["recipe"], teacher_weights(run)),
         "seed": summary["recipe"]["seed"],
         "student": summary["recipe"]["student"]["kind"],
         "metric": summary["metric"],
@@ -59,9 +60,20 @@ def row_of(run: Path, command: str) -> Row:
     }
 
 
-def settings_of(recipe: dict[str, Any]) -> str:
-    """Digest of a resolved recipe without its seed: runs over several seeds have one in common."""
-    return digest({key: value for key, value in recipe.items() if key != "seed"})[:10]
+def settings_of(recipe: dict[str, Any], weights: list[str]) -> str:
+    """Digest of what makes a student, without the seed: runs over several seeds have one in common.
+
+    Args:
+        recipe: as resolved. weights: hashes of the teacher's weights; runs may share one, taught in the first.
+    """
+    made = {name: recipe[name] for name in ("task", "data", "student", "distill", "quantize")}
+    return digest({**made, "teacher": weights})[:10]
+
+
+def teacher_weights(run: Path) -> list[str]:
+    """Hashes of the teacher's weights; none of a file of scores."""
+    files = json.loads((run / "teacher" / "artifact.json").read_bytes())["files"]
+    return sorted(entry["sha256"] for name, entry in files.items() if name.endswith(".safetensors"))
 
 
 def _ratio(summary: dict[str, Any], name: str) -> float | None:
@@ -99,6 +111,19 @@ def draw(rows: list[Row]) -> str:
     lines += ["", *_table([*LEFT[:2], *speed], [_speed(row) for row in rows])]
     lines += ["", "Other metrics of the test split (teacher → shipped), and where each row comes from:", ""]
     lines += [_origin(row) for row in rows]
+    return "\n".join(lines) + "\n"
+
+
+def show(pictures: list[str]) -> str:
+    """The pictures' place on the page."""
+    if not pictures:
+        return ""
+    lines = [
+        "",
+        "Share of the teacher's metric that the shipped student keeps (test split, mean over seeds) against its p50",
+        "",
+    ]
+    lines += [f"![retention against latency, {Path(name).stem}]({name})" for name in pictures]
     return "\n".join(lines) + "\n"
 
 
@@ -186,7 +211,12 @@ def main() -> None:
     parser.add_argument("--command", default="", help="the command that made them")
     options = parser.parse_args()
     append(RUNS, [row_of(run, options.command) for run in options.runs])
-    PAGE.write_text(INTRODUCTION.read_text(encoding="utf-8") + "\n" + draw(newest(read_rows(RUNS))), encoding="utf-8")
+    rows = newest(read_rows(RUNS))
+    drawn = pictures(rows)
+    for name, svg in drawn.items():
+        (PAGE.parent / name).write_text(svg, encoding="utf-8")
+    page = INTRODUCTION.read_text(encoding="utf-8") + "\n" + draw(rows) + show(list(drawn))
+    PAGE.write_text(page, encoding="utf-8")
 
 
 if __name__ == "__main__":

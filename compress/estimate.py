@@ -18,6 +18,8 @@ TRAIN_SECONDS = (0.00125, 0.000138)
 """Seconds a row = first + second · tokens: MiniLM, bf16, 2 cores: 250 rows/s at 20 tokens, 60 at 112."""
 ANSWER_SECONDS = (0.000145, 0.0000483)
 """The same for the teacher's answers: 900 rows/s at 20 tokens, 180 at 112."""
+TRAIN_LEAST = 0.25
+"""A training row takes at least this share of MiniLM's time: small students are bound by overhead and embeddings."""
 LATENCY_SECONDS = 0.00035
 """Seconds a token, one request on one thread, MiniLM in onnxruntime."""
 MINILM_BODY = 10_600_000
@@ -160,15 +162,15 @@ def _stage(name: str, rows: int | None, seconds: float, disk: int, what: str) ->
 
 
 def _train(size: Size, tokens: float) -> float:
-    return _seconds(TRAIN_SECONDS, size, tokens)
+    return _seconds(TRAIN_SECONDS, max(size.ratio, TRAIN_LEAST), tokens)
 
 
 def _answer(size: Size, tokens: float) -> float:
-    return _seconds(ANSWER_SECONDS, size, tokens)
+    return _seconds(ANSWER_SECONDS, size.ratio, tokens)
 
 
-def _seconds(rate: Sequence[float], size: Size, tokens: float) -> float:
-    return (rate[0] + rate[1] * tokens) * size.ratio
+def _seconds(rate: Sequence[float], ratio: float, tokens: float) -> float:
+    return (rate[0] + rate[1] * tokens) * ratio
 
 
 def _tokens(text: str) -> int:

@@ -11,6 +11,9 @@ import pytest
 from benchmarks import record
 from benchmarks.record import draw, newest, row_of, settings_of
 
+RECIPE: dict[str, Any] = {"name": "a", "seed": 3, "student": {"kind": "mobile"}}
+RECIPE |= {section: {} for section in ("task", "data", "distill", "quantize")}
+
 
 def row(recipe: str, seed: int, shipped: float, **changes: Any) -> dict[str, Any]:
     quality = {"teacher": {"f1": 0.8}, "control": {"f1": 0.7}, "shipped": {"f1": shipped}}
@@ -62,9 +65,11 @@ def test_means_are_over_runs_of_equal_settings() -> None:
 
 
 def test_settings_are_all_but_the_seed() -> None:
-    recipe = {"name": "a", "seed": 1, "student": {"kind": "mobile"}}
-    assert settings_of(recipe) == settings_of(recipe | {"seed": 2})
-    assert settings_of(recipe) != settings_of(recipe | {"student": {"kind": "static"}})
+    """What the student is made by; a teacher that was taught elsewhere is the same teacher."""
+    recipe = RECIPE | {"teacher": {"model": "a", "train": {"epochs": 3}}}
+    assert settings_of(recipe, ["0"]) == settings_of(recipe | {"seed": 2, "teacher": {"model": "b"}}, ["0"])
+    assert settings_of(recipe, ["0"]) != settings_of(recipe | {"student": {"kind": "static"}}, ["0"])
+    assert settings_of(recipe, ["0"]) != settings_of(recipe, ["1"])
 
 
 def test_a_row_tells_steps_and_whether_files_were_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,7 +78,7 @@ def test_a_row_tells_steps_and_whether_files_were_changed(tmp_path: Path, monkey
     model = {"quality": {"f1": 0.8}, "size_bytes": 10}
     summary = {
         "name": "a",
-        "recipe": {"name": "a", "seed": 3, "student": {"kind": "mobile"}},
+        "recipe": RECIPE,
         "metric": "f1",
         "models": {"teacher": model, "control": model | {"steps": 1200}, "student": model | {"steps": 900}}
         | {"shipped": model | {"bundle_bytes": 5}},
@@ -83,11 +88,13 @@ def test_a_row_tells_steps_and_whether_files_were_changed(tmp_path: Path, monkey
         "notes": [],
     }
     run = tmp_path / "a-0123456789"
-    run.mkdir()
+    (run / "teacher").mkdir(parents=True)
+    files = {"model.safetensors": {"sha256": "0", "size": 1}, "history.json": {"sha256": "1", "size": 1}}
+    (run / "teacher" / "artifact.json").write_text(json.dumps({"files": files}))
     (run / "summary.json").write_text(json.dumps(summary))
     found = row_of(run, "kdc run a.yaml")
     assert (found["steps"], found["changed"]) == ({"control": 1200, "student": 900}, True)
-    assert found["settings"] == settings_of(summary["recipe"])
+    assert found["settings"] == settings_of(RECIPE, ["0"])
     page = draw([found | {"retention": 1.0}])
     assert "Optimizer steps: control 1,200, student 900." in page
     assert "commit abc with uncommitted changes; run 0123456789." in page
