@@ -108,7 +108,7 @@ def test_weights_and_temperature_are_drawn_where_they_moved(summary: dict[str, A
     assert "Temperature of the student" in page
     assert "Weights of the losses of the student" not in page
     assert "weight.soft" not in Page(page).visible
-    student[-1]["weight.hard"] = 0.4
+    student[-1] |= {"weight.hard": 0.4, "weight.gone": "much"}
     visible = Page(render(summary)).visible
     assert "Weights of the losses of the student" in visible
     assert "weights of the losses of the student by epoch, last hard 0.4, soft 1" in render(summary)
