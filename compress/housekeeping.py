@@ -83,7 +83,7 @@ def _kept(runs: Path, key: str, entry: Entry, users: list[str]) -> Kept:
         arithmetic=entry.question.arithmetic,
         size_bytes=sum(file.st_size for file in _files(root / key)),
         finished=finished,
-        last_used=used.isoformat(timespec="seconds"),
+        last_used=used.isoformat(timespec="microseconds"),
         runs=tuple(users),
         held_by=next((process for lock in locks if (process := holder(lock))), None),
     )
