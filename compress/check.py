@@ -24,7 +24,14 @@ from compress.recipe import (
     TransformerStudent,
     TwoTowerStudent,
 )
-from compress.students.fits import check_narrow, check_two_tower, layer_map_of
+from compress.students.fits import (
+    DEFAULT_WIDTH,
+    check_narrow,
+    check_towers_origin,
+    check_two_tower,
+    head_count,
+    layer_map_of,
+)
 from compress.tasks.kind import TaskKind
 from compress.tasks.kinds import task_kind
 from compress.teachers.load import ATTENTION, check_teacher
@@ -145,15 +152,26 @@ def check_fit(loaded: LoadedRecipe, teacher: dict[str, Any], splits: Splits) -> 
     layer_map_of(recipe.student, teacher.get("layers"))
     if isinstance(recipe.student, TwoTowerStudent):
         check_two_tower(splits.labels, two_texts=kind.two_texts)
-    if isinstance(recipe.student, LayeredStudent) and recipe.student.cuts_layers and teacher.get("hidden"):
-        sizes = (teacher["hidden"], teacher.get("heads"), teacher.get("intermediate"))
-        check_narrow(recipe.student, sizes, model=teacher["kind"])
+    if isinstance(recipe.student, LayeredStudent):
+        _check_layers(recipe.student, teacher)
     if isinstance(recipe.student, TransformerStudent) and recipe.distill.relation_stages:
         _check_relations(recipe.student, teacher, f"distill.stages.{recipe.distill.relation_stages[0]}")
     if isinstance(recipe.teacher, ScoresTeacher):
         _check_scores(loaded, recipe.teacher, splits, kind)
         return []
     return _check_head(recipe.teacher, teacher, splits)
+
+
+def _check_layers(student: LayeredStudent, teacher: dict[str, Any]) -> None:
+    """What is not known of a teacher on a hub is looked at when it is there."""
+    kind, width = teacher["kind"], teacher.get("hidden")
+    if isinstance(student, TwoTowerStudent) and kind != "hub":
+        check_towers_origin(student, kind)
+    if student.cuts_layers and width:
+        check_narrow(student, (width, teacher.get("heads"), teacher.get("intermediate")), model=kind)
+    anew = student.hidden or (DEFAULT_WIDTH if kind == "scores" else width)
+    if not student.cuts_layers and anew:
+        head_count(student, anew)
 
 
 def _check_relations(student: TransformerStudent, teacher: dict[str, Any], stage: str) -> None:

@@ -16,6 +16,7 @@ from compress.artifacts import is_disk_full
 from compress.commands import cache, models, retrieval, runs, start
 from compress.commands.output import output
 from compress.errors import EnvironmentProblem, Interrupted, KdcError, RecipeError, Terminated
+from compress.parallel import is_first
 from compress.progress import reporter
 
 SAFE = "state is safe: the same command goes on from here"
@@ -73,7 +74,7 @@ def _problem(error: OSError) -> KdcError | None:
 
 def _tell(error: KdcError) -> None:
     """One sentence on stderr; the result or the error as JSON on stdout where JSON was asked for."""
-    if output.json and not output.printed:
+    if output.json and not output.printed and is_first():
         summary = getattr(error, "summary", None)
         output.object(summary or {"error": str(error), "exit_code": error.exit_code})
     reporter.console.print(f"kdc: {error}", style="bold red", highlight=False, markup=False, soft_wrap=True)
@@ -127,5 +128,7 @@ def main() -> None:
 
 
 def _object_of(error: str, code: int) -> None:
-    if "--json" in sys.argv and not output.printed:  # options that could not be parsed have not set output.json
+    if (
+        "--json" in sys.argv and not output.printed and is_first()
+    ):  # options that could not be parsed have not set output.json
         output.object({"error": error, "exit_code": code})

@@ -10,6 +10,8 @@ import os
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from compress.errors import EnvironmentProblem
+
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
@@ -42,12 +44,22 @@ def is_first() -> bool:
 
 
 def start() -> None:
-    """Meet the other processes: gloo on CPUs, NCCL on GPUs."""
-    if processes() > 1:
-        import torch
-        from accelerate import PartialState
+    """Meet the other processes: gloo on CPUs, NCCL on GPUs.
 
-        PartialState(cpu=not torch.cuda.is_available(), timeout=LONGEST_WAIT)
+    Raises:
+        EnvironmentProblem: there are more processes than GPUs on this machine.
+    """
+    if processes() == 1:
+        return
+    import torch
+    from accelerate import PartialState
+
+    number, there = local_rank(), torch.cuda.device_count()
+    if torch.cuda.is_available() and number >= there:
+        raise EnvironmentProblem(
+            f"process {number} of this machine has no GPU of its own, there are {there}; start no more processes"
+        )
+    PartialState(cpu=not torch.cuda.is_available(), timeout=LONGEST_WAIT)
 
 
 def agree(value: T) -> T:

@@ -61,6 +61,13 @@ MISFITS: list[tuple[str, int, str, Change, str]] = [
         r"student\.hidden is 64; heads .* at most 32",
     ),
     (
+        "heads-anew",
+        2,
+        "transformer",
+        lambda _, r: r["student"].update(init="random", hidden=100),
+        r"student\.hidden is 100, which 3 heads \(student\.heads\) do not divide",
+    ),
+    (
         "relations-heads",
         2,
         "transformer",
@@ -147,6 +154,16 @@ def test_a_misfit_is_refused_before_any_work(
     for command in ("check", "run"):
         refused(code, message, command, path, "--runs", project / "runs")
     assert not list(project.glob("runs/*/*/artifact.json"))
+
+
+def test_towers_are_cut_from_a_bert(project: Path) -> None:
+    """Another teacher is refused; a BERT built anew may learn from it."""
+    edit_json(project / "teacher-pairs" / "config.json", model_type="distilbert")
+    recipe = recipe_of("pairs", "two-tower")
+    path = write_recipe(project, recipe)
+    for command in ("check", "run"):
+        refused(2, "two-tower is cut from BERT teachers only, this one is distilbert", command, path)
+    assert kdc("check", path, "--set", "student.init=random").exit_code == 0
 
 
 def test_a_place_for_runs_that_cannot_be_one(project: Path) -> None:

@@ -16,6 +16,7 @@ import torch
 
 from compress import parallel
 from compress.artifacts import read_artifact, verify_artifact
+from compress.errors import EnvironmentProblem
 from tests.tiny_project import leftovers, recipe_of, write_recipe
 
 COMPARED = ("loss", "soft", "hidden", "hard", "learning_rate")
@@ -50,6 +51,32 @@ def test_shares_come_together_in_the_order_of_the_step(rows: int, count: int, mo
         assert own.grad is not None
         kept = len(step[number::count])
         assert own.grad[:, 0].tolist() == [2.0] * kept + [0.0] * (len(own) - kept)
+
+
+def test_more_processes_than_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Said before processes meet, where two of them on one GPU would fail in words of NCCL."""
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(EnvironmentProblem, match="process 1 of this machine has no GPU of its own, there are 1"):
+        parallel.start()
+
+
+@pytest.mark.parametrize(("rank", "objects"), [("0", 1), ("1", 0)])
+def test_one_process_answers_when_all_fail(
+    rank: str, objects: int, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each says why on stderr; with --json stdout has one object, the first one's."""
+    from tests.tiny_project import kdc
+
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", rank)
+    result = kdc("run", project / "none.yaml", "--json")
+    assert result.exit_code == 2
+    assert "none.yaml" in result.stderr
+    assert result.stdout.count('"exit_code": 2') == objects
+    assert bool(result.stdout) == bool(objects)
 
 
 @pytest.fixture(scope="module")

@@ -102,6 +102,21 @@ def test_refusals(shop: dict[str, Any], tmp_path: Path) -> None:
     assert not (tmp_path / "twice.npz").exists()
 
 
+def test_only_a_file_of_items_is_replaced(shop: dict[str, Any], tmp_path: Path) -> None:
+    """A folder, or the texts themselves, named by mistake: refused, and still there."""
+    texts = write_csv(tmp_path / "texts.csv", [{"id": "a", "text": "rot"}])
+    before = texts.read_bytes()
+    folder = tmp_path / "folder.npz"
+    folder.mkdir()
+    (folder / "kept").write_text("mine")
+    for out in (tmp_path, folder, texts):
+        result = kdc("embed", shop["bundle"], texts, "-o", out)
+        assert result.exit_code == 2
+        assert "is not the name of a file that ends in .npz" in result.stderr
+    assert texts.read_bytes() == before
+    assert (folder / "kept").read_text() == "mine"
+
+
 def test_a_student_that_reads_pairs_together_has_no_embeddings(shop: dict[str, Any], tmp_path: Path) -> None:
     """Said in one sentence."""
     recipe = write_recipe(shop["folder"], recipe_of("pairs", "static"), "static.yaml")

@@ -13,11 +13,14 @@ import typer
 from compress.commands import options
 from compress.commands.models import Format
 from compress.commands.output import output
+from compress.errors import RecipeError
 
 if TYPE_CHECKING:
     from compress.runtime.predictor import Request
 
 BATCH = 32
+ENDING = ".npz"
+"""Of files of items: any other file or folder that is named by mistake stays as it is."""
 
 
 def register(app: typer.Typer) -> None:
@@ -52,6 +55,10 @@ def embed(  # noqa: PLR0913, PLR0917  # one parameter an option
     from compress.runtime.items import embed_items
 
     output.configure(json=json, verbose=verbose, quiet=quiet)
+    if out.suffix != ENDING or out.is_dir():
+        raise RecipeError(
+            f"-o {out} is not the name of a file that ends in {ENDING}; name one, for example items{ENDING}"
+        )
     opened = open_bundle(bundle)
     requests = _read(file, format, text, id, opened.manifest.columns.get("text_pair"))
     items = embed_items(opened.predictor(threads=threads), requests, opened.manifest.digest, BATCH)

@@ -9,19 +9,10 @@ from compress.errors import EnvironmentProblem
 
 
 def training_device() -> torch.device:
-    """A CUDA device where there is one, each process of a machine its own; else the CPU.
-
-    Raises:
-        EnvironmentProblem: there are more processes than GPUs on this machine.
-    """
+    """A CUDA device where there is one, each process of a machine its own; else the CPU."""
     if not torch.cuda.is_available():
         return torch.device("cpu")
-    number, there = parallel.local_rank(), torch.cuda.device_count()
-    if number >= there:
-        raise EnvironmentProblem(
-            f"process {number} of this machine has no GPU of its own, there are {there}; start no more processes"
-        )
-    return torch.device("cuda", number)
+    return torch.device("cuda", parallel.local_rank())
 
 
 def use_bf16(precision: str, device: torch.device) -> bool:

@@ -79,7 +79,13 @@ class Fields:
                 raise self._missing("id", key, where, row)
             return None
         value = row[key]
-        if value is None or isinstance(value, str):
+        if value is None:
+            return None
+        if isinstance(value, str):
+            try:
+                value.encode()
+            except UnicodeEncodeError as error:
+                raise _half_a_character(where, key, error) from error
             return value
         if isinstance(value, int) and not isinstance(value, bool):
             return str(value)

@@ -6,12 +6,17 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from compress.artifacts import ModelSpec
-from compress.errors import RecipeError
 from compress.recipe import LayeredStudent, TokenStudent, TransformerStudent, TwoTowerStudent
 from compress.runtime.text import TextEncoder
 from compress.students.encoder import TokenEncoder
 from compress.students.first_token import is_plain_bert
-from compress.students.fits import check_narrow, check_two_tower, is_narrower
+from compress.students.fits import (
+    DEFAULT_WIDTH,
+    check_narrow,
+    check_towers_origin,
+    check_two_tower,
+    is_narrower,
+)
 from compress.students.mobile import MobileEncoder
 from compress.students.narrow import narrow
 from compress.students.residual import ResidualEncoder
@@ -21,7 +26,6 @@ from compress.students.transformer import build_anew, cut_from_teacher, load_tra
 from compress.students.two_tower import TwoTower
 from compress.text_model import TextModel, TransformerClassifier
 
-DEFAULT_WIDTH = 384
 WEIGHTS = "model.safetensors"
 
 
@@ -56,7 +60,7 @@ def _transformer(section: LayeredStudent, origin: Origin) -> TransformerClassifi
     if section.cuts_layers and teacher is not None:
         config = teacher.model.config
         sizes = (config.hidden_size, config.num_attention_heads, getattr(config, "intermediate_size", None))
-        check_narrow(section, sizes, model="bert" if is_plain_bert(teacher.model) else type(teacher.model).__name__)
+        check_narrow(section, sizes, model=_named(teacher.model))
         cut = cut_from_teacher(teacher, tokens, origin.layer_map)
         if is_narrower(section, sizes):
             encoder = TextEncoder(tokens.tokenizer_json, max_length=origin.max_length, pad_id=tokens.pad_id)
@@ -66,17 +70,17 @@ def _transformer(section: LayeredStudent, origin: Origin) -> TransformerClassifi
     return build_anew(section, tokens, labels=origin.labels, max_length=origin.max_length, default_width=width)
 
 
+def _named(model: Any) -> str:
+    return "bert" if is_plain_bert(model) else type(model).__name__
+
+
 class TwoTowers:
     """Transformers that read two texts apart, written as one file of weights and the body's configuration."""
 
     def build(self, section: TwoTowerStudent, origin: Origin) -> TextModel:
         check_two_tower(origin.labels, two_texts=origin.pairs)
         model = _transformer(section, origin).model
-        if not is_plain_bert(model):
-            raise RecipeError(
-                f"student.kind: two-tower is cut from BERT teachers only, this one is {type(model).__name__}; set "
-                "student.init: random"
-            )
+        check_towers_origin(section, _named(model))
         model.bert.pooler = None
         positive = 1 if origin.positive is None else origin.labels.index(origin.positive)
         return TwoTower(model.bert, embedding=section.embedding, labels=len(origin.labels), positive=positive)

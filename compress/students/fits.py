@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from compress.errors import RecipeError
-from compress.recipe import LayeredStudent, Student
+from compress.recipe import LayeredStudent, Student, TwoTowerStudent
+
+DEFAULT_WIDTH = 384
+"""Of a transformer without a teacher model to take it from."""
+HEAD_SIZE = 32
 
 
 def spread(student_layers: int, teacher_layers: int) -> tuple[int, ...]:
@@ -47,6 +51,33 @@ def check_two_tower(labels: Sequence[str], *, two_texts: bool) -> None:
             f"student.kind: two-tower answers with one number, which tells two labels apart, and the data have "
             f"{len(labels)}; take another student, or task.kind: ranking or regression"
         )
+
+
+def check_towers_origin(section: TwoTowerStudent, model: str) -> None:
+    """Towers are a BERT's layers, which take positions and attention as they are given.
+
+    Args:
+        model: what the teacher is, as messages name it; "bert" for what can be cut.
+
+    Raises:
+        RecipeError: they are to be cut from another teacher.
+    """
+    if section.cuts_layers and model != "bert":
+        raise RecipeError(
+            f"student.kind: two-tower is cut from BERT teachers only, this one is {model}; set student.init: random"
+        )
+
+
+def head_count(section: LayeredStudent, width: int) -> int:
+    """Attention heads of a BERT that is built anew.
+
+    Raises:
+        RecipeError: they do not divide its width.
+    """
+    heads = section.heads or max(1, width // HEAD_SIZE)
+    if width % heads:
+        raise RecipeError(f"student.hidden is {width}, which {heads} heads (student.heads) do not divide")
+    return heads
 
 
 Sizes = tuple[int | None, int | None, int | None]

@@ -16,10 +16,9 @@ from torch import nn
 
 from compress.errors import RecipeError
 from compress.recipe import LayeredStudent
+from compress.students.fits import head_count
 from compress.students.vocabulary import StudentTokens
 from compress.text_model import TransformerClassifier
-
-HEAD_SIZE = 32
 
 
 def cut_from_teacher(teacher: Any, tokens: StudentTokens, layer_map: Sequence[int]) -> TransformerClassifier:
@@ -90,14 +89,11 @@ def build_anew(
     from transformers import BertConfig, BertForSequenceClassification
 
     width = section.hidden or default_width
-    heads = section.heads or max(1, width // HEAD_SIZE)
-    if width % heads:
-        raise RecipeError(f"student.hidden is {width}, which {heads} heads (student.heads) do not divide")
     config = BertConfig(
         vocab_size=tokens.size,
         hidden_size=width,
         num_hidden_layers=section.layers,
-        num_attention_heads=heads,
+        num_attention_heads=head_count(section, width),
         intermediate_size=section.intermediate or 4 * width,
         max_position_embeddings=max_length,
         pad_token_id=tokens.pad_id,

@@ -129,6 +129,7 @@ def test_a_stream_is_answered_line_by_line() -> None:
         ('{"text": 3.5}\n', "stdin:1 has 3.5 under 'text'"),
         ('{"text": "a", "id": true}\n', "stdin:1 has True under 'id'"),
         ('{"text": "\\ud83d"}\n', "stdin:1 has half a character"),
+        ('{"id": "\\ud83d", "text": "a"}\n', "stdin:1 has half a character .* in 'id' at 0"),
         ("title,price\na,1\n", "stdin:2 has no 'text'.*there are: 'title', 'price'.*--text"),
         ("text,id\na,1\n\nb\n", "stdin:4 has 1 fields, the header has 2"),
         ("text,text\na,b\n", "column 'text' twice"),
