@@ -21,10 +21,16 @@ Row = dict[str, Any]
 def pictures(rows: list[Row]) -> dict[str, str]:
     """File name -> SVG, for each data set on which several kinds of students were measured."""
     sets: dict[str, dict[str, list[Row]]] = {}
-    for row in rows:
+    for row in _of_newest_settings(rows):
         if row["retention"] is not None and row["p50_ms"].get("shipped"):
             sets.setdefault(data_set(row), {}).setdefault(row["student"], []).append(row)
     return {f"frontier-{name}.svg": _picture(found) for name, found in sorted(sets.items()) if len(found) >= LEAST}
+
+
+def _of_newest_settings(rows: list[Row]) -> list[Row]:
+    """Of each recipe the rows with the settings of the last one: seeds of a changed recipe do not mix with the old."""
+    settings = {row["recipe"]: row.get("settings") for row in rows}
+    return [row for row in rows if row.get("settings") == settings[row["recipe"]]]
 
 
 def data_set(row: Row) -> str:

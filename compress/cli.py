@@ -128,7 +128,6 @@ def main() -> None:
 
 
 def _object_of(error: str, code: int) -> None:
-    if (
-        "--json" in sys.argv and not output.printed and is_first()
-    ):  # options that could not be parsed have not set output.json
+    # Options that could not be parsed have not set output.json.
+    if "--json" in sys.argv and not output.printed and is_first():
         output.object({"error": error, "exit_code": code})

@@ -10,9 +10,9 @@ import pytest
 from benchmarks.frontier import data_set, pictures
 
 
-def row(recipe: str, student: str, retention: float | None, p50: float) -> dict[str, Any]:
+def row(recipe: str, student: str, retention: float | None, p50: float, **changes: Any) -> dict[str, Any]:
     latency = {"teacher": 20.0, "shipped": p50}
-    return {"recipe": recipe, "student": student, "retention": retention, "p50_ms": latency}
+    return {"recipe": recipe, "student": student, "retention": retention, "p50_ms": latency} | changes
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,8 @@ def test_one_dot_a_kind_at_its_mean() -> None:
         row("a", "transformer", 0.99, 4.0),
         row("a-mobile", "mobile", 0.95, 0.6),
     ]
-    found = pictures([*rows, row("b", "mobile", 1.0, 1.0), row("a-static", "static", None, 0.2)])
+    old = row("a", "transformer", 0.5, 9.0, settings="old")
+    found = pictures([old, *rows, row("b", "mobile", 1.0, 1.0), row("a-static", "static", None, 0.2)])
     assert list(found) == ["frontier-a.svg"]
     space = "{http://www.w3.org/2000/svg}"
     titles = [title.text for title in ElementTree.fromstring(found["frontier-a.svg"]).iter(f"{space}title")]  # noqa: S314  # our own picture
