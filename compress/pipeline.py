@@ -51,12 +51,12 @@ def run(loaded: LoadedRecipe, *, runs: Path, until: str | None = None) -> dict[s
         GateError: a limit was not met; its `summary` attribute holds the summary.
         KdcError: anything else that a user can mend; nothing half-made is left behind.
     """
+    check_packages(loaded)
     parallel.start()
     folder = runs / f"{loaded.recipe.name}-{loaded.recipe.digest[:10]}"
     if not parallel.is_first():
         _help(loaded, folder, runs, until)
         return {}
-    check_packages(loaded)
     teacher = check_teacher(loaded)
     folder.mkdir(parents=True, exist_ok=True)
     with hold(folder / LOCK, str(folder)):
@@ -102,6 +102,12 @@ def _help(loaded: LoadedRecipe, folder: Path, runs: Path, until: str | None) -> 
             current.artifacts[rule.name] = found
 
 
+def _no_help() -> None:
+    """Tell the other processes that there is nothing for them to do in a stage."""
+    parallel.agree(NO_WORK)
+    parallel.wait()
+
+
 def _gate_sentence(gate: dict[str, Any]) -> str:
     value = "not measured" if gate["value"] is None else f"{gate['value']:.4g}"
     return f"gate {gate['gate']}: {value}, limit {gate['limit']:.4g}"
@@ -129,6 +135,8 @@ def _run_stages(current: Run, asked: Sequence[StageRule], runs: Path) -> list[di
     for rule in asked:
         rows.append(_run_stage(current, rule, runs))
         if rule.halts and rows[-1]["status"] == "failed":
+            for _ in asked[len(rows) :]:  # the other processes ask about each stage
+                _no_help()
             return rows
     return rows + _later(current, STAGES[len(asked) :])
 
@@ -154,8 +162,7 @@ def _run_stage(current: Run, rule: StageRule, runs: Path) -> dict[str, Any]:
     unwanted = rule.wanted(current)
     if unwanted is not None:
         remove(current.at(rule.name))
-        parallel.agree(NO_WORK)
-        parallel.wait()
+        _no_help()
         return {"stage": rule.name, "status": "skipped", "seconds": 0.0, "reason": unwanted}
     start = time.monotonic()
     key = _key(current, rule)

@@ -19,6 +19,7 @@ from compress.artifacts import read_artifact, verify_artifact
 from compress.errors import EnvironmentProblem
 from tests.tiny_project import leftovers, recipe_of, write_recipe
 
+ROOT = Path(__file__).parents[1]
 COMPARED = ("loss", "soft", "hidden", "hard", "learning_rate")
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "compress")
 ACCELERATE = ("-m", "accelerate.commands.accelerate_cli", "launch", "--cpu", "--num_processes", "2")
@@ -51,6 +52,39 @@ def test_shares_come_together_in_the_order_of_the_step(rows: int, count: int, mo
         assert own.grad is not None
         kept = len(step[number::count])
         assert own.grad[:, 0].tolist() == [2.0] * kept + [0.0] * (len(own) - kept)
+
+
+GRADIENT = """
+import sys
+import torch
+from compress import parallel
+
+parallel.start()
+torch.manual_seed(0)
+model, data = torch.nn.Linear(3, 2), torch.randn(7, 3)
+rows = torch.arange(7).numpy()
+said = parallel.gathered(model(data[torch.from_numpy(parallel.share_of(rows))]), len(rows))
+(torch.pdist(said).sum() + said[:, 0].exp().mean()).backward()  # compares rows of different processes
+parallel.add_gradients(model)
+if parallel.is_first():
+    torch.save([parameter.grad for parameter in model.parameters()], sys.argv[1])
+parallel.wait()
+"""
+
+
+@pytest.mark.long
+def test_gradients_are_those_of_one_process(tmp_path: Path) -> None:
+    """Exactly, size and direction: an optimizer that only looks at the direction would hide a wrong size."""
+    script = tmp_path / "gradient.py"
+    script.write_text(GRADIENT)
+    found = []
+    for name, launcher in (("one", ()), ("two", TORCHRUN[:-2])):
+        command = [sys.executable, *launcher, str(script), str(tmp_path / name)]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(ROOT)}
+        subprocess.run(command, check=True, env=environment, timeout=600)
+        found.append(torch.load(tmp_path / name, weights_only=True))
+    for one, two in zip(*found, strict=True):
+        torch.testing.assert_close(two, one, rtol=1e-5, atol=1e-6)
 
 
 def test_more_processes_than_gpus(monkeypatch: pytest.MonkeyPatch) -> None:

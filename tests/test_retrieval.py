@@ -95,6 +95,18 @@ def test_refusals(shop: dict[str, Any], tmp_path: Path) -> None:
     assert "make one with `kdc embed" in result.stderr
     result = kdc("search", shop["bundle"], shop["queries"], shop["queries"])
     assert result.exit_code == 6
+    with np.load(shop["folder"] / "items.npz") as found:
+        parts = {name: found[name] for name in ("vectors", "ids", "model")}
+    for wrong, sentence in (
+        ({"vectors": parts["vectors"].astype(str)}, "float32 [N, E] for [N] are expected"),
+        ({"ids": parts["ids"][:-1]}, "float32 [N, E] for [N] are expected"),
+        ({"vectors": parts["vectors"] * np.float32("nan")}, "not finite"),
+        ({"ids": parts["ids"].astype(object)}, "no readable file of items"),
+    ):
+        np.savez(other, **(parts | wrong))
+        result = kdc("search", shop["bundle"], other, shop["queries"])
+        assert result.exit_code == 6
+        assert sentence in result.stderr
     twice = write_csv(tmp_path / "twice.csv", [{"id": "a", "text": "rot"}, {"id": "a", "text": "blau"}])
     result = kdc("embed", shop["bundle"], twice, "-o", tmp_path / "twice.npz")
     assert result.exit_code == 3

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json as jsonlib
 import sys
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -13,14 +12,7 @@ import typer
 
 from compress.commands import options
 from compress.commands.output import output, results_only
-
-
-class Format(StrEnum):
-    """Formats of requests."""
-
-    jsonl = "jsonl"
-    csv = "csv"
-    tsv = "tsv"
+from compress.commands.reading import requests_of
 
 
 def register(app: typer.Typer) -> None:
@@ -30,12 +22,12 @@ def register(app: typer.Typer) -> None:
 
 
 def predict(  # noqa: PLR0913, PLR0917  # one parameter an option
-    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="A .kdc file, packed or not.", show_default=False)],
-    file: Annotated[Path | None, typer.Argument(metavar="[FILE]", help="Requests; stdin when absent or -.")] = None,
-    format: Annotated[Format | None, typer.Option(help="Of the requests; detected when absent.")] = None,
-    text: Annotated[str | None, typer.Option(metavar="COLUMN", help="Column or key of the text.")] = None,
+    bundle: options.BundleFile,
+    file: options.Requests = None,
+    format: options.RequestFormat = None,
+    text: options.TextColumn = None,
     text_pair: Annotated[str | None, typer.Option(metavar="COLUMN", help="… of the second text.")] = None,
-    id: Annotated[str | None, typer.Option(metavar="COLUMN", help="… of the identifier.")] = None,
+    id: options.IdColumn = None,
     threads: options.Threads = 1,
     batch_size: Annotated[
         int, typer.Option(min=1, max=4096, help="Requests in a batch; 1 answers each line at once.")
@@ -45,23 +37,13 @@ def predict(  # noqa: PLR0913, PLR0917  # one parameter an option
 ) -> None:
     """Answer JSON lines or CSV (file or stdin) with JSON lines: label, score, probabilities; or a score alone."""
     from compress.runtime.bundle import open_bundle
-    from compress.runtime.fields import Fields
-    from compress.runtime.requests import batches, read_requests
+    from compress.runtime.requests import batches
 
     output.configure(verbose=verbose, quiet=quiet)
     opened = open_bundle(bundle)
     predictor = opened.predictor(threads=threads)
     named = {"text": text, "text_pair": text_pair, "id": id}
-    fields = Fields(
-        named={role: column for role, column in named.items() if column is not None},
-        joined=opened.manifest.columns,
-        pairs=predictor.spec.two_texts,
-    )
-    requests = read_requests(
-        sys.stdin.buffer if file is None or str(file) == "-" else file,
-        format=None if format is None else format.value,
-        fields=fields,
-    )
+    requests = requests_of(file, format, named, joined=opened.manifest.columns, pairs=predictor.spec.two_texts)
     for batch in batches(requests, batch_size):
         for answer in predictor.answer(batch, batch_size):
             sys.stdout.write(jsonlib.dumps(dataclasses.asdict(answer), ensure_ascii=False) + "\n")

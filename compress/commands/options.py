@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -18,5 +19,20 @@ Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Say more.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Say nothing but warnings and errors.")]
 Out = Annotated[Path | None, typer.Option("-o", "--out", metavar="PATH", help="Where to write.", show_default=False)]
 Threads = Annotated[int, typer.Option("--threads", min=1, max=256, help="Threads of the runtime.")]
+
+
+class Format(StrEnum):
+    """Formats of requests."""
+
+    jsonl = "jsonl"
+    csv = "csv"
+    tsv = "tsv"
+
+
+BundleFile = Annotated[Path, typer.Argument(metavar="BUNDLE", help="A .kdc file, packed or not.", show_default=False)]
+Requests = Annotated[Path | None, typer.Argument(metavar="[FILE]", help="Requests; stdin when absent or -.")]
+RequestFormat = Annotated[Format | None, typer.Option("--format", help="Of the requests; detected when absent.")]
+TextColumn = Annotated[str | None, typer.Option(metavar="COLUMN", help="Column or key of the text.")]
+IdColumn = Annotated[str | None, typer.Option(metavar="COLUMN", help="… of the identifier.")]
 
 RUNS = Path("runs")

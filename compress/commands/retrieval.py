@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import json as jsonlib
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from compress.commands import options
-from compress.commands.models import Format
 from compress.commands.output import output
+from compress.commands.reading import requests_of
 from compress.errors import RecipeError
 
 if TYPE_CHECKING:
-    from compress.runtime.predictor import Request
+    from compress.runtime.bundle import Manifest
 
 BATCH = 32
 ENDING = ".npz"
@@ -29,22 +29,15 @@ def register(app: typer.Typer) -> None:
         app.command()(command)
 
 
-Requests = Annotated[Path | None, typer.Argument(metavar="[FILE]", help="Texts; stdin when absent or -.")]
-BundleFile = Annotated[Path, typer.Argument(metavar="BUNDLE", help="A .kdc file, packed or not.", show_default=False)]
-TextColumn = Annotated[str | None, typer.Option(metavar="COLUMN", help="Column or key of the text.")]
-IdColumn = Annotated[str | None, typer.Option(metavar="COLUMN", help="… of the identifier.")]
-FormatOption = Annotated[Format | None, typer.Option(help="Of the texts; detected when absent.")]
-
-
 def embed(  # noqa: PLR0913, PLR0917  # one parameter an option
-    bundle: BundleFile,
-    file: Requests = None,
+    bundle: options.BundleFile,
+    file: options.Requests = None,
     out: Annotated[Path, typer.Option("-o", "--out", metavar="NPZ", help="Where to put the vectors.")] = Path(
         "items.npz"
     ),
-    format: FormatOption = None,
-    text: TextColumn = None,
-    id: IdColumn = None,
+    format: options.RequestFormat = None,
+    text: options.TextColumn = None,
+    id: options.IdColumn = None,
     threads: options.Threads = 1,
     json: options.Json = False,
     verbose: options.Verbose = False,
@@ -60,7 +53,7 @@ def embed(  # noqa: PLR0913, PLR0917  # one parameter an option
             f"-o {out} is not the name of a file that ends in {ENDING}; name one, for example items{ENDING}"
         )
     opened = open_bundle(bundle)
-    requests = _read(file, format, text, id, opened.manifest.columns.get("text_pair"))
+    requests = requests_of(file, format, {"text": text, "id": id}, joined=_columns(opened.manifest, "text_pair"))
     items = embed_items(opened.predictor(threads=threads), requests, opened.manifest.digest, BATCH)
     items.save(out)
     found = {"items": len(items.ids), "numbers": items.vectors.shape[1], "path": str(out)}
@@ -71,13 +64,13 @@ def embed(  # noqa: PLR0913, PLR0917  # one parameter an option
 
 
 def search(  # noqa: PLR0913, PLR0917  # one parameter an option
-    bundle: BundleFile,
+    bundle: options.BundleFile,
     items: Annotated[Path, typer.Argument(metavar="NPZ", help="What `kdc embed` wrote.", show_default=False)],
-    file: Requests = None,
+    file: options.Requests = None,
     top: Annotated[int, typer.Option(min=1, help="Items for each query.")] = 10,
-    format: FormatOption = None,
-    text: TextColumn = None,
-    id: IdColumn = None,
+    format: options.RequestFormat = None,
+    text: options.TextColumn = None,
+    id: options.IdColumn = None,
     threads: options.Threads = 1,
     verbose: options.Verbose = False,
     quiet: options.Quiet = False,
@@ -91,27 +84,13 @@ def search(  # noqa: PLR0913, PLR0917  # one parameter an option
     opened = open_bundle(bundle)
     predictor = opened.predictor(threads=threads)
     loaded = load_items(items, model=opened.manifest.digest)
-    requests = _read(file, format, text, id, opened.manifest.columns.get("text"))
+    requests = requests_of(file, format, {"text": text, "id": id}, joined=_columns(opened.manifest, "text"))
     for batch in batches(requests, BATCH):
         for answer in best_items(predictor, loaded, batch, top):
             sys.stdout.write(jsonlib.dumps(answer, ensure_ascii=False) + "\n")
         sys.stdout.flush()
 
 
-def _read(
-    file: Path | None, format: Format | None, text: str | None, id: str | None, joined: Sequence[str] | None
-) -> Iterator[Request]:
-    """Requests of one text; `joined` are the columns that training joined into it."""
-    from compress.runtime.fields import Fields
-    from compress.runtime.requests import read_requests
-
-    named = {"text": text, "id": id}
-    fields = Fields(
-        named={role: column for role, column in named.items() if column is not None},
-        joined={"text": joined} if joined else {},
-    )
-    return read_requests(
-        sys.stdin.buffer if file is None or str(file) == "-" else file,
-        format=None if format is None else format.value,
-        fields=fields,
-    )
+def _columns(manifest: Manifest, field: str) -> dict[str, Sequence[str]]:
+    """Columns that training joined into the first or the second text, as those of the one text read here."""
+    return {"text": manifest.columns[field]} if field in manifest.columns else {}

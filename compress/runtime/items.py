@@ -116,11 +116,16 @@ def load_items(path: Path, *, model: str) -> Items:
             vectors, ids, made_by = (found[name] for name in ARRAYS)
     except (BadZipFile, KeyError, ValueError, OSError, EOFError) as error:
         raise IntegrityError(f"{path} is no readable file of items ({error}); make it anew with `kdc embed`") from error
-    if vectors.ndim != 2 or vectors.shape[0] != len(ids):
-        raise IntegrityError(f"{path} has vectors {list(vectors.shape)} for {len(ids)} items; make it anew")
+    if vectors.dtype != np.float32 or vectors.ndim != 2 or vectors.shape[:1] != ids.shape or not len(ids):
+        raise IntegrityError(
+            f"{path} has {vectors.dtype} vectors {list(vectors.shape)} for {list(ids.shape)} items, float32 [N, E] for "
+            "[N] are expected; make it anew with `kdc embed`"
+        )
+    if not np.isfinite(vectors).all():
+        raise IntegrityError(f"{path} has vectors that are not finite numbers; make it anew with `kdc embed`")
     if str(made_by) != model:
         raise DataError(
             f"{path} was embedded by bundle {str(made_by)[:16]}, this one is {model[:16]}: vectors of different models "
             "cannot be compared; embed the items again"
         )
-    return Items([str(name) for name in ids], vectors.astype(np.float32), model)
+    return Items([str(name) for name in ids], vectors, model)

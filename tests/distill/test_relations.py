@@ -161,7 +161,7 @@ def test_models_that_cannot_be_compared(tmp_path: Path, teacher: Teacher, data: 
         Relations(narrow.module, teacher.module, 4, bf16=False)  # type: ignore[arg-type]  # a transformer
     decoder = loaded(gpt2_folder(tmp_path / "decoder"), data)
     with pytest.raises(RecipeError, match=r"queries, keys and values of GPT2ForSequenceClassification are not told"):
-        Relations(student(teacher, data).module, decoder.module, 4, bf16=False)  # type: ignore[arg-type]
+        Relations(student(teacher, data).module, decoder.module, 4, bf16=False)  # type: ignore[arg-type]  # a transformer
 
 
 # ---------------------------------------------------------------- trainings

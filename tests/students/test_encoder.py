@@ -58,7 +58,7 @@ def encoder(kind: str, *, pairs: bool, special_ids: tuple[int, ...] = SPECIAL) -
             nn.init.normal_(module.running_mean)
         if isinstance(module, nn.Embedding):
             nn.init.normal_(module.weight)
-    return model.eval()  # type: ignore[no-any-return]
+    return model.eval()  # type: ignore[no-any-return]  # torch types eval loosely
 
 
 def said(model: TokenEncoder, rows: list[Row], length: int | None = None) -> tuple[torch.Tensor, torch.Tensor]:
