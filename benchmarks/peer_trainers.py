@@ -16,6 +16,7 @@ sentence-transformers  CrossEncoderTrainer; linear warm-up over a tenth, linear 
 from __future__ import annotations
 
 import copy
+import importlib
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -28,7 +29,8 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.peer_study import ROWS, AsPeersCall, Batch, Batches, Keeper, KeptTeacher, Study
-from compress.extras import available
+from compress.errors import EnvironmentProblem
+from compress.extras import available, version
 from compress.tasks.kind import labels_of
 from compress.text_model import TextModel, TransformerClassifier
 
@@ -166,12 +168,26 @@ def _targets(study: Study, batch: Batch) -> Tensor | None:
     return None if bool((labels < 0).all()) else labels.masked_fill(labels < 0, nn.CrossEntropyLoss().ignore_index)
 
 
+def check_torchvision() -> None:
+    """Tell of a torchvision that does not load before transformers fails on it with a message about something else.
+
+    Raises:
+        EnvironmentProblem: it is there, but of another build than torch.
+    """
+    if not available("torchvision"):
+        return
+    try:
+        importlib.import_module("torchvision")
+    except (ImportError, OSError, RuntimeError) as error:
+        raise EnvironmentProblem(
+            f"torchvision does not load beside torch {version('torch')} ({error}): install the one of the same build, "
+            "such as `pip install torchvision --index-url https://download.pytorch.org/whl/cpu`, or remove it"
+        ) from error
+
+
 @contextmanager
 def _image_models() -> Iterator[None]:
-    """Stand-ins for the parts of torchvision that torchdistill imports and that no text model uses.
-
-    torchvision's wheels want the CUDA build of torch; beside another one even transformers fails to import.
-    """
+    """Where torchvision is missing, stand-ins for the parts that torchdistill imports and that no text model uses."""
     if available("torchvision"):
         yield
         return

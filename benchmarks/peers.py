@@ -8,6 +8,9 @@ took, on the same batches and the same answers of the teacher; checkpoint and th
 the test split is measured as in a run. `benchmarks/peer_trainers.py` says what each peer does. A row is appended to
 benchmarks/results/peers.jsonl as soon as a peer is done, also when it cannot express the student; `python -m
 benchmarks.record` draws them into docs/results.md. With --steps nothing is appended: it is for trying out.
+
+The peers come with `pip install 'kdc[peers]'`. Beside a CPU build of torch install torchvision, which torchdistill asks
+for, from torch's CPU index first: the default one does not load there, and transformers fails with it.
 """
 
 from __future__ import annotations
@@ -28,7 +31,7 @@ from benchmarks.common import append, origin, read_rows
 from benchmarks.frontier import data_set
 from benchmarks.peer_study import Study, open_study
 from benchmarks.peer_table import PEER_ROWS, peer_table
-from benchmarks.peer_trainers import PEERS
+from benchmarks.peer_trainers import PEERS, check_torchvision
 from benchmarks.record import settings_of, teacher_weights
 from compress.distill.stages import encoder_of
 from compress.errors import KdcError, RecipeError
@@ -121,6 +124,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _run(options: argparse.Namespace) -> Row:
+    check_torchvision()
     require(PEERS[options.peer].package, extra="peers", why=f"--peer {options.peer}")
     torch.set_num_threads(options.threads)
     given = [f"python -m benchmarks.peers runs/{options.run.resolve().name}", f"--peer {options.peer}"]

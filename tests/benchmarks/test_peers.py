@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -244,6 +245,23 @@ def test_one_sentence_for_what_is_missing(  # parameters and fixtures
     error = capsys.readouterr().err.splitlines()[-1]
     assert error.startswith("peers: ")
     assert sentence in error
+
+
+def test_a_torchvision_of_another_build_is_told(
+    kept_rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Before transformers, which imports it where it is there, fails with a message about something else."""
+    (tmp_path / "torchvision").mkdir()
+    broken = "raise RuntimeError('operator torchvision::nms does not exist')"
+    (tmp_path / "torchvision" / "__init__.py").write_text(broken)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "torchvision", raising=False)
+    with pytest.raises(SystemExit) as ended:
+        peers.main([str(tmp_path), "--peer", "textbrewer"])
+    assert ended.value.code == 4
+    error = capsys.readouterr().err
+    assert f"beside torch {torch.__version__} (operator torchvision::nms does not exist)" in error
+    assert not kept_rows.exists()
 
 
 @pytest.mark.parametrize(
