@@ -213,16 +213,16 @@ def _needs_one_score(study: Study) -> str | None:
     if len(labels) != 2:
         outputs = f"{len(labels)} labels" if len(labels) > 1 else "a number"
         return f"its distillation losses compare a score of two texts, here made of two labels; this task has {outputs}"
-    if not isinstance(module, TransformerClassifier) or not isinstance(_head(module), nn.Linear):
+    if not isinstance(module, TransformerClassifier) or not isinstance(
+        getattr(module.model, "classifier", None), nn.Linear
+    ):
         return (
             "a CrossEncoder is a sequence classifier of transformers with one linear layer at its end, and "
             f"student.kind: {recipe.student.kind} is none"
         )
+    if not isinstance(module.model.get_input_embeddings(), nn.Embedding):
+        return "transformers reads no student with factored token embeddings (student.embedding_size)"
     return None
-
-
-def _head(module: TransformerClassifier) -> Any:
-    return getattr(module.model, "classifier", None)
 
 
 class ScoreAsLogits(TextModel):

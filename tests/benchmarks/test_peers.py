@@ -25,6 +25,7 @@ from compress.errors import DataError, IntegrityError
 from compress.extras import available
 from compress.predict import model_inputs, predict_logits
 from compress.steps.learning import build
+from compress.students.factored import take_factored
 from compress.text_model import TextModel
 from tests.tiny_models import one_thread as one_thread_for_a_while
 from tests.tiny_project import kdc_json, recipe_of, write_recipe
@@ -219,6 +220,14 @@ def test_what_a_peer_cannot_express_is_told(  # parameters and fixtures
     assert reason in output.err
     assert (row["test"], row["validation"], row["minutes"]) == (None, None, None)
     assert json.loads(kept_rows.read_text(encoding="utf-8")) == row
+
+
+def test_factored_embeddings_are_no_cross_encoder(study: Study) -> None:
+    """Read again by transformers they would be drawn at random."""
+    model: Any = study.built.module.model
+    assert PEERS["sentence-transformers"].obstacle(study) is None
+    take_factored(model, 8)
+    assert "student.embedding_size" in str(PEERS["sentence-transformers"].obstacle(study))
 
 
 @pytest.mark.parametrize(
