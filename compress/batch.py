@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -36,6 +36,8 @@ class Examples:
     """Rows of one split, column by column; all sequences have the same length.
 
     labels: see `Labels`. groups: rows of equal group belong together; for ranking, they are those of one query.
+    privileged, privileged_pairs: what the teacher alone reads after a row's text and second text, empty where a row has
+    nothing; given in all splits of a run or in none.
     """
 
     ids: Sequence[str]
@@ -44,6 +46,8 @@ class Examples:
     labels: Labels | None = None
     groups: Sequence[str] | None = None
     weights: Floats | None = None
+    privileged: Sequence[str] | None = None
+    privileged_pairs: Sequence[str] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -53,17 +57,52 @@ class Examples:
         """A number for each row, equal where the group is; None without groups."""
         return None if self.groups is None else codes_of(self.groups)
 
+    @property
+    def for_teacher(self) -> Examples:
+        """The rows as the teacher reads them: privileged texts are part of the texts, after a space.
+
+        Privileged features distillation, Xu et al. 2020 (https://arxiv.org/abs/1907.05171); learning using privileged
+        information, Vapnik and Vashist 2009 (https://doi.org/10.1016/j.neunet.2009.06.042).
+        """
+        if self.privileged is None and self.privileged_pairs is None:
+            return self
+        return replace(
+            self,
+            texts=_appended(self.texts, self.privileged),
+            pairs=None if self.pairs is None else _appended(self.pairs, self.privileged_pairs),
+            privileged=None,
+            privileged_pairs=None,
+        )
+
     def take(self, rows: Sequence[int] | Ints) -> Examples:
         """The given rows, in the given order."""
         picked = [int(row) for row in rows]
+
+        def pick(column: Sequence[str] | None) -> list[str] | None:
+            return None if column is None else [column[i] for i in picked]
+
         return Examples(
             ids=[self.ids[i] for i in picked],
             texts=[self.texts[i] for i in picked],
-            pairs=None if self.pairs is None else [self.pairs[i] for i in picked],
+            pairs=pick(self.pairs),
             labels=None if self.labels is None else self.labels[picked],
-            groups=None if self.groups is None else [self.groups[i] for i in picked],
+            groups=pick(self.groups),
             weights=None if self.weights is None else self.weights[picked],
+            privileged=pick(self.privileged),
+            privileged_pairs=pick(self.privileged_pairs),
         )
+
+
+def _appended(texts: Sequence[str], more: Sequence[str] | None) -> Sequence[str]:
+    """Each text with what comes after it."""
+    if more is None:
+        return texts
+    return [f"{text} {extra}" if extra else text for text, extra in zip(texts, more, strict=True)]
+
+
+def chained(first: Sequence[str] | None, second: Sequence[str] | None) -> list[str] | None:
+    """A column of two sets, one after the other; None where one of them lacks it."""
+    return None if first is None or second is None else [*first, *second]
 
 
 @dataclass(frozen=True)
@@ -84,16 +123,21 @@ class Splits:
     notes: tuple[str, ...] = ()
 
     @property
+    def for_teacher(self) -> Splits:
+        """All data as the teacher reads them."""
+        return replace(
+            self,
+            train=self.train.for_teacher,
+            validation=self.validation.for_teacher,
+            test=self.test.for_teacher,
+            unlabeled=None if self.unlabeled is None else self.unlabeled.for_teacher,
+        )
+
+    @property
     def transfer(self) -> Examples:
         """Rows that the teacher answers for distillation: training rows, then the transfer set."""
         if self.unlabeled is None:
             return self.train
-        both_pairs = None
-        if self.train.pairs is not None and self.unlabeled.pairs is not None:
-            both_pairs = [*self.train.pairs, *self.unlabeled.pairs]
-        groups = None
-        if self.train.groups is not None and self.unlabeled.groups is not None:
-            groups = [*self.train.groups, *self.unlabeled.groups]
         hard = self.train.labels if self.train.labels is not None else no_labels(len(self.train), None)
         weights = None
         if self.train.weights is not None:
@@ -101,10 +145,12 @@ class Splits:
         return Examples(
             ids=[*self.train.ids, *self.unlabeled.ids],
             texts=[*self.train.texts, *self.unlabeled.texts],
-            pairs=both_pairs,
+            pairs=chained(self.train.pairs, self.unlabeled.pairs),
             labels=np.concatenate([hard, no_labels(len(self.unlabeled), hard)]),
-            groups=groups,
+            groups=chained(self.train.groups, self.unlabeled.groups),
             weights=weights,
+            privileged=chained(self.train.privileged, self.unlabeled.privileged),
+            privileged_pairs=chained(self.train.privileged_pairs, self.unlabeled.privileged_pairs),
         )
 
 

@@ -62,8 +62,8 @@ def plan(loaded: LoadedRecipe, runs: Path) -> dict[str, Any]:
     longest = recipe.student.max_length or 128
     if isinstance(recipe.teacher, HuggingFaceTeacher):
         longest = recipe.teacher.max_length
-    tokens = estimate.mean_tokens(splits.train, longest)
-    stages = estimate.stages(recipe, teacher, splits, tokens)
+    tokens, read = (estimate.mean_tokens(rows, longest) for rows in (splits.train, splits.train.for_teacher))
+    stages = estimate.stages(recipe, teacher, splits, tokens, read)
     disk = sum(stage["disk_bytes"] for stage in stages)
     free = check_disk(disk, runs)
     return {

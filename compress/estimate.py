@@ -83,8 +83,11 @@ def cache_bytes(recipe: Recipe, found: dict[str, Any], splits: Splits) -> int:
     return estimate_bytes(len(splits.transfer), classes, layers, width, top_k)
 
 
-def stages(recipe: Recipe, found: dict[str, Any], splits: Splits, tokens: float) -> list[dict[str, Any]]:
-    """Each stage that the run will make, by its name there: rows, seconds, bytes and what it does, in order."""
+def stages(recipe: Recipe, found: dict[str, Any], splits: Splits, tokens: float, read: float) -> list[dict[str, Any]]:
+    """Each stage that the run will make, by its name there: rows, seconds, bytes and what it does, in order.
+
+    tokens: of a row, as the student reads it. read: the same for the teacher, which may read more columns.
+    """
     teacher, student = teacher_size(found), student_size(recipe, found)
     train, transfer = len(splits.train), len(splits.transfer)
     epochs = sum(stage.epochs for stage in recipe.distill.stages)
@@ -93,8 +96,8 @@ def stages(recipe: Recipe, found: dict[str, Any], splits: Splits, tokens: float)
     asking = beside * transfer * _answer(teacher, tokens)
     rows = [
         _stage("baseline", train, 2 + train * tokens / 15_000, 0, "TF-IDF or overlap features, scikit-learn"),
-        _teacher_stage(recipe, teacher, splits, tokens),
-        _outputs_stage(recipe, found, splits, tokens),
+        _teacher_stage(recipe, teacher, splits, read),
+        _outputs_stage(recipe, found, splits, read),
     ]
     names = ", ".join(stage.name for stage in recipe.distill.stages)
     what = f"{names}; at most {epochs} epochs, {student.parameters / 1e6:.1f}M parameters"
@@ -105,7 +108,9 @@ def stages(recipe: Recipe, found: dict[str, Any], splits: Splits, tokens: float)
     rows.append(_stage("onnx", None, 15, teacher.bytes + student.bytes, "ONNX of teacher and student, parity"))
     rows.append(_stage("quantized", len(splits.validation), 10, student.bytes // 3, "int8, parity on validation"))
     rows += _engines_stage(recipe, student)
-    rows.append(_stage("bench", *_bench(recipe, teacher, student, tokens), "teacher, student, shipped take turns"))
+    rows.append(
+        _stage("bench", *_bench(recipe, teacher, student, tokens, read), "teacher, student, shipped take turns")
+    )
     rows.append(_stage("bundle", None, 3, student.bytes // 3, f"{recipe.name}.kdc"))
     return rows
 
@@ -150,9 +155,9 @@ def _engines_stage(recipe: Recipe, student: Size) -> list[dict[str, Any]]:
     return [_stage("engines", None, 60 * count, count * student.bytes, what)]
 
 
-def _bench(recipe: Recipe, teacher: Size, student: Size, tokens: float) -> tuple[int, float, int]:
+def _bench(recipe: Recipe, teacher: Size, student: Size, tokens: float, read: float) -> tuple[int, float, int]:
     requests = recipe.bench.requests
-    once = tokens * LATENCY_SECONDS * (teacher.ratio + 1.5 * student.ratio)
+    once = LATENCY_SECONDS * (read * teacher.ratio + 1.5 * tokens * student.ratio)
     runs = len(recipe.bench.threads) * len(recipe.bench.scenarios)
     return requests, 10 + runs * requests * once, 0
 

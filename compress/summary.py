@@ -70,6 +70,8 @@ def _models(run: Run) -> dict[str, Any]:
         for key in ("parameters_without_embeddings", "vocabulary", "layer_map", "best_at", "steps", "reason"):
             if key in metrics:
                 models[model][key] = metrics[key]
+    if "teacher" in models and run.recipe.data.privileged_columns:
+        models["teacher"]["privileged"] = run.recipe.data.privileged_columns
     if "shipped" in models:
         models["shipped"]["parameters"] = models.get("student", {}).get("parameters")
     return models
@@ -98,7 +100,10 @@ def single_stream(latency: list[dict[str, Any]], artifact: str) -> dict[str, Any
 
 
 def speedup(latency: list[dict[str, Any]]) -> float | None:
-    """Teacher's p50 over the shipped model's, same runtime, threads and requests, end to end from text."""
+    """Teacher's p50 over the shipped model's, same runtime, threads and requests, end to end from text.
+
+    With privileged columns the teacher's requests have them too: that is what its answers cost.
+    """
     teacher, shipped = single_stream(latency, "teacher"), single_stream(latency, "shipped")
     return None if teacher is None or shipped is None else teacher["p50_ms"] / shipped["p50_ms"]
 

@@ -32,7 +32,7 @@ ENGINES = [{"to": "tensorrt"}, {"to": "tensorrt-rtx", "gpus": ["sm89", "sm120"]}
 def test_the_plan_names_the_stages_of_the_run(changes: dict[str, Any]) -> None:
     loaded = resolve(recipe_of("classification") | changes, Path("recipe.yaml"))
     run = Run(loaded, Path(), splits())
-    plan = stages(loaded.recipe, {"parameters": 1000, "layers": 2, "hidden": 32}, splits(), 20.0)
+    plan = stages(loaded.recipe, {"parameters": 1000, "layers": 2, "hidden": 32}, splits(), 20.0, 20.0)
     assert [row["stage"] for row in plan] == [rule.name for rule in STAGES if rule.wanted(run) is None]
     assert all(row["seconds"] >= 0 and row["disk_bytes"] >= 0 for row in plan)
 
@@ -40,7 +40,7 @@ def test_the_plan_names_the_stages_of_the_run(changes: dict[str, Any]) -> None:
 def test_fine_tuning_takes_longer_than_measuring_and_engines_count_by_gpu() -> None:
     def planned(**changes: Any) -> dict[str, Any]:
         recipe = resolve(recipe_of("classification") | changes, Path("recipe.yaml")).recipe
-        return {row["stage"]: row for row in stages(recipe, {}, splits(), 20.0)}
+        return {row["stage"]: row for row in stages(recipe, {}, splits(), 20.0, 20.0)}
 
     measured = planned()["teacher"]["seconds"]
     taught = planned(teacher={"model": "teacher", "train": {"epochs": 4}})["teacher"]["seconds"]

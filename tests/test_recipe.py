@@ -189,7 +189,7 @@ def test_unknown_key_names_the_nearest_and_all() -> None:
     message = refused_section(data={"train": {"path": "a", "columns": {"txt": 1}}})
     assert message == (
         "r.yaml: data.train.columns.txt: unknown key (did you mean text?); "
-        "allowed: group, id, label, text, text_pair, weight"
+        "allowed: group, id, label, privileged, privileged_pair, text, text_pair, weight"
     )
 
 
@@ -477,6 +477,20 @@ def test_columns_that_make_up_a_text(columns: dict[str, Any] | None, joined: dic
     """What a bundle must know of them: names other than the field's own, and no positions."""
     data = FilesData.model_validate({"train": {"path": "a.csv", "columns": columns}})
     assert data.joined_columns == joined
+
+
+def test_privileged_columns_leave_the_digests_of_other_recipes_alone() -> None:
+    columns: dict[str, Any] = {"text": "title", "label": "kind"}
+    data: dict[str, Any] = {"train": {"path": "a.csv", "columns": columns}}
+    plain = resolve({**MINIMAL, "data": data}, Path("r.yaml")).recipe
+    assert plain.data.privileged_columns == {}
+    assert set(plain.dump()["data"]["train"]["columns"]) == {"id", "text", "text_pair", "label", "group", "weight"}
+    data["train"]["columns"] = {**columns, "privileged": ["clicks", "price"]}
+    read = resolve({**MINIMAL, "data": data}, Path("r.yaml")).recipe
+    assert read.data.privileged_columns == {"text": ("clicks", "price")}
+    assert read.data.joined_columns == {"text": ("title",)}
+    assert read.dump()["data"]["train"]["columns"]["privileged"] == ["clicks", "price"]
+    assert resolve(read.dump(), Path("r.yaml")).recipe == read
 
 
 def test_keeping_the_largest_logits_is_off_and_for_labels_alone() -> None:

@@ -50,10 +50,14 @@ class Answering(Protocol):
 
 @dataclass(frozen=True)
 class Contender:
-    """A name, and the deployable folder behind it."""
+    """A name, and the deployable folder behind it.
+
+    requests: what it is asked in place of the requests of all: the same ones in their order, with more text in them.
+    """
 
     name: str
     folder: Path
+    requests: Sequence[Request] | None = field(default=None, compare=False)
 
 
 def _open(folder: Path, threads: int) -> Answering:
@@ -156,7 +160,7 @@ class _Scenario:
         if not runners:
             return {}
         with _no_garbage_collection():
-            slowest = max(self._warm_up(runner) for runner in runners.values())
+            slowest = max(self._warm_up(contender, runner) for contender, runner in runners.items())
             calls = self._calls_per_round(slowest)
             # A live bar redraws from its own thread, which would land in the latencies: one line must do.
             reporter.say(
@@ -167,21 +171,24 @@ class _Scenario:
             times = self._take_turns(runners, calls)
         return {contender: self._result(contender, times[contender]) for contender in runners}
 
-    def _call(self, number: int) -> Sequence[Request]:
+    def _asked(self, contender: Contender) -> Sequence[Request]:
+        return self.requests if contender.requests is None else contender.requests
+
+    def _call(self, contender: Contender, number: int) -> Sequence[Request]:
         """The requests of one call, round and round through all of them."""
-        total = len(self.requests)
-        return [self.requests[(number * self.batch + i) % total] for i in range(self.batch)]
+        asked = self._asked(contender)
+        return [asked[(number * self.batch + i) % len(asked)] for i in range(self.batch)]
 
     def _time(self, runner: Answering, requests: Sequence[Request]) -> int:
         start = self.tools.clock_ns()
         runner.answer(requests, batch_size=self.batch)
         return self.tools.clock_ns() - start
 
-    def _warm_up(self, runner: Answering) -> float:
+    def _warm_up(self, contender: Contender, runner: Answering) -> float:
         """Call until the median settles; returns the last median in nanoseconds."""
         took: list[int] = []
         while sum(took) < WARM_SECONDS * 1e9:
-            took.append(self._time(runner, self._call(len(took))))
+            took.append(self._time(runner, self._call(contender, len(took))))
             if len(took) >= WARM_CALLS:
                 last = float(np.median(took[-WARM_WINDOW:]))
                 before = float(np.median(took[-2 * WARM_WINDOW : -WARM_WINDOW]))
@@ -201,8 +208,8 @@ class _Scenario:
         for number in range(self.bench.rounds):
             # Whoever comes first changes, so that no contender always follows the same one.
             turn = number % len(order)
-            batches = [self._call(number * calls + i) for i in range(calls)]
             for contender in order[turn:] + order[:turn]:
+                batches = [self._call(contender, number * calls + i) for i in range(calls)]
                 self._turn(runners[contender], batches, times[contender])
             if max(t.spent for t in times.values()) >= self.budget_seconds * 1e9:
                 break
@@ -225,7 +232,8 @@ class _Scenario:
         answered = sum(len(calls) for calls in times.rounds) * self.batch
         total = sum(sum(calls) for calls in times.rounds)
         try:
-            peak = self.tools.peak_mb(contender.folder, self.requests, threads=self.threads, batch=self.batch)
+            asked = self._asked(contender)
+            peak = self.tools.peak_mb(contender.folder, asked, threads=self.threads, batch=self.batch)
         except EnvironmentProblem as error:
             reporter.warn(f"peak memory of {contender.name}: not measured: {error}")
             peak = None

@@ -55,6 +55,7 @@ data:                         # relative paths start at this file
   train:
     path: {examples}
     columns: {columns}
+    # columns: {{…, privileged: clicks}}   # what exists while training and not when serving: the teacher alone reads it
   validation: {{fraction: 0.15}}         # or a file: {{path: validation.csv}}
   test: {{fraction: 0.15}}
   # unlabeled: {{path: more.csv}}        # texts without labels: the teacher's opinion is enough

@@ -19,13 +19,14 @@ class Want:
     """A column to read.
 
     key: its place in the recipe. optional: reads as None where it is absent. part: one of several joined
-    columns, which single JSON rows may lack.
+    columns, which single JSON rows may lack. privileged: for the teacher alone, so nothing else may read it.
     """
 
     key: str
     column: Column
     optional: bool = False
     part: bool = False
+    privileged: bool = False
 
 
 def positions(wants: Sequence[Want], names: Sequence[str] | None, width: int, name: str) -> list[int | None]:
@@ -38,9 +39,17 @@ def positions(wants: Sequence[Want], names: Sequence[str] | None, width: int, na
 
     Raises:
         DataError: a column is missing, or its name is not unique.
-        RecipeError: a name is given for a file without names.
+        RecipeError: a name is given for a file without names, or a privileged column is also another one.
     """
-    return [_position(want, names, width, name) for want in wants]
+    found = [_position(want, names, width, name) for want in wants]
+    shared = {place: want for place, want in zip(found, wants, strict=True) if not want.privileged}
+    for place, want in zip(found, wants, strict=True):
+        if want.privileged and place is not None and place in shared:
+            raise RecipeError(
+                f"{want.key} is {want.column!r}, the same column of {name} as {shared[place].key}: a privileged column "
+                "is read by the teacher alone, so leave it out of one of the two"
+            )
+    return found
 
 
 def _position(want: Want, names: Sequence[str] | None, width: int, name: str) -> int | None:

@@ -9,8 +9,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from compress.batch import Labels
-from compress.data.labels import label_names, unseen_labels
-from compress.data.numbers import check_grades, group_notes, numbers, refuse_equal
+from compress.data.labels import label_names, one_sided, unseen_labels
+from compress.data.numbers import check_grades, equal_numbers, group_notes, numbers, refuse_equal
 from compress.data.table import Table
 from compress.recipe import ClassificationTask, PairsTask, RankingTask, RegressionTask, Task
 
@@ -64,7 +64,7 @@ class NamedLabels:
 
     def read(self, train: Table, others: Mapping[str, Table]) -> LabelColumns:
         names = label_names(train, self.task)
-        notes = unseen_labels(names, others, self.task)
+        notes = unseen_labels(names, others, self.task) + one_sided(names, others, self.task)
         index = {name: at for at, name in enumerate(names)}
         of: dict[str, Labels] = {
             split: np.array([index.get(label, -1) for label in table.labels or []], np.int64)
@@ -91,7 +91,10 @@ class NumberLabels:
     def read(self, train: Table, others: Mapping[str, Table]) -> LabelColumns:
         of: dict[str, Labels] = {split: numbers(table) for split, table in {"train": train, **others}.items()}
         refuse_equal(train, of["train"], "number")
-        return LabelColumns(OUTPUT, of)
+        notes = [
+            note for split, rows in others.items() for note in equal_numbers(rows, of[split], split, self.task.metric)
+        ]
+        return LabelColumns(OUTPUT, of, notes)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from compress.data.sources import listing
 from compress.data.table import Table
 from compress.errors import DataError, RecipeError
-from compress.recipe import ClassificationTask, PairsTask
+from compress.recipe import ClassificationTask, Metric, PairsTask
+from compress.tasks.label_metrics import OF_POSITIVE, positive_label, primary_metric
 
 INTEGER = re.compile(r"[+-]?[0-9]+")
 SHOWN_LABELS = 10
@@ -66,6 +67,42 @@ def unseen_labels(
                 f"({listing(names)}); they count as answered wrongly"
             )
     return notes
+
+
+def one_sided(labels: Sequence[str], tables: Mapping[str, Table], task: ClassificationTask | PairsTask) -> list[str]:
+    """A sentence for each split whose rows are all of one label, or with a positive label all or none of that.
+
+    Args:
+        labels: the task's labels.
+        tables: name -> split.
+
+    Raises:
+        DataError: the task's metric, or the threshold that validation chooses for it, has no meaning there.
+    """
+    positive, metric = positive_label(task, labels), primary_metric(task, labels)
+    notes = []
+    for name, table in tables.items():
+        found = table.labels or []
+        if positive is not None:
+            said = _matches(name, found, positive, metric)
+        else:
+            said = f"all {len(found):,} {name} rows have the label {found[0]!r}" if len(set(found)) == 1 else None
+        if said is not None:
+            notes.append(f"{said}: figures on them say nothing of how well labels are told apart")
+    return notes
+
+
+def _matches(name: str, found: Sequence[str], positive: str, metric: Metric) -> str | None:
+    """That all rows of a split are matches, or none; None where there are both."""
+    matches = sum(label == positive for label in found)
+    if 0 < matches < len(found):
+        return None
+    said = f"{'all' if matches else 'none'} of the {len(found):,} {name} rows have the label {positive!r}"
+    unmeasured = metric in OF_POSITIVE and (not matches or metric == "auc")
+    if unmeasured or (metric in OF_POSITIVE and name == "validation"):
+        what = f"{metric} cannot be measured" if unmeasured else "no threshold can be chosen"
+        raise DataError(f"{said}, which task.positive names, so {what} on them: give data.{name} rows of both labels")
+    return said
 
 
 def _unseen(name: str, table: Table, rows: Sequence[int]) -> str:

@@ -6,13 +6,15 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
 from pathlib import Path
 
 import numpy as np
 
-from compress.batch import Examples, Labels, Splits
+from compress.batch import Examples, Labels, Splits, chained
 from compress.data.labelling import Labelling, labelling_of
 from compress.data.overlap import overlapping, without_overlap
+from compress.data.privileged import privileged_notes
 from compress.data.rows import Role
 from compress.data.splits import hold_out
 from compress.data.table import Table, read_table
@@ -67,6 +69,8 @@ def _joined(first: Examples, second: Examples) -> Examples:
         texts=[*first.texts, *second.texts],
         pairs=None if first.pairs is None else [*first.pairs, *(second.pairs or [])],
         groups=None if first.groups is None else [*first.groups, *(second.groups or [])],
+        privileged=chained(first.privileged, second.privileged),
+        privileged_pairs=chained(first.privileged_pairs, second.privileged_pairs),
     )
 
 
@@ -79,11 +83,14 @@ def _from_files(loaded: LoadedRecipe, data: FilesData, cache_dir: Path) -> Split
     unlabeled = reader.unlabeled()
     if unlabeled is not None:
         unlabeled = _transfer_without_leak(unlabeled, validation, test, data.overlap, notes)
-    for note in notes:
-        reporter.warn(note)
     tables = {"train": train, "validation": validation, "test": test}
     splits = {name: _examples(table, labels.of[name]) for name, table in tables.items()}
     transfer = None if unlabeled is None else _examples(unlabeled, None)
+    if data.privileged_columns:
+        every = splits if transfer is None else splits | {"unlabeled": transfer}
+        notes += privileged_notes(data.privileged_columns, every)
+    for note in notes:
+        reporter.warn(note)
     return Splits(
         **splits,
         unlabeled=transfer,
@@ -142,7 +149,13 @@ def _concatenated(tables: Sequence[Table]) -> Table:
         files=np.concatenate([table.files + start for table, start in zip(tables, starts, strict=False)]),
         lines=np.concatenate([table.lines for table in tables]),
         origins=tuple(origin for table in tables for origin in table.origins),
+        privileged=_chained([table.privileged for table in tables]),
+        privileged_pairs=_chained([table.privileged_pairs for table in tables]),
     )
+
+
+def _chained(columns: Sequence[Sequence[str] | None]) -> list[str] | None:
+    return reduce(chained, columns[1:], None if columns[0] is None else list(columns[0]))
 
 
 # ---------------------------------------------------------------- splits
@@ -256,7 +269,16 @@ def _dropped(dropped: dict[str, int], repeated: int) -> list[str]:
 
 
 def _examples(table: Table, labels: Labels | None) -> Examples:
-    return Examples(table.ids, table.texts, table.pairs, labels, table.groups, table.weights)
+    return Examples(
+        ids=table.ids,
+        texts=table.texts,
+        pairs=table.pairs,
+        labels=labels,
+        groups=table.groups,
+        weights=table.weights,
+        privileged=table.privileged,
+        privileged_pairs=table.privileged_pairs,
+    )
 
 
 def fingerprint(labels: Sequence[str], splits: Sequence[Examples | None]) -> str:
@@ -268,6 +290,10 @@ def fingerprint(labels: Sequence[str], splits: Sequence[Examples | None]) -> str
             _hash_texts(state, column)
         for numbers in () if split is None else (split.labels, split.weights):
             state.update(b"none" if numbers is None else numbers.tobytes())
+        for name in () if split is None else ("privileged", "privileged_pairs"):
+            if (texts := getattr(split, name)) is not None:
+                state.update(name.encode())
+                _hash_texts(state, texts)
     return state.hexdigest()
 
 

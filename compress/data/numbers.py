@@ -48,8 +48,25 @@ def refuse_equal(train: Table, labels: Labels, what: str) -> None:
         )
 
 
+def equal_numbers(table: Table, labels: Labels, split: str, metric: str) -> list[str]:
+    """What must be known of a split whose numbers are all equal.
+
+    Raises:
+        DataError: the metric tells nothing then.
+    """
+    if not (labels == labels[0]).all():
+        return []
+    found = f"all {len(table):,} {split} rows have the number {labels[0]:g} (first at {table.where(0)})"
+    if metric == "spearman":
+        raise DataError(
+            f"{found}, whose order no model can follow, and task.metric is spearman: check data.{split}, or choose "
+            "rmse or mae"
+        )
+    return [f"{found}: its figures say how near that one number is met, and spearman is 0"]
+
+
 def check_grades(table: Table, grades: Labels, split: str) -> None:
-    """Grades from 0, some of them above it; in training also groups with rows of different grades.
+    """Grades from 0, some of them above it, and some group with rows of different grades.
 
     Raises:
         DataError: a grade below 0, with its place, or groups without an order to learn or to measure.
@@ -63,18 +80,19 @@ def check_grades(table: Table, grades: Labels, split: str) -> None:
         )
     if split == "train":
         refuse_equal(table, grades, "grade")
-        _refuse_orderless(table, grades)
     elif not (grades > 0).any():
         raise DataError(f"no {split} row has a grade above 0, so no order of them can be measured: check data.{split}")
+    _refuse_orderless(table, grades, split)
 
 
-def _refuse_orderless(train: Table, grades: Labels) -> None:
-    sizes, spreads = _groups(train.groups or [], grades)
+def _refuse_orderless(table: Table, grades: Labels, split: str) -> None:
+    sizes, spreads = _groups(table.groups or [], grades)
     if not (spreads > 0).any():
         reason = "have one row each" if (sizes == 1).all() else "have rows of one grade each"
+        name, so = ("training", "there is no order to learn") if split == "train" else (split, "every order is right")
         raise DataError(
-            f"all {len(sizes):,} training groups {reason}, so there is no order to learn: name the column of the query "
-            "in data.train.columns.group, without which rows with an equal first text form a group"
+            f"all {len(sizes):,} {name} groups {reason}, so {so}: name the column of the query "
+            f"in data.{split}.columns.group, without which rows with an equal first text form a group"
         )
 
 

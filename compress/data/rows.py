@@ -1,9 +1,9 @@
-"""From the cells of a row to text, second text, label, id, group and weight, or to what is wrong."""
+"""From the cells of a row to texts, label, id, group, weight and privileged texts, or to what is wrong."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Literal
@@ -36,7 +36,10 @@ def _weight(value: Any) -> float:
 
 @dataclass(frozen=True)
 class RowMaker:
-    """Makes checked rows of the cells of the wanted columns, which stand in the order of the fields below."""
+    """Makes checked rows of the cells of the wanted columns, which stand in the order of the fields below.
+
+    privileged, privileged_pairs: None where the run has none, empty where only this table names none.
+    """
 
     texts: tuple[Want, ...]
     pairs: tuple[Want, ...] = ()
@@ -44,18 +47,22 @@ class RowMaker:
     id: Want | None = None
     group: Want | None = None
     weight: Want | None = None
+    privileged: tuple[Want, ...] | None = None
+    privileged_pairs: tuple[Want, ...] | None = None
 
     @property
     def wants(self) -> list[Want]:
         """All columns to read."""
         single = (self.label, self.id, self.group, self.weight)
-        return [*self.texts, *self.pairs, *(want for want in single if want is not None)]
+        named = (want for want in single if want is not None)
+        return [*self.texts, *self.pairs, *named, *(self.privileged or ()), *(self.privileged_pairs or ())]
 
     @classmethod
     def for_source(cls, source: TableSource, train: TableSource, role: Role, task: Task, key: str) -> RowMaker:
         """Columns of a source in its role.
 
-        id and group are optional where the columns are only inherited from `train`, but not the groups of a ranking.
+        id and group are optional where the columns are only inherited from `train`, but not the groups of a ranking;
+        privileged ones so in unlabeled data.
 
         Raises:
             RecipeError: no column is named for the label or a second text, or a named one has no use.
@@ -65,6 +72,13 @@ class RowMaker:
         place = f"{'data.train' if inherited else key}.columns"
         pairs = has_second_text(task, train)
         _fits_task(columns, role, task, pairs, place)
+        given = (train.columns or Columns()).privileged_columns
+        _fits_privileged(columns, given, role, pairs, place)
+
+        def privileged(name: str, side: str) -> tuple[Want, ...] | None:
+            found, lenient = columns.privileged_columns.get(side, ()), inherited and role == "unlabeled"
+            wants = tuple(Want(f"{place}.{name}", column, lenient, part=True, privileged=True) for column in found)
+            return wants if side in given else None
 
         def single(name: str, column: Column | None, needed: bool = True) -> Want | None:
             lenient = inherited and name != "label" and not (task.grouped and name == "group")
@@ -77,6 +91,8 @@ class RowMaker:
             id=single("id", columns.id),
             group=single("group", columns.group, role != "unlabeled" or task.grouped),
             weight=single("weight", columns.weight, role == "train"),
+            privileged=privileged("privileged", "text"),
+            privileged_pairs=privileged("privileged_pair", "text_pair"),
         )
 
     def records(self, sources: Iterable[tuple[str, Iterator[Row]]], limit: int | None) -> Iterator[dict[str, Any]]:
@@ -104,6 +120,8 @@ class RowMaker:
             "id": _named(self.id, single, where, "id"),
             "group": _named(self.group, single, where, "group"),
             "weight": None if self.weight is None else _weighed(self.weight, next(single), where),
+            "privileged": _more(self.privileged, single, where),
+            "privileged_pair": _more(self.privileged_pairs, single, where),
             "file": file,
             "line": line,
         }
@@ -141,6 +159,23 @@ def _fits_task(columns: Columns, role: Role, task: Task, pairs: bool, place: str
         )
 
 
+def _fits_privileged(
+    columns: Columns, given: Mapping[str, Sequence[Column]], role: Role, pairs: bool, place: str
+) -> None:
+    """given: the privileged columns of the training rows, by the field that they come after."""
+    for name, side in (("privileged", "text"), ("privileged_pair", "text_pair")):
+        named = side in columns.privileged_columns
+        if named and side == "text_pair" and not pairs:
+            raise RecipeError(f"{place}.{name} comes after a second text, but rows have one text: use privileged")
+        if named and side not in given:
+            raise RecipeError(f"{place}.{name} is given, but data.train.columns.{name} is not: name it there, too")
+        if side in given and not named and role != "unlabeled":
+            raise RecipeError(
+                f"{place}.{name} is not given, but data.train.columns.{name} is, and the teacher is measured on {role} "
+                "rows with what it learned to read: name the column"
+            )
+
+
 def _joined(columns: Column | tuple[Column, ...] | None, key: str) -> tuple[Want, ...]:
     names = columns if isinstance(columns, tuple) else [] if columns is None else [columns]
     return tuple(Want(key, name, part=len(names) > 1) for name in names)
@@ -161,6 +196,11 @@ def _full(wants: Sequence[Want], cells: Sequence[Any], where: str, what: str) ->
         columns = ", ".join(repr(want.column) for want in wants)
         raise DataError(f"{where} has an empty {what} (column {columns}, {wants[0].key}): fill it or remove the row")
     return text
+
+
+def _more(wants: Sequence[Want] | None, single: Iterator[Any], where: str) -> str | None:
+    """What only the teacher reads; it may be empty."""
+    return None if wants is None else join_texts([_text(want, next(single), where) for want in wants])
 
 
 def _named(want: Want | None, single: Iterator[Any], where: str, what: str) -> str | None:

@@ -1,4 +1,4 @@
-"""A recipe's table as checked columns: text, second text, label, id, group and weight of every row.
+"""A recipe's table as checked columns: texts, label, id, group, weight and privileged texts of every row.
 
 Rows are checked once, where file and line are known, and kept by HF `datasets` as a memory-mapped Arrow file
 named after the content of what was read, so a file changed in place is read again.
@@ -43,6 +43,8 @@ class Table:
     files: Ints
     lines: Ints
     origins: tuple[str, ...]
+    privileged: Sequence[str] | None = None
+    privileged_pairs: Sequence[str] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -67,6 +69,8 @@ class Table:
             files=self.files[rows],
             lines=self.lines[rows],
             origins=self.origins,
+            privileged=pick(self.privileged),
+            privileged_pairs=pick(self.privileged_pairs),
         )
 
 
@@ -132,7 +136,8 @@ def _layouts(files: Sequence[DataFile], source: TableSource, train: TableSource,
 def _features() -> Any:
     from datasets import Features, Value
 
-    texts = {name: Value("string") for name in ("id", "text", "pair", "label", "group")}
+    names = ("id", "text", "pair", "label", "group", "privileged", "privileged_pair")
+    texts = {name: Value("string") for name in names}
     return Features({**texts, "weight": Value("float32"), "file": Value("int64"), "line": Value("int64")})
 
 
@@ -182,4 +187,6 @@ def _table(columns: Any, role: Role, origins: Sequence[str], first: int) -> Tabl
         files=np.array(columns.column("file").to_pylist(), np.int64),
         lines=np.array(columns.column("line").to_pylist(), np.int64),
         origins=tuple(origins),
+        privileged=texts("privileged"),
+        privileged_pairs=texts("privileged_pair"),
     )

@@ -25,6 +25,8 @@ CHUNK = 64
 
 Key = tuple[str, str | None]
 """A row's first text, and its second text if it has one."""
+Made = tuple[Key, int, int]
+"""A new row, and the training rows that its first and its second text were made from."""
 
 
 def make_transfer(section: Transfer, splits: Splits, seed: int, *, grouped: bool = False) -> tuple[Examples, list[str]]:
@@ -35,14 +37,14 @@ def make_transfer(section: Transfer, splits: Splits, seed: int, *, grouped: bool
     Returns:
         the rows, and a note for each kind of which fewer than asked for could be made.
     """
-    makers: list[tuple[str, int, Callable[[Examples, random.Random], Iterator[Key]]]] = [
+    makers: list[tuple[str, int, Callable[[Examples, random.Random], Iterator[Made]]]] = [
         ("variants", section.variants, _document_variants if grouped else _variants),
         ("random_pairs", section.random_pairs, _random_pairs),
         ("hard_pairs", section.hard_pairs, _hard_pairs),
     ]
     given = [splits.train, splits.validation, splits.test, *([splits.unlabeled] if splits.unlabeled else [])]
     taken = {key for rows in given for key in _keys(rows)}
-    made: list[Key] = []
+    made: list[Made] = []
     ids: list[str] = []
     notes: list[str] = []
     for kind, wanted, maker in makers:
@@ -55,10 +57,22 @@ def make_transfer(section: Transfer, splits: Splits, seed: int, *, grouped: bool
             )
         made += found
         ids += [f"{kind}-{number}" for number in range(len(found))]
-    pairs = None if splits.train.pairs is None else [str(second) for _, second in made]
-    texts = [first for first, _ in made]
-    group_of = dict(zip(splits.train.texts, splits.train.groups or [], strict=grouped))
-    return Examples(ids=ids, texts=texts, pairs=pairs, groups=[group_of[t] for t in texts] if grouped else None), notes
+    return _examples(splits.train, made, ids, grouped=grouped), notes
+
+
+def _examples(train: Examples, made: Sequence[Made], ids: Sequence[str], *, grouped: bool) -> Examples:
+    """New rows, with the privileged texts of the rows that they were made from."""
+    texts = [text for (text, _), _, _ in made]
+    group_of = dict(zip(train.texts, train.groups or [], strict=grouped))
+    more, more_pairs = train.privileged, train.privileged_pairs
+    return Examples(
+        ids=ids,
+        texts=texts,
+        pairs=None if train.pairs is None else [str(pair) for (_, pair), _, _ in made],
+        groups=[group_of[text] for text in texts] if grouped else None,
+        privileged=None if more is None else [more[row] for _, row, _ in made],
+        privileged_pairs=None if more_pairs is None else [more_pairs[row] for _, _, row in made],
+    )
 
 
 def _keys(rows: Examples) -> Iterator[Key]:
@@ -66,42 +80,43 @@ def _keys(rows: Examples) -> Iterator[Key]:
     return zip(rows.texts, seconds, strict=True)
 
 
-def _fresh(drawn: Iterator[Key], wanted: int, taken: set[Key]) -> list[Key]:
-    """The first `wanted` keys that are not taken yet; they are taken then."""
-    found: list[Key] = []
-    for tries, key in enumerate(drawn):
+def _fresh(drawn: Iterator[Made], wanted: int, taken: set[Key]) -> list[Made]:
+    """The first `wanted` rows whose keys are not taken yet; they are taken then."""
+    found: list[Made] = []
+    for tries, made in enumerate(drawn):
         if len(found) == wanted or tries == TRIES * wanted:
             break
-        if key not in taken:
-            taken.add(key)
-            found.append(key)
+        if made[0] not in taken:
+            taken.add(made[0])
+            found.append(made)
     return found
 
 
 # ---------------------------------------------------------------- variants
 
 
-def _variants(rows: Examples, rng: random.Random) -> Iterator[Key]:
+def _variants(rows: Examples, rng: random.Random) -> Iterator[Made]:
     """Training rows with changed words; of two texts, one or both are changed."""
     texts = rows.texts if rows.pairs is None else [*rows.texts, *rows.pairs]
     while True:
         row = rng.randrange(len(rows))
         first = rows.texts[row]
         if rows.pairs is None:
-            yield _vary(first, texts, rng), None
+            yield (_vary(first, texts, rng), None), row, row
             continue
         second, which = rows.pairs[row], rng.randrange(3)
-        yield (
+        varied = (
             first if which == 0 else _vary(first, texts, rng),
             second if which == 1 else _vary(second, texts, rng),
         )
+        yield varied, row, row
 
 
-def _document_variants(rows: Examples, rng: random.Random) -> Iterator[Key]:
+def _document_variants(rows: Examples, rng: random.Random) -> Iterator[Made]:
     """Training rows with changed words in the second text: a changed query would have no other documents."""
     while True:
         row = rng.randrange(len(rows))
-        yield rows.texts[row], _vary((rows.pairs or [])[row], rows.pairs or [], rng)
+        yield (rows.texts[row], _vary((rows.pairs or [])[row], rows.pairs or [], rng)), row, row
 
 
 def _vary(text: str, texts: Sequence[str], rng: random.Random) -> str:
@@ -128,18 +143,20 @@ def _parts(text: str) -> tuple[list[str], str]:
 # ---------------------------------------------------------------- pairings
 
 
-def _random_pairs(rows: Examples, rng: random.Random) -> Iterator[Key]:
+def _random_pairs(rows: Examples, rng: random.Random) -> Iterator[Made]:
     """A first text with the second text of any row."""
     pairs = rows.pairs or []
     while True:
-        yield rng.choice(rows.texts), rng.choice(pairs)
+        first, second = rng.randrange(len(rows)), rng.randrange(len(rows))
+        yield (rows.texts[first], pairs[second]), first, second
 
 
-def _hard_pairs(rows: Examples, rng: random.Random) -> Iterator[Key]:
+def _hard_pairs(rows: Examples, rng: random.Random) -> Iterator[Made]:
     """A first text with one of the second texts that share most of its rare words (cosine of TF-IDF)."""
     from sklearn.feature_extraction.text import TfidfVectorizer
 
-    firsts, seconds = sorted(set(rows.texts)), sorted(set(rows.pairs or []))
+    row_of = [{text: row for row, text in enumerate(texts)} for texts in (rows.texts, rows.pairs or [])]
+    firsts, seconds = (sorted(rows_of_text) for rows_of_text in row_of)
     vectorizer = TfidfVectorizer(tokenizer=lambda text: _parts(text)[0], token_pattern=None, sublinear_tf=True)
     right = vectorizer.fit(firsts + seconds).transform(seconds).T.tocsr()
     for _ in range(NEIGHBOURS * TRIES):  # a first text has no more neighbours than that
@@ -151,4 +168,5 @@ def _hard_pairs(rows: Examples, rng: random.Random) -> Iterator[Key]:
                 row = alike[number]
                 if row.nnz:
                     nearest = row.indices[np.lexsort((row.indices, -row.data))[:NEIGHBOURS]]
-                    yield first, seconds[int(rng.choice(nearest.tolist()))]
+                    second = seconds[int(rng.choice(nearest.tolist()))]
+                    yield (first, second), row_of[0][first], row_of[1][second]

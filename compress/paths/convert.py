@@ -12,6 +12,7 @@ from pydantic import TypeAdapter
 
 from compress.artifacts import ONNX, SPEC, TOKENIZER, publishing, read_spec
 from compress.bench.bare import answers_text
+from compress.bundle.access import check_access
 from compress.bundle.write import write_bundle
 from compress.errors import RecipeError
 from compress.export.graph import Graph, read_graph
@@ -245,7 +246,7 @@ def package_path(artifact: Path, out: Path) -> dict[str, Any]:
         )
     own = verified(folder)
     notes: list[str] = []
-    columns: dict[str, tuple[str, ...]] = {}
+    data: Data | None = None
     metrics: dict[str, Any] = {}
     provenance: dict[str, Any] = {}
     if own is not None:
@@ -256,19 +257,22 @@ def package_path(artifact: Path, out: Path) -> dict[str, Any]:
             "versions": own.versions,
         }
         metrics = {"shipped": own.metrics["quality"]} if own.metrics.get("quality") else {}
-        notes, columns = _said_by_run(folder)
+        notes, data = _said_by_run(folder)
         if own.status == "failed":
             reporter.warn(f"{folder} did not meet a gate: {own.reason}")
             notes.append(f"A gate of its recipe was not met: {own.reason}.")
-    write_bundle(folder, out, name=out.stem, metrics=metrics, provenance=provenance, columns=columns, notes=notes)
+    columns = {} if data is None else data.joined_columns
+    with publishing(out) as made:
+        write_bundle(folder, made, name=out.stem, metrics=metrics, provenance=provenance, columns=columns, notes=notes)
+        check_access(made, {} if data is None else data.privileged_columns)
     return {"path": str(out), "name": out.stem, "size_bytes": out.stat().st_size, "metrics": metrics}
 
 
-def _said_by_run(stage: Path) -> tuple[list[str], dict[str, tuple[str, ...]]]:
-    """What must stand beside the run's figures (simulated data, for example), and the columns of its training data."""
+def _said_by_run(stage: Path) -> tuple[list[str], Data | None]:
+    """What must stand beside the run's figures (simulated data, for example), and the section of its data."""
     path = Path(stage.resolve().parent) / SUMMARY
     if not path.is_file():
-        return [], {}
+        return [], None
     summary = read_object(path)
     data: Data = TypeAdapter(Data).validate_python(summary["recipe"]["data"])
-    return [str(note) for note in summary.get("notes", [])], data.joined_columns
+    return [str(note) for note in summary.get("notes", [])], data

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from compress.recipe.base import Epochs, LearningRate, Metric, Section
 from compress.recipe.data import Column, Columns, Data, FilesData, Fraction, SimulatedShop, Split, TableSource, Transfer
 from compress.recipe.distill import Distill, Losses, Schedule, Stage, TemperatureSchedule
+from compress.recipe.privileged import privileged_misfit
 from compress.recipe.shipping import (
     Bench,
     BundleSection,
@@ -168,6 +169,12 @@ class Recipe(Section):
                 f"quantize.method: static measures the ranges of convolutions, and a {self.student.kind} student has "
                 f"none; set it to {self.student.quantization}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _fits_privileged(self) -> Recipe:
+        if misfit := privileged_misfit(self.data, self.teacher, self.distill):
+            raise ValueError(misfit)
         return self
 
     @model_validator(mode="after")

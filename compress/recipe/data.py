@@ -9,6 +9,11 @@ from pydantic import Discriminator, Field, Tag, model_validator
 from compress.recipe.base import Section
 
 Column = str | int
+Joined = Column | tuple[Column, ...]
+LaterColumn = Annotated[Joined | None, Field(exclude_if=lambda columns: columns is None)]
+"""Columns that came after the first recipes: left out of the dump where absent, so that digests stay as they were."""
+REQUEST_FIELDS = ("text", "text_pair", "id")
+"""What a request may hold, whatever its columns were called in training."""
 
 
 class Columns(Section):
@@ -16,9 +21,9 @@ class Columns(Section):
 
     id: Column | None = None
     """Identifier of a row; the row's number when absent."""
-    text: Column | tuple[Column, ...] = "text"
+    text: Joined = "text"
     """The text; several columns are joined with a space."""
-    text_pair: Column | tuple[Column, ...] | None = None
+    text_pair: Joined | None = None
     """The second text, for pairs."""
     label: Column | None = "label"
     """The label; not needed for unlabeled data."""
@@ -26,6 +31,21 @@ class Columns(Section):
     """Rows of one group stay on one side of a fractional split; for ranking the query, when absent told by its text."""
     weight: Column | None = None
     """Weight of the row in the hard-label loss, above 0; not for ranking."""
+    privileged: LaterColumn = None
+    """What the teacher alone reads after the text (clicks, a long description …); requests need not have it."""
+    privileged_pair: LaterColumn = None
+    """The same after the second text."""
+
+    @property
+    def privileged_columns(self) -> dict[str, tuple[Column, ...]]:
+        """Field (text, text_pair) -> the columns that the teacher alone reads after it, where there are any."""
+        given = {"text": self.privileged, "text_pair": self.privileged_pair}
+        return {name: as_tuple(joined) for name, joined in given.items() if joined is not None}
+
+
+def as_tuple(columns: Joined | None) -> tuple[Column, ...]:
+    """The columns that are joined into one text."""
+    return columns if isinstance(columns, tuple) else () if columns is None else (columns,)
 
 
 class TableSource(Section):
@@ -116,11 +136,29 @@ class FilesData(Section):
         columns = self.train.columns or Columns()
         found = {}
         for name, given in (("text", columns.text), ("text_pair", columns.text_pair)):
-            joined = given if isinstance(given, tuple) else () if given is None else (given,)
+            joined = as_tuple(given)
             names = tuple(column for column in joined if isinstance(column, str))
             if names and len(names) == len(joined) and names != (name,):
                 found[name] = names
         return found
+
+    @property
+    def privileged_columns(self) -> dict[str, tuple[Column, ...]]:
+        """Field (text, text_pair) -> the training columns that the teacher alone reads after it."""
+        return (self.train.columns or Columns()).privileged_columns
+
+    def tables(self) -> dict[str, TableSource]:
+        """Place in the recipe -> table, for every table that is read."""
+        given: list[tuple[str, object]] = [
+            ("data.train", self.train),
+            ("data.validation", self.validation),
+            ("data.test", self.test),
+        ]
+        if isinstance(self.unlabeled, tuple):
+            given += [(f"data.unlabeled.{place}", source) for place, source in enumerate(self.unlabeled)]
+        else:
+            given.append(("data.unlabeled", self.unlabeled))
+        return {key: source for key, source in given if isinstance(source, TableSource)}
 
 
 class SimulatedShop(Section):
@@ -144,6 +182,11 @@ class SimulatedShop(Section):
     @property
     def joined_columns(self) -> dict[str, tuple[str, ...]]:
         """Its columns have the names of the fields."""
+        return {}
+
+    @property
+    def privileged_columns(self) -> dict[str, tuple[Column, ...]]:
+        """Its products have nothing that a request lacks."""
         return {}
 
 

@@ -46,6 +46,18 @@ class Run:
         return Judge(self.splits, self.recipe.task)
 
     @cached_property
+    def read_by_teacher(self) -> Splits:
+        """The data with what the teacher alone reads; everything else that reads texts takes `splits`."""
+        return self.splits.for_teacher
+
+    @cached_property
+    def teacher_judge(self) -> Judge:
+        """Measures the teacher, on what it reads."""
+        from compress.distill.judge import Judge
+
+        return Judge(self.read_by_teacher, self.recipe.task)
+
+    @cached_property
     def device(self) -> torch.device:
         """Where training runs."""
         from compress.distill.device import training_device

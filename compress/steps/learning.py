@@ -61,14 +61,14 @@ def teacher(run: Run, out: Path, work: Path) -> Metrics:
         progress = teach(
             loaded,
             section.train,
-            run.judge,
+            run.teacher_judge,
             work=work,
             device=run.device,
             bf16=run.bf16,
             seed=run.recipe.seed,
         )
         history = progress.history
-    verdict = run.judge.full(loaded.module, loaded.encoder, run.device)
+    verdict = run.teacher_judge.full(loaded.module, loaded.encoder, run.device)
     save_teacher(loaded, out, verdict.threshold)
     _write_history(out, history)
     sizes = {
@@ -112,7 +112,7 @@ def outputs(run: Run, out: Path, work: Path) -> Metrics:
         taught = run.taught()
         if taught is None:
             raise DataError("teacher: there is no teacher model to ask")
-        encoded = encode_examples(taught.encoder, run.splits.transfer)
+        encoded = encode_examples(taught.encoder, run.read_by_teacher.transfer)
         if encoded.truncated:
             cut = f"{encoded.truncated:,} of {len(encoded):,} texts"
             reporter.say(f"  teacher.max_length {section.max_length} cuts {cut}")
@@ -134,7 +134,7 @@ def outputs(run: Run, out: Path, work: Path) -> Metrics:
 
 def _asked(run: Run, section: HuggingFaceTeacher) -> Entry:
     """The question to the teacher; what it stands for is in the files of its stage, whatever they were made from."""
-    taught, rows = run.artifacts["teacher"], run.splits.transfer
+    taught, rows = run.artifacts["teacher"], run.read_by_teacher.transfer
     spec = read_spec(run.at("teacher"))
     layers = layer_map_of(run.recipe.student, taught.metrics["layers"]) if run.recipe.distill.wants_hidden else ()
     question = Question(

@@ -13,6 +13,7 @@ from compress.artifacts import EMBEDDING, LOGITS, ONNX, SPEC, TOKENIZER, read_sp
 from compress.batch import Floats
 from compress.bench.machine import describe as describe_machine
 from compress.bench.measure import Contender, run_bench
+from compress.bundle.access import check_access
 from compress.bundle.write import write_bundle
 from compress.errors import DataError
 from compress.export.engines import build_engines
@@ -51,7 +52,8 @@ def onnx(run: Run, out: Path, work: Path) -> Metrics:
             found[name] = export_student(run.at(name), out / name, opset_of(run), requests)
     taught = run.taught()
     if taught is not None:
-        found["teacher"] = _export_teacher(run, taught, out / "teacher", requests)
+        read = requests_of(run.read_by_teacher.test)[:PARITY_ROWS]
+        found["teacher"] = _export_teacher(run, taught, out / "teacher", read)
     failures = [failure for name, made in found.items() if (failure := parity_failure(made, f"onnx/{name}/{ONNX}"))]
     return found | ({"failure": "; ".join(failures)} if failures else {})
 
@@ -198,22 +200,20 @@ def engines(run: Run, out: Path, work: Path) -> Metrics:
 
 
 def bench(run: Run, out: Path, work: Path) -> Metrics:
-    """Time teacher, control, student and shipped side by side."""
+    """Time teacher, control, student and shipped side by side, the teacher on all that it reads."""
     out.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(run.recipe.seed)
-    rows = requests_of(run.splits.test)
-    picked = rng.permutation(len(rows))[: run.recipe.bench.requests]
+    picked = rng.permutation(len(run.splits.test))[: run.recipe.bench.requests]
+    rows, read = (requests_of(splits.test.take(picked)) for splits in (run.splits, run.read_by_teacher))
     contenders = [
-        Contender(name, run.at("onnx") / name)
+        Contender(name, run.at("onnx") / name, read if name == "teacher" else None)
         for name in ("teacher", "control", "student")
         if (run.at("onnx") / name).is_dir()
     ]
     machine = describe_machine()
     for warning in machine.get("warnings", []):
         reporter.warn(warning)
-    results = run_bench(
-        [*contenders, Contender(SHIPPED, run.at("quantized"))], [rows[i] for i in picked], run.recipe.bench
-    )
+    results = run_bench([*contenders, Contender(SHIPPED, run.at("quantized"))], rows, run.recipe.bench)
     return {"latency": [result.model_dump() for result in results], "device": machine}
 
 
@@ -262,6 +262,7 @@ def bundle(run: Run, out: Path, work: Path) -> Metrics:
         notes=[*run.splits.notes],
         licenses=licenses(run.loaded),
     )
+    check_access(path, run.recipe.data.privileged_columns)
     return {"bundle": path.name, "size_bytes": path.stat().st_size}
 
 

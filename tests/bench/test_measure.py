@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +96,17 @@ def test_contenders_take_turns_on_the_same_requests(two: list[Contender]) -> Non
         first, second = ([texts for _, texts in block] for block in blocks[2 * number : 2 * number + 2])
         assert first == second
         assert first[TURN_CALLS["single-stream"] :] == [(f"text {number * 5 + i}",) for i in range(5)]
+
+
+def test_one_may_read_more_in_the_same_requests(two: list[Contender]) -> None:
+    """A teacher with privileged columns: the same rows in the same order, each with its longer text."""
+    machine = FakeMachine()
+    longer = replace(two[0], requests=[Request(f"{request.text} and more") for request in REQUESTS])
+    bench = Bench(scenarios=["single-stream"], requests=20, rounds=2)
+    run_bench([longer, two[1]], REQUESTS, bench, instruments=machine.instruments({"teacher": 1, "shipped": 1}))
+    read = {name: [texts for who, texts in machine.diary if who == name] for name in ("teacher", "shipped")}
+    assert len(read["teacher"]) == len(read["shipped"]) > 20
+    assert read["teacher"] == [(f"{text} and more",) for (text,) in read["shipped"]]
 
 
 def test_offline_answers_full_batches_and_counts_requests(two: list[Contender]) -> None:

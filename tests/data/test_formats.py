@@ -70,12 +70,12 @@ def test_quotes_are_characters(load: Load, shop: Path) -> None:
         "quoting": "none",
         "columns": {"text": 0, "text_pair": 1, "label": 2},
     }
-    (shop / "test.txt").write_text('"x\ty"\t1\n')
+    (shop / "test.txt").write_text('"x\ty"\t1\nz\ty\t0\n')
     data = {"train": source, "validation": {"path": "test.txt"}, "test": {"path": "test.txt"}}
     splits = load(data, {"kind": "pairs"})
     assert splits.train.texts[:2] == ['19 " lcd, "x', '"open']
     assert list(splits.train.pairs or []) == ["stand", "case", "b", "d"]
-    assert list(splits.test.texts) == ['"x'], "format, header, quoting and columns are as for train"
+    assert list(splits.test.texts) == ['"x', "z"], "format, header, quoting and columns are as for train"
     assert splits.labels == ("0", "1")
     with pytest.raises(DataError, match=r"train.txt:2 .*quoting: none"):
         load({**data, "train": {**source, "quoting": "csv"}}, {"kind": "pairs"})

@@ -41,7 +41,7 @@ def pair_rows(path: Path, rows: list[tuple[str, str, str]]) -> None:
 def pairs(tmp_path: Path) -> dict[str, Any]:
     """A pairs data section in which two training rows and one validation row leak from test."""
     pair_rows(tmp_path / "test.jsonl", [("a", "b", "1"), ("a", "c", "0")])
-    pair_rows(tmp_path / "valid.jsonl", [("a", "c", "0"), ("v", "v", "1")])
+    pair_rows(tmp_path / "valid.jsonl", [("a", "c", "0"), ("v", "v", "1"), ("v", "w", "0")])
     train = [
         ("a", "b", "1"),
         ("a", "b", "1"),
@@ -63,7 +63,7 @@ def test_overlap_is_counted(load: Load, pairs: dict[str, Any], capfd: pytest.Cap
     splits = load(pairs, PAIRS)
     assert len(splits.train) == 6
     assert splits.notes[0].startswith("2 of 6 training rows have texts that also stand in the test split")
-    assert splits.notes[1].startswith("1 of 2 validation rows")
+    assert splits.notes[1].startswith("1 of 3 validation rows")
     assert "2 of 6 training rows" in " ".join(capfd.readouterr().err.split())
 
 
@@ -72,8 +72,8 @@ def test_a_transfer_set_that_holds_the_test_rows(load: Load, pairs: dict[str, An
     data = {**pairs, "unlabeled": [{"path": "test.jsonl"}, {"path": "valid.jsonl"}, {"path": "train.jsonl"}]}
     notes = " ".join(load(data, PAIRS).notes)
     # the second test row also stands in validation, and the training file repeats rows of both
-    assert "5 of 10 unlabeled rows have texts that also stand in the test split" in notes
-    assert "4 of 10 unlabeled rows have texts that also stand in the validation split" in notes
+    assert "5 of 11 unlabeled rows have texts that also stand in the test split" in notes
+    assert "5 of 11 unlabeled rows have texts that also stand in the validation split" in notes
     dropped = load({**data, "overlap": "drop"}, PAIRS)
     assert dropped.unlabeled is not None
     held = {*zip(dropped.test.texts, dropped.test.pairs or [], strict=True)}
@@ -90,7 +90,7 @@ def test_training_rows_in_validation_are_counted(load: Load, pairs: dict[str, An
 def test_overlap_is_dropped(load: Load, pairs: dict[str, Any]) -> None:
     splits = load({**pairs, "overlap": "drop"}, PAIRS)
     assert list(splits.train.texts) == ["b", "x", "y"]
-    assert list(splits.validation.texts) == ["v"]
+    assert list(splits.validation.texts) == ["v", "v"]
     assert len(splits.test) == 2
     assert [note.split(" were")[0] for note in splits.notes] == [
         "2 training rows",
@@ -126,6 +126,53 @@ def test_pairs_need_their_columns_and_positive(load: Load, pairs: dict[str, Any]
     assert splits.unlabeled is not None
     assert list(splits.unlabeled.pairs or []) == ["b", "c"]
     assert splits.unlabeled.labels is None
+
+
+def _labelled(tmp_path: Path, pairs: dict[str, Any], name: str, labels: str) -> dict[str, Any]:
+    pair_rows(tmp_path / "one.jsonl", [(f"q{n}", f"t{n}", label) for n, label in enumerate(labels)])
+    return {**pairs, name: {"path": "one.jsonl"}}
+
+
+@pytest.mark.parametrize(
+    ("name", "labels", "metric", "message"),
+    [
+        ("validation", "000", None, "none of the 3 validation rows have the label '1', .* f1 cannot be measured"),
+        ("test", "000", None, r"none of the 3 test rows have the label '1', .* give data\.test rows of both labels"),
+        ("validation", "11", None, "all of the 2 validation rows have the label '1', .* no threshold can be chosen"),
+        ("test", "111", "auc", "all of the 3 test rows have the label '1', .* auc cannot be measured"),
+        ("validation", "000", "auc", "none of the 3 validation rows have the label '1', .* auc cannot be measured"),
+    ],
+)
+def test_rows_of_one_side_that_cannot_measure_are_refused(
+    load: Load, tmp_path: Path, pairs: dict[str, Any], name: str, labels: str, metric: str | None, message: str
+) -> None:
+    with pytest.raises(DataError, match=message):
+        load(_labelled(tmp_path, pairs, name, labels), PAIRS | {"metric": metric})
+
+
+@pytest.mark.parametrize(
+    ("name", "labels", "metric"),
+    [("test", "111", None), ("validation", "000", "accuracy"), ("test", "000", "macro_f1"), ("test", "1", None)],
+)
+def test_rows_of_one_side_that_can_measure_something_are_noted(
+    load: Load, tmp_path: Path, pairs: dict[str, Any], name: str, labels: str, metric: str | None
+) -> None:
+    splits = load(_labelled(tmp_path, pairs, name, labels), PAIRS | {"metric": metric})
+    said = [note for note in splits.notes if "say nothing" in note]
+    rows = f"{'all' if '1' in labels else 'none'} of the {len(labels)} {name} rows"
+    assert said == [f"{rows} have the label '1': figures on them say nothing of how well labels are told apart"]
+
+
+def test_a_class_alone_is_noted(load: Load, shop: Path) -> None:
+    """Several labels have no threshold, and every measure is defined."""
+    (shop / "test.csv").write_text("text,label\none,shoe\ntwo,shoe\n")
+    paths = {name: {"path": f"{name}.csv"} for name in ("train", "validation", "test")}
+    assert load(paths).notes == (
+        "all 2 test rows have the label 'shoe': figures on them say nothing of how well labels are told apart",
+    )
+    (shop / "train.csv").write_text("text,label\na,shoe\nb,shoe\n")
+    with pytest.raises(DataError, match=r"all 2 training rows have the label 'shoe' .*needs two labels"):
+        load(paths)
 
 
 def test_fingerprint_sees_every_column(load: Load, shop: Path) -> None:

@@ -200,3 +200,27 @@ def test_weights_of_rows_that_are_compared_are_refused(load: Load, queries: Path
         load(data(GROUPED | {"weight": "grade"}), RANKING)
     with pytest.raises(RecipeError, match=r"task\.kind is ranking, but data\.train\.columns\.text_pair is not given"):
         load(data({"text": "query", "label": "grade"}), RANKING)
+
+
+@pytest.mark.parametrize("name", ["validation", "test"])
+def test_a_split_of_one_number_is_noted_or_refused(load: Load, prices: Path, name: str) -> None:
+    """Errors are defined there; a rank correlation is not."""
+    write(prices / f"{name}.csv", "title,price", [f"b{n},4.50" for n in range(3)])
+    assert load(data(PRICED), REGRESSION).notes == (
+        f"all 3 {name} rows have the number 4.5 (first at {prices / name}.csv:2): its figures say how near that one "
+        "number is met, and spearman is 0",
+    )
+    with pytest.raises(DataError, match=rf"all 3 {name} rows have the number 4\.5 .*: check data\.{name}, or choose"):
+        load(data(PRICED), REGRESSION | {"metric": "spearman"})
+
+
+@pytest.mark.parametrize("name", ["validation", "test"])
+def test_a_split_in_which_every_order_is_right_is_refused(load: Load, queries: Path, name: str) -> None:
+    alone = [f"q{n},query {n},title {n},{n % 2}" for n in range(8)]
+    write(queries / f"{name}.csv", "qid,query,title,grade", alone)
+    message = rf"all 8 {name} groups have one row each, so every order is right: .* data\.{name}\.columns\.group"
+    with pytest.raises(DataError, match=message):
+        load(data(GROUPED), RANKING)
+    write(queries / f"{name}.csv", "qid,query,title,grade", [f"q{n // 2},query,title {n},2" for n in range(8)])
+    with pytest.raises(DataError, match=rf"all 4 {name} groups have rows of one grade each, so every order is right"):
+        load(data(GROUPED), RANKING)
