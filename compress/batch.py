@@ -8,9 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from compress.texts import Joined, Picked, row_numbers
+
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 Numbers = npt.NDArray[np.float64]
+TokenRow = npt.NDArray[np.int32]
 Labels = Ints | Numbers
 """int64: index into the task's labels, -1 where there is none or training never saw it; float64: NaN for none."""
 
@@ -35,7 +38,8 @@ def codes_of(names: Sequence[str]) -> Ints:
 class Examples:
     """Rows of one split, column by column; all sequences have the same length.
 
-    labels: see `Labels`. groups: rows of equal group belong together; for ranking, they are those of one query.
+    Columns of texts may be read from disk when they are asked for (`compress.texts`): go through them in order, in
+    pieces, and keep none. labels: see `Labels`. groups: rows of equal group belong together; for ranking, they are those of one query.
     """
 
     ids: Sequence[str]
@@ -55,13 +59,13 @@ class Examples:
 
     def take(self, rows: Sequence[int] | Ints) -> Examples:
         """The given rows, in the given order."""
-        picked = [int(row) for row in rows]
+        picked = row_numbers(rows, len(self))
         return Examples(
-            ids=[self.ids[i] for i in picked],
-            texts=[self.texts[i] for i in picked],
-            pairs=None if self.pairs is None else [self.pairs[i] for i in picked],
+            ids=Picked(self.ids, picked),
+            texts=Picked(self.texts, picked),
+            pairs=None if self.pairs is None else Picked(self.pairs, picked),
             labels=None if self.labels is None else self.labels[picked],
-            groups=None if self.groups is None else [self.groups[i] for i in picked],
+            groups=None if self.groups is None else Picked(self.groups, picked),
             weights=None if self.weights is None else self.weights[picked],
         )
 
@@ -90,17 +94,17 @@ class Splits:
             return self.train
         both_pairs = None
         if self.train.pairs is not None and self.unlabeled.pairs is not None:
-            both_pairs = [*self.train.pairs, *self.unlabeled.pairs]
+            both_pairs = Joined(self.train.pairs, self.unlabeled.pairs)
         groups = None
         if self.train.groups is not None and self.unlabeled.groups is not None:
-            groups = [*self.train.groups, *self.unlabeled.groups]
+            groups = Joined(self.train.groups, self.unlabeled.groups)
         hard = self.train.labels if self.train.labels is not None else no_labels(len(self.train), None)
         weights = None
         if self.train.weights is not None:
             weights = np.concatenate([self.train.weights, np.ones(len(self.unlabeled), np.float32)])
         return Examples(
-            ids=[*self.train.ids, *self.unlabeled.ids],
-            texts=[*self.train.texts, *self.unlabeled.texts],
+            ids=Joined(self.train.ids, self.unlabeled.ids),
+            texts=Joined(self.train.texts, self.unlabeled.texts),
             pairs=both_pairs,
             labels=np.concatenate([hard, no_labels(len(self.unlabeled), hard)]),
             groups=groups,
@@ -113,20 +117,17 @@ class Encoded:
     """Tokenised rows of one split.
 
     ids, type_ids: one int32 array a row, special tokens included; type_ids tell the first text (0) from the second (1).
+    lengths: tokens of each row.
     """
 
-    ids: list[npt.NDArray[np.int32]]
-    type_ids: list[npt.NDArray[np.int32]]
+    ids: Sequence[TokenRow]
+    type_ids: Sequence[TokenRow]
+    lengths: Ints
     pad_id: int
     truncated: int = 0
 
     def __len__(self) -> int:
-        return len(self.ids)
-
-    @property
-    def lengths(self) -> Ints:
-        """Tokens of each row."""
-        return np.array([len(row) for row in self.ids], np.int64)
+        return len(self.lengths)
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,15 @@ of words. Pairings give two texts of different rows to the teacher: drawn at ran
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 
 import numpy as np
 
 from compress.batch import Examples, Splits
+from compress.data.overlap import Known
 from compress.data.shop import stream
 from compress.recipe import Transfer
+from compress.texts import Joined
 
 STRETCH, DROP, REPLACE = 0.25, 0.1, 0.1
 """Chances: that only a stretch of the words is kept; for each word, to be dropped, and to be replaced."""
@@ -41,41 +43,40 @@ def make_transfer(section: Transfer, splits: Splits, seed: int, *, grouped: bool
         ("hard_pairs", section.hard_pairs, _hard_pairs),
     ]
     given = [splits.train, splits.validation, splits.test, *([splits.unlabeled] if splits.unlabeled else [])]
-    taken = {key for rows in given for key in _keys(rows)}
-    made: list[Key] = []
+    taken = Known(*given)
+    made: dict[Key, None] = {}
     ids: list[str] = []
     notes: list[str] = []
     for kind, wanted, maker in makers:
         if not wanted:
             continue
-        found = _fresh(maker(splits.train, stream(seed, f"transfer {kind}")), wanted, taken)
+        found = _fresh(maker(splits.train, stream(seed, f"transfer {kind}")), wanted, taken, made)
         if len(found) < wanted:
             notes.append(
                 f"data.transfer.{kind} asks for {wanted:,} rows, but the training rows give only {len(found):,}"
             )
-        made += found
+        made |= dict.fromkeys(found)
         ids += [f"{kind}-{number}" for number in range(len(found))]
     pairs = None if splits.train.pairs is None else [str(second) for _, second in made]
     texts = [first for first, _ in made]
-    group_of = dict(zip(splits.train.texts, splits.train.groups or [], strict=grouped))
-    return Examples(ids=ids, texts=texts, pairs=pairs, groups=[group_of[t] for t in texts] if grouped else None), notes
+    groups = _groups_of(splits.train, texts) if grouped else None
+    return Examples(ids=ids, texts=texts, pairs=pairs, groups=groups), notes
 
 
-def _keys(rows: Examples) -> Iterator[Key]:
-    seconds: Sequence[str | None] = rows.pairs if rows.pairs is not None else [None] * len(rows)
-    return zip(rows.texts, seconds, strict=True)
+def _groups_of(rows: Examples, queries: Sequence[str]) -> list[str]:
+    group_of = dict(zip(rows.texts, rows.groups or [], strict=True))
+    return [group_of[query] for query in queries]
 
 
-def _fresh(drawn: Iterator[Key], wanted: int, taken: set[Key]) -> list[Key]:
-    """The first `wanted` keys that are not taken yet; they are taken then."""
-    found: list[Key] = []
+def _fresh(drawn: Iterator[Key], wanted: int, taken: Known, made: Container[Key]) -> list[Key]:
+    """The first `wanted` different keys that are neither taken nor made yet."""
+    found: dict[Key, None] = {}
     for tries, key in enumerate(drawn):
         if len(found) == wanted or tries == TRIES * wanted:
             break
-        if key not in taken:
-            taken.add(key)
-            found.append(key)
-    return found
+        if key not in found and key not in made and key not in taken:
+            found[key] = None
+    return list(found)
 
 
 # ---------------------------------------------------------------- variants
@@ -83,7 +84,7 @@ def _fresh(drawn: Iterator[Key], wanted: int, taken: set[Key]) -> list[Key]:
 
 def _variants(rows: Examples, rng: random.Random) -> Iterator[Key]:
     """Training rows with changed words; of two texts, one or both are changed."""
-    texts = rows.texts if rows.pairs is None else [*rows.texts, *rows.pairs]
+    texts = rows.texts if rows.pairs is None else Joined(rows.texts, rows.pairs)
     while True:
         row = rng.randrange(len(rows))
         first = rows.texts[row]

@@ -31,6 +31,7 @@ from compress.teachers.load import check_positions
 from compress.teachers.outputs import compute_outputs, write_scores
 from compress.teachers.scores import read_scores, rows_for
 from compress.text_model import parameter_count
+from compress.texts import Joined
 
 HISTORY = "history.json"
 
@@ -112,7 +113,7 @@ def outputs(run: Run, out: Path, work: Path) -> Metrics:
         taught = run.taught()
         if taught is None:
             raise DataError("teacher: there is no teacher model to ask")
-        encoded = encode_examples(taught.encoder, run.splits.transfer)
+        encoded = encode_examples(taught.encoder, run.splits.transfer, shards)
         if encoded.truncated:
             cut = f"{encoded.truncated:,} of {len(encoded):,} texts"
             reporter.say(f"  teacher.max_length {section.max_length} cuts {cut}")
@@ -199,7 +200,7 @@ def _finish(run: Run, built: Built, progress: Progress, out: Path) -> Metrics:
     save_student(built.module, built.spec.model_copy(update=chosen), built.tokens.tokenizer_json, out)
     _write_history(out, progress.history)
     texts = {
-        name: [*rows.texts, *(rows.pairs or [])]
+        name: Joined(rows.texts, rows.pairs or [])
         for name, rows in (
             ("train", run.splits.train),
             ("validation", run.splits.validation),

@@ -7,8 +7,10 @@ Temperature is never applied here.
 
 from __future__ import annotations
 
+import mmap
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +71,20 @@ def read_outputs(folder: Path) -> TeacherOutputs:
     )
 
 
+def rows_of(array: npt.NDArray[Any], rows: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+    """Some rows in memory, and no page more of the file that they are mapped from."""
+    found: npt.NDArray[Any] = array[rows]
+    let_go(array)
+    return found
+
+
+def let_go(array: npt.NDArray[Any]) -> None:
+    """Keep no page of a mapped array in this process's memory; what was written to it stays."""
+    if isinstance(array.base, mmap.mmap):
+        with suppress(AttributeError):  # where systems cannot be told so, they do as they like
+            array.base.madvise(mmap.MADV_DONTNEED)
+
+
 def select_layers(source: Path, target: Path, columns: Sequence[int]) -> None:
     """Outputs with some of the hidden states of others: positions among their layers. All else is linked."""
     for name in (LOGITS, CLASSES):
@@ -81,3 +97,5 @@ def select_layers(source: Path, target: Path, columns: Sequence[int]) -> None:
     chosen = allocate(target / HIDDEN, np.float16, (rows, len(columns), width))
     for start in range(0, rows, ROWS_A_PIECE):
         chosen[start : start + ROWS_A_PIECE] = states[start : start + ROWS_A_PIECE, list(columns)]
+        let_go(chosen)
+        let_go(states)

@@ -20,7 +20,7 @@ from compress.batch import Encoded, Floats, Ints
 from compress.errors import DataError, EnvironmentProblem, IntegrityError
 from compress.predict import forward_batches, model_inputs
 from compress.progress import bar
-from compress.teachers.arrays import CLASSES, HIDDEN, LOGITS, allocate, estimate_bytes, shapes
+from compress.teachers.arrays import CLASSES, HIDDEN, LOGITS, allocate, estimate_bytes, let_go, shapes
 from compress.teachers.huggingface import Teacher
 from compress.teachers.largest import largest
 
@@ -133,6 +133,7 @@ def _assemble(shards: list[Ints], work: Path, arrays: Arrays) -> None:
             with path.open("rb") as stream, np.load(stream, allow_pickle=False) as part:
                 for name, array in arrays.items():
                     array[rows] = part[name]
+                    let_go(array)
         except UNREADABLE as error:
             raise IntegrityError(f"{path} is damaged ({error}); delete it, and its rows are asked again") from error
 

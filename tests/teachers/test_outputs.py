@@ -187,7 +187,7 @@ def test_batches_hold_like_lengths() -> None:
     """Every row once, never much more than BATCH_TOKENS tokens, one row at least."""
     lengths = np.sort(np.random.default_rng(0).integers(1, 300, 1000))
     rows = [np.zeros(length, np.int32) for length in [*lengths, 10_000]]
-    encoded = Encoded(ids=rows, type_ids=rows, pad_id=0)
+    encoded = Encoded(ids=rows, type_ids=rows, lengths=np.array([len(row) for row in rows]), pad_id=0)
     batches = forward_batches(encoded, np.arange(len(rows)))
     assert np.concatenate(batches).tolist() == list(range(len(rows)))
     assert all(len(batch) * encoded.lengths[batch].max() <= BATCH_TOKENS for batch in batches[:-1])
