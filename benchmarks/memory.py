@@ -4,10 +4,10 @@
     python -m benchmarks.memory --rows                                             draw only
 
 Each size is a run of its own, in a process of its own: simulated titles on disk, a BERT teacher of 2 layers of 32 with
-random weights, a `static` student, hidden states compared, one epoch. Of each stage the highest resident memory is kept
-(VmHWM, set back between stages; Linux alone), pages of mapped files included. A row for each run is appended to
-benchmarks/results/memory.jsonl, and docs/memory.svg is drawn from the newest. `--check` ends with exit code 5 where memory
-grows by more than the limit.
+random weights, a `static` student, hidden states compared, one epoch. Of each stage the highest resident memory is
+kept (VmHWM, set back between stages; Linux alone), pages of mapped files included. A row for each run is appended to
+benchmarks/results/memory.jsonl, and docs/memory.svg is drawn from the newest. `--check` ends with exit code 5 where
+memory grows by more than the limit.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from benchmarks.common import RESULTS, ROOT, append, origin
 from benchmarks.frontier import standalone
@@ -30,10 +31,11 @@ from benchmarks.memory_corpus import CORPORA, write_project
 from compress import pipeline
 from compress.bench import charts
 from compress.bench.memory import own_peak_mb
+from compress.data.load import load_splits
 from compress.errors import EnvironmentProblem, GateError, KdcError
 from compress.progress import reporter
 from compress.recipe.file import load_recipe
-from compress.stages import StageRule
+from compress.stages import STAGES, StageRule
 from compress.steps.context import Metrics, Run
 
 FILE = RESULTS / "memory.jsonl"
@@ -83,9 +85,9 @@ class Watch:
 def run_watched(recipe: Path) -> Row:
     """Run a recipe up to its student in this process; peaks and seconds by stage."""
     watch = Watch()
-    pipeline.STAGES = tuple(watch.stage(rule) for rule in pipeline.STAGES)
-    pipeline.load_splits = watch.of("data", pipeline.load_splits)
-    pipeline.run(load_recipe(recipe), runs=recipe.parent / "runs", until="distill")
+    stages = tuple(watch.stage(rule) for rule in STAGES)
+    with patch.multiple(pipeline, STAGES=stages, load_splits=watch.of("data", load_splits)):
+        pipeline.run(load_recipe(recipe), runs=recipe.parent / "runs", until="distill")
     return {"peak_mb": watch.peaks, "seconds": watch.seconds}
 
 
@@ -116,7 +118,7 @@ def measure(rows: int, corpus: str) -> Row:
         )
     if done.returncode != 0:
         raise EnvironmentProblem(f"the run of {rows:,} rows ended with {done.returncode}: {done.stderr[-2000:]}")
-    found = json.loads(done.stdout)
+    found: Row = json.loads(done.stdout)
     reporter.say(f"  {found['peak_mb']}")
     return {"benchmark": "memory", "corpus": corpus, "rows": rows} | found | started
 

@@ -10,9 +10,11 @@ from typing import Any
 
 import torch
 import yaml
+from tokenizers import Tokenizer
+from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
 
 from compress.data.shop import BY_NAME, Speech, make_product, stream, write_title
-from compress.students.vocabulary import train
+from compress.students.vocabulary import SPECIALS, train
 
 SEED = 7
 CATEGORIES, PRODUCTS = 10, 2000
@@ -56,9 +58,6 @@ def _write_table(path: Path, split: str, rows: int) -> str:
 
 def _write_teacher(folder: Path) -> None:
     """A BERT classifier that knows the words of the shop and nothing else."""
-    from tokenizers import Tokenizer
-    from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
-
     found = list(islice(titles("train"), VOCABULARY_TEXTS))
     tokens = train([title for title, _ in found], VOCABULARY, None)
     names = dict(enumerate(sorted({category for _, category in found})))
@@ -74,13 +73,9 @@ def _write_teacher(folder: Path) -> None:
         label2id={name: at for at, name in names.items()},
     )
     BertForSequenceClassification(config).save_pretrained(folder, safe_serialization=True)
-    PreTrainedTokenizerFast(
-        tokenizer_object=Tokenizer.from_str(tokens.tokenizer_json),
-        pad_token="[PAD]",
-        unk_token="[UNK]",
-        cls_token="[CLS]",
-        sep_token="[SEP]",
-    ).save_pretrained(folder)
+    named = dict(zip(("pad_token", "unk_token", "cls_token", "sep_token"), SPECIALS, strict=False))
+    tokenizer = Tokenizer.from_str(tokens.tokenizer_json)
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, **named).save_pretrained(folder)
 
 
 def _recipe(tables: dict[str, str]) -> dict[str, Any]:

@@ -39,7 +39,8 @@ class Examples:
     """Rows of one split, column by column; all sequences have the same length.
 
     Columns of texts may be read from disk when they are asked for (`compress.texts`): go through them in order, in
-    pieces, and keep none. labels: see `Labels`. groups: rows of equal group belong together; for ranking, they are those of one query.
+    pieces, and keep none. labels: see `Labels`. groups: rows of equal group belong together; for ranking, they are
+    those of one query.
     """
 
     ids: Sequence[str]

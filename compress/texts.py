@@ -81,10 +81,10 @@ class Numbered(Texts):
     """Names made of a prefix and the row's number, from `first` on."""
 
     def __init__(self, prefix: str, count: int, first: int = 0) -> None:
-        self.prefix, self.count, self.first = prefix, count, first
+        self.prefix, self.rows, self.first = prefix, count, first
 
     def __len__(self) -> int:
-        return self.count
+        return self.rows
 
     def read(self, rows: Rows) -> list[str]:
         return [f"{self.prefix}{self.first + row}" for row in rows.tolist()]

@@ -8,7 +8,7 @@ import mmap
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -103,7 +103,11 @@ class Mapped:
 
         self._maps = [mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) for file in files]
         streams = [pyarrow.ipc.open_stream(pyarrow.py_buffer(held)) for held in self._maps]
-        self._table = pyarrow.concat_tables([stream.read_all() for stream in streams])
+        batches = []
+        for batch in chain.from_iterable(streams):
+            batches.append(batch)
+            self.let_go()
+        self._table = pyarrow.Table.from_batches(batches)
 
     @classmethod
     def written(cls, records: Iterator[dict[str, Any]], schema: Any, folder: Path) -> Mapped:
@@ -142,8 +146,14 @@ class Mapped:
     def numbers(self, name: str, kind: type[np.generic]) -> npt.NDArray[Any] | None:
         """A column of numbers in memory, or None where a row has none."""
         column = self._table.column(name)
-        found = None if column.null_count else column.to_numpy().astype(kind)
-        self.let_go()
+        if column.null_count:
+            return None
+        found = np.empty(len(self), kind)
+        start = 0
+        for batch in column.chunks:
+            found[start : start + len(batch)] = batch.to_numpy()
+            start += len(batch)
+            self.let_go()
         return found
 
 

@@ -24,8 +24,8 @@ TOKEN = np.dtype(np.int32)
 def encode_examples(encoder: TextEncoder, examples: Examples, folder: Path | None = None) -> Encoded:
     """Tokenise a split once; long rows are cut to the encoder's length and counted.
 
-    folder: where the file of tokens stands, 4 bytes each; None for the system's folder of temporary files. The file has no
-    name: it is gone when the result is, or the process.
+    folder: where the file of tokens stands, 4 bytes each; None for the system's folder of temporary files. The file has
+    no name: it is gone when the result is, or the process.
     """
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)

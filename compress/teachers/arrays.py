@@ -21,7 +21,7 @@ from compress.artifacts import link_or_copy
 from compress.batch import TeacherOutputs
 
 LOGITS, CLASSES, HIDDEN = "logits.npy", "classes.npy", "hidden.npy"
-ROWS_A_PIECE = 4096
+ROWS_A_PIECE, ROWS_TOGETHER = 4096, 64
 
 
 def kept_classes(top_k: int | None, classes: int) -> int | None:
@@ -72,9 +72,15 @@ def read_outputs(folder: Path) -> TeacherOutputs:
 
 
 def rows_of(array: npt.NDArray[Any], rows: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
-    """Some rows in memory, and no page more of the file that they are mapped from."""
-    found: npt.NDArray[Any] = array[rows]
-    let_go(array)
+    """Some rows in memory, and no page more of the file that they are mapped from.
+
+    A row that is read brings its neighbours in the file along, so that a few are read at a time.
+    """
+    found: npt.NDArray[Any] = np.empty((len(rows), *array.shape[1:]), array.dtype)
+    for start in range(0, len(rows), ROWS_TOGETHER):
+        few = slice(start, start + ROWS_TOGETHER)
+        found[few] = array[rows[few]]
+        let_go(array)
     return found
 
 
