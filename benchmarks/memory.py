@@ -102,7 +102,7 @@ def measure(rows: int, corpus: str) -> Row:
     """
     if not sys.platform.startswith("linux"):
         raise EnvironmentProblem("the peak of a stage can only be told on Linux; measure there")
-    with tempfile.TemporaryDirectory(dir=ROOT / "benchmarks") as folder:
+    with tempfile.TemporaryDirectory(dir=ROOT) as folder:  # the folder of temporary files may be in memory
         reporter.say(f"{rows:,} {corpus} rows: writing them")
         recipe = write_project(Path(folder), rows, corpus)
         started = origin(PACKAGES)
