@@ -44,7 +44,11 @@ def _picture(kinds: dict[str, list[Row]]) -> str:
     for kind, rows in sorted(kinds.items()):
         p50, kept = (mean(_value(row, name) for row in rows) for name in ("p50", "retention"))
         points.append(charts.Point(kind, p50, 100 * kept))
-    svg = charts.pareto(points, [], "shipped ÷ teacher, %")
+    return standalone(charts.pareto(points, [], "shipped ÷ teacher, %"))
+
+
+def standalone(svg: str) -> str:
+    """A chart of the report as a file of its own."""
     style = "svg{" + ";".join(f"{name}:{value}" for name, value in COLOURS.items()) + ";background:var(--card)}"
     return (
         svg.replace(">", f' xmlns="http://www.w3.org/2000/svg" width="620"><style>{style}{_rules()}</style>', 1) + "\n"

@@ -8,9 +8,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from compress.texts import Extended, Joined, Picked, row_numbers
+
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 Numbers = npt.NDArray[np.float64]
+TokenRow = npt.NDArray[np.int32]
 Labels = Ints | Numbers
 """int64: index into the task's labels, -1 where there is none or training never saw it; float64: NaN for none."""
 
@@ -35,9 +38,10 @@ def codes_of(names: Sequence[str]) -> Ints:
 class Examples:
     """Rows of one split, column by column; all sequences have the same length.
 
-    labels: see `Labels`. groups: rows of equal group belong together; for ranking, they are those of one query.
-    privileged, privileged_pairs: what the teacher alone reads after a row's text and second text, empty where a row has
-    nothing; given in all splits of a run or in none.
+    Columns of texts may be read from disk when they are asked for (`compress.texts`): go through them in order, in
+    pieces, and keep none. labels: see `Labels`. groups: rows of equal group belong together; for ranking, they are
+    those of one query. privileged, privileged_pairs: what the teacher alone reads after a row's text and second text,
+    empty where a row has nothing; given in all splits of a run or in none.
     """
 
     ids: Sequence[str]
@@ -68,22 +72,22 @@ class Examples:
             return self
         return replace(
             self,
-            texts=_appended(self.texts, self.privileged),
-            pairs=None if self.pairs is None else _appended(self.pairs, self.privileged_pairs),
+            texts=_extended(self.texts, self.privileged),
+            pairs=None if self.pairs is None else _extended(self.pairs, self.privileged_pairs),
             privileged=None,
             privileged_pairs=None,
         )
 
     def take(self, rows: Sequence[int] | Ints) -> Examples:
         """The given rows, in the given order."""
-        picked = [int(row) for row in rows]
+        picked = row_numbers(rows, len(self))
 
-        def pick(column: Sequence[str] | None) -> list[str] | None:
-            return None if column is None else [column[i] for i in picked]
+        def pick(column: Sequence[str] | None) -> Sequence[str] | None:
+            return None if column is None else Picked(column, picked)
 
         return Examples(
-            ids=[self.ids[i] for i in picked],
-            texts=[self.texts[i] for i in picked],
+            ids=Picked(self.ids, picked),
+            texts=Picked(self.texts, picked),
             pairs=pick(self.pairs),
             labels=None if self.labels is None else self.labels[picked],
             groups=pick(self.groups),
@@ -93,16 +97,13 @@ class Examples:
         )
 
 
-def _appended(texts: Sequence[str], more: Sequence[str] | None) -> Sequence[str]:
-    """Each text with what comes after it."""
-    if more is None:
-        return texts
-    return [f"{text} {extra}" if extra else text for text, extra in zip(texts, more, strict=True)]
+def _extended(texts: Sequence[str], more: Sequence[str] | None) -> Sequence[str]:
+    return texts if more is None else Extended(texts, more)
 
 
-def chained(first: Sequence[str] | None, second: Sequence[str] | None) -> list[str] | None:
+def chained(first: Sequence[str] | None, second: Sequence[str] | None) -> Sequence[str] | None:
     """A column of two sets, one after the other; None where one of them lacks it."""
-    return None if first is None or second is None else [*first, *second]
+    return None if first is None or second is None else Joined(first, second)
 
 
 @dataclass(frozen=True)
@@ -143,8 +144,8 @@ class Splits:
         if self.train.weights is not None:
             weights = np.concatenate([self.train.weights, np.ones(len(self.unlabeled), np.float32)])
         return Examples(
-            ids=[*self.train.ids, *self.unlabeled.ids],
-            texts=[*self.train.texts, *self.unlabeled.texts],
+            ids=Joined(self.train.ids, self.unlabeled.ids),
+            texts=Joined(self.train.texts, self.unlabeled.texts),
             pairs=chained(self.train.pairs, self.unlabeled.pairs),
             labels=np.concatenate([hard, no_labels(len(self.unlabeled), hard)]),
             groups=chained(self.train.groups, self.unlabeled.groups),
@@ -159,20 +160,17 @@ class Encoded:
     """Tokenised rows of one split.
 
     ids, type_ids: one int32 array a row, special tokens included; type_ids tell the first text (0) from the second (1).
+    lengths: tokens of each row.
     """
 
-    ids: list[npt.NDArray[np.int32]]
-    type_ids: list[npt.NDArray[np.int32]]
+    ids: Sequence[TokenRow]
+    type_ids: Sequence[TokenRow]
+    lengths: Ints
     pad_id: int
     truncated: int = 0
 
     def __len__(self) -> int:
-        return len(self.ids)
-
-    @property
-    def lengths(self) -> Ints:
-        """Tokens of each row."""
-        return np.array([len(row) for row in self.ids], np.int64)
+        return len(self.lengths)
 
 
 @dataclass(frozen=True)

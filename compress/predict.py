@@ -25,9 +25,9 @@ def model_inputs(
 def forward_batches(encoded: Encoded, order: Ints) -> list[Ints]:
     """Cut rows, sorted by length, into batches of about BATCH_TOKENS tokens."""
     batches, start = [], 0
-    lengths = [len(encoded.ids[row]) for row in order]
+    lengths = encoded.lengths[order]
     while start < len(order):
-        size = max(1, BATCH_TOKENS // lengths[min(start + 255, len(order) - 1)])
+        size = max(1, BATCH_TOKENS // int(lengths[min(start + 255, len(order) - 1)]))
         batches.append(order[start : start + size])
         start += size
     return batches
@@ -37,12 +37,11 @@ def predict_logits(module: TextModel, encoded: Encoded, device: torch.device, *,
     """Logits float32 [N, C] in the order of the rows; the module is put into evaluation mode."""
     module.eval().to(device)
     order = np.argsort(encoded.lengths, kind="stable")
-    pieces = []
+    result = np.zeros((0, 0), np.float32)
     for batch in forward_batches(encoded, order):
         with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
             logits = module(*model_inputs(encoded, batch, module.input_names, device))
-        pieces.append(logits.float().cpu().numpy())
-    answers = np.concatenate(pieces)
-    result = np.empty_like(answers)
-    result[order] = answers
+        if not len(result):
+            result = np.empty((len(encoded), logits.shape[1]), np.float32)
+        result[batch] = logits.float().cpu().numpy()
     return result

@@ -166,7 +166,7 @@ STAGES = (
         lambda run: {"task": run.recipe.task.model_dump(), "data": _labelled(run), "seed": run.recipe.seed},
     ),
     StageRule("teacher", _learning("teacher"), _teacher_depends, shared=True),
-    StageRule("outputs", _learning("outputs"), _outputs_depend),
+    StageRule("outputs", _learning("outputs"), _outputs_depend, shared=True),
     StageRule(
         "student",
         _learning("student"),

@@ -40,6 +40,7 @@ ROOM_OF = {
     "locks": "foundation",
     "progress": "foundation",
     "parallel": "foundation",
+    "texts": "foundation",
 }
 RUNTIME_MAY = {"runtime", "errors", "extras", "artifacts", "decide"}
 HEAVY = {"torch", "transformers", "datasets", "sklearn", "onnx", "optimum", "accelerate", "scipy", "pandas"}

@@ -175,6 +175,74 @@ def test_two_processes_have_the_curves_of_one(launcher: tuple[str, ...], project
     assert leftovers(Path(summary["run"])) == []
 
 
+FEW_ROWS_A_SHARD = """
+import json
+import os
+import signal
+from pathlib import Path
+
+from compress import cli, parallel
+from compress.teachers import outputs
+
+outputs.SHARD_ROWS = 8
+answer, asked = outputs._answer, []
+note = Path(os.environ["NOTES"], f"{parallel.rank()}.json")
+note.write_text("[]")
+
+
+def noted(teacher, encoded, shard, *rest):
+    asked.append([int(row) for row in shard])
+    if os.environ.get("KILLED") == str(parallel.rank()) and len(asked) == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    note.write_text(json.dumps(asked))
+    return answer(teacher, encoded, shard, *rest)
+
+
+outputs._answer = noted
+cli.main()
+"""
+
+
+@pytest.mark.long
+def test_processes_fill_the_cache_together(project: Path, tmp_path: Path) -> None:
+    """One of two is killed; started again, they ask the rest alone, and the arrays have the bytes of one process."""
+    script = tmp_path / "few.py"
+    script.write_text(FEW_ROWS_A_SHARD)
+    recipe = recipe_of("pairs", "static", name="filled")
+    recipe["distill"] |= {"precision": "fp32", "control": False}
+    path = write_recipe(project, recipe, "filled.yaml")
+
+    def distil(runs: str, *launcher: str, killed: str = "") -> list[int]:
+        notes = tmp_path / f"{runs}{killed}"
+        notes.mkdir(exist_ok=True)
+        settings = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(ROOT), "KILLED": killed}
+        done = subprocess.run(
+            [sys.executable, *launcher, str(script), "distill", str(path), "--runs", str(tmp_path / "runs" / runs)],
+            capture_output=True,
+            text=True,
+            env={**os.environ, **settings, "NOTES": str(notes)},
+            check=False,
+            timeout=900,
+        )
+        assert bool(done.returncode) == bool(killed), done.stderr[-3000:]
+        asked = [json.loads(file.read_text()) for file in sorted(notes.glob("*.json"))]
+        return [row for shards in asked for shard in shards for row in shard]
+
+    def arrays(runs: str) -> dict[str, str]:
+        artifact = read_artifact(next((tmp_path / "runs" / runs).glob("filled-*/outputs")))
+        assert artifact is not None
+        return {name: entry.sha256 for name, entry in artifact.files.items()}
+
+    launcher = TORCHRUN[:-2]
+    alone = distil("one")
+    assert sorted(alone) == list(range(len(alone)))
+    begun = distil("together", *launcher, killed="1")
+    left = distil("together", *launcher)
+    assert sorted({*begun, *left}) == sorted(alone)
+    assert len(set(left)) == len(left) < len(alone)
+    assert arrays("together") == arrays("one")
+
+
 def test_paths_are_for_one_process(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A sentence, before anything waits for another process."""
     from tests.tiny_project import kdc

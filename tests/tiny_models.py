@@ -68,7 +68,7 @@ def toy_encoded(rows: int, *, vocabulary: int = 40, longest: int = 12, seed: int
     generator = np.random.default_rng(seed)
     lengths = generator.integers(2, longest + 1, rows)
     ids = [generator.integers(1, vocabulary, length).astype(np.int32) for length in lengths]
-    return Encoded(ids=ids, type_ids=[np.zeros_like(row) for row in ids], pad_id=0)
+    return Encoded(ids=ids, type_ids=[np.zeros_like(row) for row in ids], lengths=lengths, pad_id=0)
 
 
 def wordpiece_json(size: int = 400, corpus: Sequence[str] = CORPUS) -> str:

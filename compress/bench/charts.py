@@ -214,6 +214,28 @@ def lines(
     return _svg("".join(parts), label) + _legend(series)
 
 
+def curve(series: Sequence[Series], x_title: str, y_title: str) -> str:
+    """Lines over a logarithmic x, from y = 0 up, each named at its last point."""
+    points = [point for line in series for point in line.points]
+    xs = scale([x for x, _ in points], LEFT, WIDTH - RIGHT, log=True)
+    ys = Scale(0, 1.2 * max(y for _, y in points), HEIGHT - BOTTOM, TOP)
+    parts = [_axes(xs, ys, x_title, y_title)]
+    names: list[Box] = []
+    for line in series:
+        dash = f' stroke-dasharray="{line.dash}"' if line.dash else ""
+        placed = [(xs(x), ys(y)) for x, y in line.points]
+        parts.append(f'<polyline class="line {line.css}"{dash} points="{_path(placed)}"/>')
+        parts += [
+            f'<circle class="dot {line.css}" cx="{px:.1f}" cy="{py:.1f}" r="4">'
+            f"<title>{text(line.name)}, {x:g}: {significant(y)}</title></circle>"
+            for (px, py), (x, y) in zip(placed, line.points, strict=True)
+        ]
+        names += place_labels([placed[-1]], [line.name], [*names, *(_around_dot(x, y) for x, y in placed)])
+        parts.append(_label(line.name, line.name, names[-1]))
+    spoken = "; ".join(f"{s.name} {', '.join(f'{significant(y)} at {x:g}' for x, y in s.points)}" for s in series)
+    return _svg("".join(parts), f"{y_title} against {x_title}: {spoken}")
+
+
 def _separators(stages: Sequence[tuple[str, float]], xs: Scale) -> str:
     """A line where each stage but the first begins, and its name, cut to the room that it has."""
     ends = [*(xs(begins) for _, begins in stages[1:]), WIDTH]

@@ -1,16 +1,24 @@
-"""Parquet files and hub data sets: rows of Arrow batches."""
+"""Rows of Arrow batches: of parquet files and hub data sets, and kept in mapped files."""
 
 from __future__ import annotations
 
 import gzip
 import io
+import mmap
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from itertools import chain, islice
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
+
+import numpy as np
+import numpy.typing as npt
 
 from compress.data.columns import Row, Want, positions
 from compress.errors import DataError, EnvironmentProblem
 from compress.recipe import TableSource
+from compress.texts import Numbered, Rows, Texts, read_parts
 
 BATCH_ROWS = 4096
 
@@ -85,6 +93,104 @@ def _batched(batches: Iterable[Any], features: Mapping[str, Any], names: Sequenc
         for row in zip(*columns, strict=True):
             number += 1
             yield number, row
+
+
+class Mapped:
+    """Rows of Arrow streams in files that are mapped, not read: what is asked for is in memory, and let go again."""
+
+    def __init__(self, files: Iterable[IO[bytes]]) -> None:
+        import pyarrow
+
+        self._maps = [mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) for file in files]
+        streams = [pyarrow.ipc.open_stream(pyarrow.py_buffer(held)) for held in self._maps]
+        batches = []
+        for batch in chain.from_iterable(streams):
+            batches.append(batch)
+            self.let_go()
+        self._table = pyarrow.Table.from_batches(batches)
+
+    @classmethod
+    def written(cls, records: Iterator[dict[str, Any]], schema: Any, folder: Path) -> Mapped:
+        """Rows in a new file without a name, which is gone when nobody has it open."""
+        import pyarrow
+
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            with pyarrow.ipc.new_stream(file, schema) as writer:
+                while batch := list(islice(records, BATCH_ROWS)):
+                    writer.write_batch(pyarrow.RecordBatch.from_pylist(batch, schema=schema))
+            file.flush()
+            return cls([cast(IO[bytes], file)])
+
+    def __len__(self) -> int:
+        return int(self._table.num_rows)
+
+    def let_go(self) -> None:
+        """Keep no page of the files in this process's memory; where systems cannot be told so, they do as they like."""
+        with suppress(AttributeError):
+            for held in self._maps:
+                held.madvise(mmap.MADV_DONTNEED)
+
+    def texts(self, name: str) -> Texts | None:
+        """A column of texts, or None where a row has none."""
+        column = self._table.column(name)
+        return None if column.null_count else _Column(self, column.chunks)
+
+    def names(self, name: str, prefix: str, first: int) -> Texts:
+        """A column of names; a row without one is called by prefix and number, from `first` on."""
+        column, numbered = self._table.column(name), Numbered(prefix, len(self), first)
+        if column.null_count == len(self):
+            return numbered
+        return _Named(_Column(self, column.chunks), numbered) if column.null_count else _Column(self, column.chunks)
+
+    def numbers(self, name: str, kind: type[np.generic]) -> npt.NDArray[Any] | None:
+        """A column of numbers in memory, or None where a row has none."""
+        column = self._table.column(name)
+        if column.null_count:
+            return None
+        found = np.empty(len(self), kind)
+        start = 0
+        for batch in column.chunks:
+            found[start : start + len(batch)] = batch.to_numpy()
+            start += len(batch)
+            self.let_go()
+        return found
+
+
+class _Column(Texts):
+    """Texts of the batches of a mapped file; None where a row has none."""
+
+    def __init__(self, mapped: Mapped, batches: Sequence[Any]) -> None:
+        self.mapped, self.batches = mapped, batches
+        self.starts = np.cumsum([0, *(len(batch) for batch in batches)])
+
+    def __len__(self) -> int:
+        return int(self.starts[-1])
+
+    def read(self, rows: Rows) -> list[str]:
+        found = read_parts(self.starts, rows, self._of_batch)
+        self.mapped.let_go()
+        return found
+
+    def _of_batch(self, number: int, rows: Rows) -> list[str]:
+        import pyarrow
+
+        found: list[str] = self.batches[number].take(pyarrow.array(rows)).to_pylist()
+        return found
+
+
+class _Named(Texts):
+    """Names, and others for the rows that have none."""
+
+    def __init__(self, given: Texts, others: Texts) -> None:
+        self.given, self.others = given, others
+
+    def __len__(self) -> int:
+        return len(self.given)
+
+    def read(self, rows: Rows) -> list[str]:
+        both = zip(self.given.read(rows), self.others.read(rows), strict=True)
+        return [other if name is None else name for name, other in both]
 
 
 def _class(kind: Any, cell: int | None) -> str | None:

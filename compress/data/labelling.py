@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
 
-from compress.batch import Labels
+from compress.batch import Ints, Labels, codes_of
 from compress.data.labels import label_names, one_sided, unseen_labels
 from compress.data.numbers import check_grades, equal_numbers, group_notes, numbers, refuse_equal
 from compress.data.table import Table
@@ -38,7 +38,7 @@ class Labelling(Protocol):
     def grouped(self, table: Table) -> Table:
         """The table with the groups that the task needs."""
 
-    def strata(self, table: Table) -> Sequence[Hashable]:
+    def strata(self, table: Table) -> Ints:
         """What a fractional split keeps in like shares on both sides, for each row."""
 
     def read(self, train: Table, others: Mapping[str, Table]) -> LabelColumns:
@@ -59,15 +59,15 @@ class NamedLabels:
     def grouped(self, table: Table) -> Table:
         return table
 
-    def strata(self, table: Table) -> Sequence[Hashable]:
-        return table.labels or []
+    def strata(self, table: Table) -> Ints:
+        return codes_of(table.labels or [])
 
     def read(self, train: Table, others: Mapping[str, Table]) -> LabelColumns:
         names = label_names(train, self.task)
         notes = unseen_labels(names, others, self.task) + one_sided(names, others, self.task)
         index = {name: at for at, name in enumerate(names)}
         of: dict[str, Labels] = {
-            split: np.array([index.get(label, -1) for label in table.labels or []], np.int64)
+            split: np.fromiter((index.get(label, -1) for label in table.labels or []), np.int64, len(table))
             for split, table in {"train": train, **others}.items()
         }
         return LabelColumns(names, of, notes)
@@ -82,11 +82,11 @@ class NumberLabels:
     def grouped(self, table: Table) -> Table:
         return table
 
-    def strata(self, table: Table) -> Sequence[Hashable]:
+    def strata(self, table: Table) -> Ints:
         """The tenth of all numbers that each belongs to."""
         found = numbers(table)
         edges = np.quantile(found, np.linspace(0, 1, BINS + 1)[1:-1])
-        return [int(part) for part in np.searchsorted(edges, found)]
+        return np.searchsorted(edges, found)
 
     def read(self, train: Table, others: Mapping[str, Table]) -> LabelColumns:
         of: dict[str, Labels] = {split: numbers(table) for split, table in {"train": train, **others}.items()}
@@ -106,9 +106,9 @@ class Grades:
     def grouped(self, table: Table) -> Table:
         return table if table.groups is not None else replace(table, groups=table.texts)
 
-    def strata(self, table: Table) -> Sequence[Hashable]:
+    def strata(self, table: Table) -> Ints:
         """Groups stay whole, and have no label of their own."""
-        return [0] * len(table)
+        return np.zeros(len(table), np.int64)
 
     def read(self, train: Table, others: Mapping[str, Table]) -> LabelColumns:
         tables = {"train": train, **others}

@@ -61,7 +61,7 @@ def unseen_labels(
         if rows and task.unseen_labels == "error":
             raise DataError(_unseen(name, table, rows))
         if rows:
-            names = sorted({(table.labels or [])[row] for row in rows})
+            names = sorted(set(table.labels or []) - known)
             notes.append(
                 f"{len(rows):,} of {len(table):,} {name} rows have labels that training never shows "
                 f"({listing(names)}); they count as answered wrongly"

@@ -21,8 +21,7 @@ from compress.data.table import Table, read_table
 from compress.errors import DataError, RecipeError
 from compress.progress import reporter
 from compress.recipe import FilesData, Fraction, LoadedRecipe, Recipe, TableSource, Task, Transfer
-
-ROWS_A_PIECE = 4096
+from compress.texts import ROWS_A_PIECE, Joined
 
 
 def load_splits(loaded: LoadedRecipe, cache_dir: Path) -> Splits:
@@ -65,10 +64,10 @@ def _with_transfer(splits: Splits, section: Transfer, recipe: Recipe) -> Splits:
 def _joined(first: Examples, second: Examples) -> Examples:
     """Two sets without labels, one after the other."""
     return Examples(
-        ids=[*first.ids, *second.ids],
-        texts=[*first.texts, *second.texts],
-        pairs=None if first.pairs is None else [*first.pairs, *(second.pairs or [])],
-        groups=None if first.groups is None else [*first.groups, *(second.groups or [])],
+        ids=Joined(first.ids, second.ids),
+        texts=Joined(first.texts, second.texts),
+        pairs=chained(first.pairs, second.pairs),
+        groups=chained(first.groups, second.groups),
         privileged=chained(first.privileged, second.privileged),
         privileged_pairs=chained(first.privileged_pairs, second.privileged_pairs),
     )
@@ -140,11 +139,11 @@ class _Reader:
 def _concatenated(tables: Sequence[Table]) -> Table:
     starts = np.cumsum([0, *(len(table.origins) for table in tables)])
     return Table(
-        ids=[name for table in tables for name in table.ids],
-        texts=[text for table in tables for text in table.texts],
-        pairs=None if tables[0].pairs is None else [text for table in tables for text in table.pairs or []],
+        ids=Joined(*(table.ids for table in tables)),
+        texts=Joined(*(table.texts for table in tables)),
+        pairs=None if tables[0].pairs is None else Joined(*(table.pairs or [] for table in tables)),
         labels=None,
-        groups=None if tables[0].groups is None else [name for table in tables for name in table.groups or []],
+        groups=None if tables[0].groups is None else Joined(*(table.groups or [] for table in tables)),
         weights=None,
         files=np.concatenate([table.files + start for table, start in zip(tables, starts, strict=False)]),
         lines=np.concatenate([table.lines for table in tables]),
@@ -154,8 +153,8 @@ def _concatenated(tables: Sequence[Table]) -> Table:
     )
 
 
-def _chained(columns: Sequence[Sequence[str] | None]) -> list[str] | None:
-    return reduce(chained, columns[1:], None if columns[0] is None else list(columns[0]))
+def _chained(columns: Sequence[Sequence[str] | None]) -> Sequence[str] | None:
+    return reduce(chained, columns)
 
 
 # ---------------------------------------------------------------- splits

@@ -21,7 +21,8 @@ def numbers(table: Table) -> Numbers:
     Raises:
         DataError: one that is none, with its place.
     """
-    return np.array([_number(table, row, text) for row, text in enumerate(table.labels or [])], np.float64)
+    found = (_number(table, row, text) for row, text in enumerate(table.labels or []))
+    return np.fromiter(found, np.float64, len(table))
 
 
 def _number(table: Table, row: int, text: str) -> float:

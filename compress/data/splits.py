@@ -14,7 +14,9 @@ from compress.batch import Ints, codes_of
 Mask = npt.NDArray[np.bool_]
 
 
-def hold_out(labels: Sequence[Hashable], groups: Sequence[str] | None, count: float, seed: int) -> tuple[Ints, Ints]:
+def hold_out(
+    labels: Sequence[Hashable] | Ints, groups: Sequence[str] | None, count: float, seed: int
+) -> tuple[Ints, Ints]:
     """Cut about `count` rows out: by whole groups when there are groups, else stratified by label.
 
     Every label keeps at least one row on the side that stays, so nothing held out has an unknown label.

@@ -1,12 +1,14 @@
 """A recipe's table as checked columns: texts, label, id, group, weight and privileged texts of every row.
 
 Rows are checked once, where file and line are known, and kept by HF `datasets` as a memory-mapped Arrow file
-named after the content of what was read, so a file changed in place is read again.
+named after the content of what was read, so a file changed in place is read again. Texts stay in that file; of each row
+the numbers of its file and line are in memory until the splits are made.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,13 +17,14 @@ import numpy as np
 
 from compress.artifacts import is_disk_full
 from compress.batch import Floats, Ints
-from compress.data.arrow import read_hub
+from compress.data.arrow import Mapped, read_hub
 from compress.data.readers import Layout, read_file
 from compress.data.rows import Role, RowMaker
 from compress.data.sources import DataFile, digest_content, find_files, format_of
 from compress.errors import EnvironmentProblem, KdcError
 from compress.progress import reporter
 from compress.recipe import TableSource, Task, digest
+from compress.texts import Picked, row_numbers
 
 READER_VERSION = 1
 """Raised when rows come out differently from the same files; part of the cache's key."""
@@ -56,12 +59,14 @@ class Table:
     def take(self, rows: Ints) -> Table:
         """The given rows, in the given order."""
 
-        def pick(column: Sequence[str] | None) -> list[str] | None:
-            return None if column is None else [column[row] for row in rows]
+        picked = row_numbers(rows, len(self))
+
+        def pick(column: Sequence[str] | None) -> Sequence[str] | None:
+            return None if column is None else Picked(column, picked)
 
         return Table(
-            ids=[self.ids[row] for row in rows],
-            texts=[self.texts[row] for row in rows],
+            ids=Picked(self.ids, picked),
+            texts=Picked(self.texts, picked),
             pairs=pick(self.pairs),
             labels=pick(self.labels),
             groups=pick(self.groups),
@@ -103,7 +108,6 @@ def read_table(
         EnvironmentProblem: the hub cannot be reached, or the disk is full.
     """
     import datasets
-    import pyarrow
 
     datasets.disable_progress_bars()
     datasets.logging.set_verbosity_error()
@@ -112,7 +116,7 @@ def read_table(
         reporter.say(f"loading the data set {source.hub} ({key}.hub)")
         origins = [f"{source.hub}, row "]
         rows = maker.records([(origins[0], read_hub(source, maker.wants, cache_dir, key))], source.limit)
-        return _table(pyarrow.Table.from_pylist(list(rows), _features().arrow_schema), role, origins, first)
+        return _table(_written(rows, cache_dir), role, origins, first)
     files = find_files(source, root, key)
     layouts = _layouts(files, source, train, root, key)
     origins = [f.name + (":" if layout.by_line else ", row ") for f, layout in zip(files, layouts, strict=True)]
@@ -141,8 +145,16 @@ def _features() -> Any:
     return Features({**texts, "weight": Value("float32"), "file": Value("int64"), "line": Value("int64")})
 
 
-def _cached(generate: Callable[[], Iterator[dict[str, Any]]], fingerprint: str, cache_dir: Path) -> Any:
-    """The rows as a pyarrow.Table over the memory-mapped file of this fingerprint, made if need be."""
+def _written(rows: Iterator[dict[str, Any]], cache_dir: Path) -> Mapped:
+    """The rows over a file that lasts as long as they do."""
+    try:
+        return Mapped.written(rows, _features().arrow_schema, cache_dir)
+    except OSError as error:
+        raise _known_cause(error, cache_dir) or error from error
+
+
+def _cached(generate: Callable[[], Iterator[dict[str, Any]]], fingerprint: str, cache_dir: Path) -> Mapped:
+    """The rows over the files of this fingerprint, made if need be."""
     import datasets
 
     try:
@@ -154,7 +166,8 @@ def _cached(generate: Callable[[], Iterator[dict[str, Any]]], fingerprint: str, 
         if known is None:
             raise
         raise known from known.__cause__
-    return rows.with_format("arrow")[:]
+    with ExitStack() as files:
+        return Mapped([files.enter_context(Path(file["filename"]).open("rb")) for file in rows.cache_files])
 
 
 def _known_cause(error: BaseException, cache_dir: Path) -> KdcError | None:
@@ -170,23 +183,24 @@ def _known_cause(error: BaseException, cache_dir: Path) -> KdcError | None:
     return None
 
 
-def _table(columns: Any, role: Role, origins: Sequence[str], first: int) -> Table:
-    def texts(name: str) -> list[str] | None:
-        column = columns.column(name)
-        return None if column.null_count else list(column.to_pylist())
-
-    given = columns.column("id").to_pylist()
-    weights = columns.column("weight")
+def _table(rows: Mapped, role: Role, origins: Sequence[str], first: int) -> Table:
     return Table(
-        ids=[f"{role}-{first + row}" if name is None else name for row, name in enumerate(given)],
-        texts=texts("text") or [],
-        pairs=texts("pair"),
-        labels=texts("label"),
-        groups=texts("group"),
-        weights=None if weights.null_count else np.array(weights.to_pylist(), np.float32),
-        files=np.array(columns.column("file").to_pylist(), np.int64),
-        lines=np.array(columns.column("line").to_pylist(), np.int64),
+        ids=rows.names("id", f"{role}-", first),
+        texts=rows.texts("text") or [],
+        pairs=rows.texts("pair"),
+        labels=rows.texts("label"),
+        groups=rows.texts("group"),
+        weights=rows.numbers("weight", np.float32),
+        files=_known(rows.numbers("file", np.int64)),
+        lines=_known(rows.numbers("line", np.int64)),
         origins=tuple(origins),
-        privileged=texts("privileged"),
-        privileged_pairs=texts("privileged_pair"),
+        privileged=rows.texts("privileged"),
+        privileged_pairs=rows.texts("privileged_pair"),
     )
+
+
+def _known(numbers: Ints | None) -> Ints:
+    """Every row has one: it is where the row comes from."""
+    if numbers is None:
+        raise ValueError("a row without a place")
+    return numbers

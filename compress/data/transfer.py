@@ -7,13 +7,15 @@ of words. Pairings give two texts of different rows to the teacher: drawn at ran
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 
 import numpy as np
 
 from compress.batch import Examples, Splits
+from compress.data.overlap import Known
 from compress.data.shop import stream
 from compress.recipe import Transfer
+from compress.texts import Joined, Picked
 
 STRETCH, DROP, REPLACE = 0.25, 0.1, 0.1
 """Chances: that only a stretch of the words is kept; for each word, to be dropped, and to be replaced."""
@@ -25,8 +27,10 @@ CHUNK = 64
 
 Key = tuple[str, str | None]
 """A row's first text, and its second text if it has one."""
+Origins = tuple[int, int]
+"""The training rows that a new row's first and second text were made from."""
 Made = tuple[Key, int, int]
-"""A new row, and the training rows that its first and its second text were made from."""
+"""A new row, and its origins."""
 
 
 def make_transfer(section: Transfer, splits: Splits, seed: int, *, grouped: bool = False) -> tuple[Examples, list[str]]:
@@ -43,52 +47,50 @@ def make_transfer(section: Transfer, splits: Splits, seed: int, *, grouped: bool
         ("hard_pairs", section.hard_pairs, _hard_pairs),
     ]
     given = [splits.train, splits.validation, splits.test, *([splits.unlabeled] if splits.unlabeled else [])]
-    taken = {key for rows in given for key in _keys(rows)}
-    made: list[Made] = []
+    taken = Known(*given)
+    made: dict[Key, Origins] = {}
     ids: list[str] = []
     notes: list[str] = []
     for kind, wanted, maker in makers:
         if not wanted:
             continue
-        found = _fresh(maker(splits.train, stream(seed, f"transfer {kind}")), wanted, taken)
+        found = _fresh(maker(splits.train, stream(seed, f"transfer {kind}")), wanted, taken, made)
         if len(found) < wanted:
             notes.append(
                 f"data.transfer.{kind} asks for {wanted:,} rows, but the training rows give only {len(found):,}"
             )
-        made += found
+        made |= found
         ids += [f"{kind}-{number}" for number in range(len(found))]
     return _examples(splits.train, made, ids, grouped=grouped), notes
 
 
-def _examples(train: Examples, made: Sequence[Made], ids: Sequence[str], *, grouped: bool) -> Examples:
+def _examples(train: Examples, made: Mapping[Key, Origins], ids: Sequence[str], *, grouped: bool) -> Examples:
     """New rows, with the privileged texts of the rows that they were made from."""
-    texts = [text for (text, _), _, _ in made]
-    group_of = dict(zip(train.texts, train.groups or [], strict=grouped))
-    more, more_pairs = train.privileged, train.privileged_pairs
+    texts = [text for text, _ in made]
+    origins = np.array(list(made.values()), np.int64).reshape(-1, 2)
     return Examples(
         ids=ids,
         texts=texts,
-        pairs=None if train.pairs is None else [str(pair) for (_, pair), _, _ in made],
-        groups=[group_of[text] for text in texts] if grouped else None,
-        privileged=None if more is None else [more[row] for _, row, _ in made],
-        privileged_pairs=None if more_pairs is None else [more_pairs[row] for _, _, row in made],
+        pairs=None if train.pairs is None else [str(pair) for _, pair in made],
+        groups=_groups_of(train, texts) if grouped else None,
+        privileged=None if train.privileged is None else Picked(train.privileged, origins[:, 0]),
+        privileged_pairs=None if train.privileged_pairs is None else Picked(train.privileged_pairs, origins[:, 1]),
     )
 
 
-def _keys(rows: Examples) -> Iterator[Key]:
-    seconds: Sequence[str | None] = rows.pairs if rows.pairs is not None else [None] * len(rows)
-    return zip(rows.texts, seconds, strict=True)
+def _groups_of(rows: Examples, queries: Sequence[str]) -> list[str]:
+    group_of = dict(zip(rows.texts, rows.groups or [], strict=True))
+    return [group_of[query] for query in queries]
 
 
-def _fresh(drawn: Iterator[Made], wanted: int, taken: set[Key]) -> list[Made]:
-    """The first `wanted` rows whose keys are not taken yet; they are taken then."""
-    found: list[Made] = []
-    for tries, made in enumerate(drawn):
+def _fresh(drawn: Iterator[Made], wanted: int, taken: Known, made: Container[Key]) -> dict[Key, Origins]:
+    """The first `wanted` different rows that are neither taken nor made yet."""
+    found: dict[Key, Origins] = {}
+    for tries, (key, first, second) in enumerate(drawn):
         if len(found) == wanted or tries == TRIES * wanted:
             break
-        if made[0] not in taken:
-            taken.add(made[0])
-            found.append(made)
+        if key not in found and key not in made and key not in taken:
+            found[key] = (first, second)
     return found
 
 
@@ -97,7 +99,7 @@ def _fresh(drawn: Iterator[Made], wanted: int, taken: set[Key]) -> list[Made]:
 
 def _variants(rows: Examples, rng: random.Random) -> Iterator[Made]:
     """Training rows with changed words; of two texts, one or both are changed."""
-    texts = rows.texts if rows.pairs is None else [*rows.texts, *rows.pairs]
+    texts = rows.texts if rows.pairs is None else Joined(rows.texts, rows.pairs)
     while True:
         row = rng.randrange(len(rows))
         first = rows.texts[row]

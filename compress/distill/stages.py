@@ -28,6 +28,7 @@ from compress.recipe import Distill, Stage
 from compress.recipe.distill import HIDDEN_TERMS
 from compress.runtime.text import TextEncoder
 from compress.students.build import Built
+from compress.teachers.arrays import rows_of
 from compress.teachers.largest import merge_rest
 from compress.text_model import TextModel, TransformerClassifier
 
@@ -75,10 +76,10 @@ def distil_objective(
 
     def objective(logits: Tensor, hidden: Tensor | None, picked: Ints, share: float) -> tuple[Tensor, Parts]:
         now = settings_at(stage, share)
-        said = torch.from_numpy(outputs.logits[picked]).to(device).float()
+        said = torch.from_numpy(rows_of(outputs.logits, picked)).to(device).float()
         compared = logits
         if outputs.classes is not None:
-            compared = merge_rest(logits, torch.from_numpy(outputs.classes[picked]).long().to(device))
+            compared = merge_rest(logits, torch.from_numpy(rows_of(outputs.classes, picked)).long().to(device))
         parts = objectives.soft(compared, said, picked, now)
         if hidden is not None:
             parts |= _hidden_parts(hidden, outputs, picked, projections, now)
@@ -99,7 +100,7 @@ def _hidden_parts(
     """Terms between the student's states [B, L, H] and the teacher's."""
     if outputs.hidden is None:
         raise ValueError("the teacher's outputs have no hidden states")
-    states = torch.from_numpy(outputs.hidden[picked]).to(hidden.device).float()
+    states = torch.from_numpy(rows_of(outputs.hidden, picked)).to(hidden.device).float()
     projected = torch.stack([project(hidden[:, i]) for i, project in enumerate(projections)], 1)
     return {name: compare(projected, states) for name, compare in HIDDEN.items() if name in now.weights}
 
@@ -168,7 +169,7 @@ def control(built: Built, schooling: Schooling, work: Path) -> Progress:
     Without a transfer set of its own it sees the labelled rows more often instead; its patience grows alike.
     """
     splits = schooling.judge.splits
-    theirs, own = (_sampler(built, rows, schooling) for rows in (splits.transfer, splits.train))
+    theirs, own = (_sampler(built, rows, schooling, work) for rows in (splits.transfer, splits.train))
     objectives = objectives_of(schooling.judge.kind, splits.train, schooling.device)
     phases = []
     for number, stage in enumerate(schooling.section.stages):
@@ -186,12 +187,12 @@ def control(built: Built, schooling: Schooling, work: Path) -> Progress:
     return train(replace(job, patience=math.ceil(job.patience * theirs.steps(0, 0) / own.steps(0, 0))))
 
 
-def _sampler(built: Built, rows: Examples, schooling: Schooling) -> Sampler:
+def _sampler(built: Built, rows: Examples, schooling: Schooling, work: Path) -> Sampler:
     """The steps that rows make. Only with groups does it matter how long each is."""
     batch, seed = schooling.section.batch_size, schooling.seed
     if not schooling.judge.kind.grouped:
         return Sampler(np.zeros(len(rows), np.int64), batch, seed)
-    return Sampler(encode_examples(encoder_of(built), rows).lengths, batch, seed, rows.group_codes)
+    return Sampler(encode_examples(encoder_of(built), rows, work).lengths, batch, seed, rows.group_codes)
 
 
 def _epochs(sampler: Sampler, stage: int, steps: int) -> int:
@@ -221,7 +222,7 @@ def _job(
     return Job(
         name=name,
         module=built.module,
-        encoded=encode_examples(encoder_of(built), rows),
+        encoded=encode_examples(encoder_of(built), rows, work),
         groups=rows.group_codes if judge.kind.grouped else None,
         phases=phases,
         validate=validate,

@@ -18,6 +18,7 @@ from compress.distill.trainer import Job, Objective, Phase, train
 from compress.distill.weighting import Parts
 from compress.recipe import Teach
 from compress.teachers.huggingface import Teacher
+from compress.texts import Joined
 
 
 def with_swapped(rows: Examples) -> Examples:
@@ -28,9 +29,9 @@ def with_swapped(rows: Examples) -> Examples:
     weights = None if rows.weights is None else np.concatenate([rows.weights, rows.weights])
     return replace(
         rows,
-        ids=[*rows.ids, *rows.ids],
-        texts=[*rows.texts, *rows.pairs],
-        pairs=[*rows.pairs, *rows.texts],
+        ids=Joined(rows.ids, rows.ids),
+        texts=Joined(rows.texts, rows.pairs),
+        pairs=Joined(rows.pairs, rows.texts),
         groups=None,
         labels=labels,
         weights=weights,
@@ -57,7 +58,7 @@ def teach(
     job = Job(
         name="teacher",
         module=teacher.module,
-        encoded=encode_examples(teacher.encoder, rows),
+        encoded=encode_examples(teacher.encoder, rows, work),
         groups=rows.group_codes if judge.kind.grouped else None,
         measure=judge.kind.metric,
         phases=[

@@ -14,6 +14,7 @@ from compress.errors import DataError
 from compress.recipe import HuggingFaceTeacher, LoadedRecipe, Recipe
 from compress.runtime.predictor import Request
 from compress.teachers.arrays import kept_classes
+from compress.texts import Joined
 
 if TYPE_CHECKING:
     import torch
@@ -127,10 +128,10 @@ class Run:
         )
 
     @property
-    def texts(self) -> list[str]:
+    def texts(self) -> Sequence[str]:
         """What the student learns from: texts of the training rows and the transfer set."""
         rows = self.splits.transfer
-        return [*rows.texts, *(rows.pairs or [])]
+        return Joined(rows.texts, rows.pairs or [])
 
     @cached_property
     def tokens(self) -> StudentTokens:

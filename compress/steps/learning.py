@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from compress import parallel
 from compress.artifacts import SPEC, read_spec
 from compress.batch import Floats
 from compress.data.encode import encode_examples
@@ -17,7 +18,7 @@ from compress.distill.checkpoint import Progress
 from compress.distill.judge import Verdict
 from compress.distill.stages import Schooling, control, distil, encoder_of
 from compress.distill.teach import teach
-from compress.errors import DataError
+from compress.errors import DataError, EnvironmentProblem
 from compress.progress import reporter
 from compress.recipe import HuggingFaceTeacher, ScoresTeacher
 from compress.steps.context import Metrics, Run
@@ -31,8 +32,11 @@ from compress.teachers.load import check_positions
 from compress.teachers.outputs import compute_outputs, write_scores
 from compress.teachers.scores import read_scores, rows_for
 from compress.text_model import parameter_count
+from compress.texts import Joined
 
 HISTORY = "history.json"
+NOTHING: tuple[Question, Path] | None = None
+"""What the first process tells the others when nothing is to be asked: else the question, and where shards go."""
 
 
 def baseline(run: Run, out: Path, work: Path) -> Metrics:
@@ -99,9 +103,16 @@ def _read_scores(run: Run, section: ScoresTeacher) -> tuple[dict[str, int], Floa
 
 
 def outputs(run: Run, out: Path, work: Path) -> Metrics:
-    """Ask the teacher about every training and transfer row, once for all runs that ask the same."""
+    """Ask the teacher about every training and transfer row, once for all runs that ask the same.
+
+    Of several processes the first looks into the cache; what is to be asked, all ask together.
+    """
     section = run.recipe.teacher
+    if not parallel.is_first():
+        _help_to_ask(run, out)
+        return {}
     if isinstance(section, ScoresTeacher):
+        parallel.agree(NOTHING)
         rows, logits, scale = _read_scores(run, section)
         write_scores(rows_for(run.splits.transfer.ids, rows, logits, "train"), out, run.top_k)
         return {"rows": len(run.splits.transfer), "scale": scale}
@@ -109,27 +120,46 @@ def outputs(run: Run, out: Path, work: Path) -> Metrics:
     question = asked.question
 
     def fill(shards: Path, arrays: Path) -> Metrics:
-        taught = run.taught()
-        if taught is None:
-            raise DataError("teacher: there is no teacher model to ask")
-        encoded = encode_examples(taught.encoder, run.read_by_teacher.transfer)
-        if encoded.truncated:
-            cut = f"{encoded.truncated:,} of {len(encoded):,} texts"
-            reporter.say(f"  teacher.max_length {section.max_length} cuts {cut}")
-        compute_outputs(
-            taught,
-            encoded,
-            layers=question.layers,
-            top_k=question.top_k,
-            work=shards,
-            out=arrays,
-            device=run.device,
-            bf16=run.bf16,
-        )
-        return {"truncated": encoded.truncated}
+        parallel.agree((question, shards))
+        return _ask(run, question, shards, arrays, scratch=shards)
 
     found = take(run.cache / ENTRIES, asked, out, fill)
+    parallel.agree(NOTHING)
     return {"rows": asked.rows, "layers": list(question.layers), "entry": question.key} | found
+
+
+def _ask(run: Run, question: Question, shards: Path, arrays: Path, *, scratch: Path) -> Metrics:
+    """Ask a process's share; the first has all in `arrays` then. scratch: where its file of tokens may stand."""
+    taught = run.taught()
+    if taught is None:
+        raise DataError("teacher: there is no teacher model to ask")
+    encoded = encode_examples(taught.encoder, run.read_by_teacher.transfer, scratch)
+    if encoded.truncated:
+        cut = f"{encoded.truncated:,} of {len(encoded):,} texts"
+        reporter.say(f"  teacher.max_length {taught.spec.max_length} cuts {cut}")
+    compute_outputs(
+        taught,
+        encoded,
+        layers=question.layers,
+        top_k=question.top_k,
+        work=shards,
+        out=arrays,
+        device=run.device,
+        bf16=run.bf16,
+    )
+    return {"truncated": encoded.truncated}
+
+
+def _help_to_ask(run: Run, scratch: Path) -> None:
+    """Do this process's share of what the first one has to ask, until that is nothing."""
+    while (asked := parallel.agree(NOTHING)) is not None:
+        question, shards = asked
+        if not shards.is_dir():
+            raise EnvironmentProblem(
+                f"process {parallel.rank()} does not see {shards}, where the first one works: name a folder with "
+                "--runs that is on a file system all machines share"
+            )
+        _ask(run, question, shards, scratch, scratch=scratch)
 
 
 def _asked(run: Run, section: HuggingFaceTeacher) -> Entry:
@@ -200,7 +230,7 @@ def _finish(run: Run, built: Built, progress: Progress, out: Path) -> Metrics:
     save_student(built.module, built.spec.model_copy(update=chosen), built.tokens.tokenizer_json, out)
     _write_history(out, progress.history)
     texts = {
-        name: [*rows.texts, *(rows.pairs or [])]
+        name: Joined(rows.texts, rows.pairs or [])
         for name, rows in (
             ("train", run.splits.train),
             ("validation", run.splits.validation),

@@ -167,10 +167,10 @@ def quantized(run: Run, out: Path, work: Path) -> Metrics:
 
 def _calibration(run: Run) -> list[Request]:
     """Training rows, drawn by the recipe's seed: the first ones of a sorted file may all be of one label."""
-    train = requests_of(run.splits.train)
+    train = run.splits.train
     count = min(run.recipe.quantize.calibration, len(train))
     picked = np.random.default_rng(run.recipe.seed).choice(len(train), count, replace=False)
-    return [train[i] for i in sorted(picked)]
+    return requests_of(train.take(np.sort(picked)))
 
 
 def read_logits(folder: Path, run: Run, split: str, name: str) -> Floats:

@@ -17,9 +17,13 @@ from compress.errors import DataError
 from compress.recipe import Task
 from compress.students.text_features import PairFeatures, tfidf
 from compress.tasks.kinds import task_kind
+from compress.texts import ROWS_A_PIECE, Joined
 
 FILE = "baseline.json"
 BOOSTING: dict[str, Any] = {"learning_rate": 0.05, "max_iter": 200, "max_leaf_nodes": 15, "l2_regularization": 1.0}
+
+MOST_ROWS = {"classification": 50_000, "regression": 50_000, "pairs": 200_000, "ranking": 200_000}
+"""Training rows that a model is fitted on at the most: its table of words stands in memory."""
 
 Scorer = Callable[[Examples], npt.NDArray[Any]]
 """Rows to what the task's measures take, [N, C]."""
@@ -32,6 +36,8 @@ def fit_baseline(splits: Splits, task: Task, seed: int, out: Path) -> dict[str, 
     threshold is chosen on validation. Ranking: the same features, boosted against the grades. Regression: TF-IDF
     (of each text) and ridge regression.
 
+    Of more training rows than MOST_ROWS a sample is read, as the description says.
+
     Returns:
         description, seconds of fitting and answering, threshold (None without one), and the task's measures on
         `validation` and `test`.
@@ -41,17 +47,32 @@ def fit_baseline(splits: Splits, task: Task, seed: int, out: Path) -> dict[str, 
     """
     start = time.perf_counter()
     kind = task_kind(task, splits)
-    description, scorer = FITS[task.kind](splits.train, len(splits.labels), seed)
+    train = _sample(splits.train, MOST_ROWS[task.kind], seed)
+    description, scorer = FITS[task.kind](train, len(splits.labels), seed)
+    if len(train) < len(splits.train):
+        description += f", on {len(train):,} of {len(splits.train):,} training rows"
     splits_of = {"validation": splits.validation, "test": splits.test}
     for name, rows in splits_of.items():
         _labels(rows, name)
-    scores = {name: scorer(rows) for name, rows in splits_of.items()}
+    scores = {name: _in_pieces(scorer, rows) for name, rows in splits_of.items()}
     threshold = kind.threshold(scores["validation"], splits.validation)
     measured = {name: kind.measure(scores[name], rows, threshold) for name, rows in splits_of.items()}
     seconds = round(time.perf_counter() - start, 3)
     result = {"description": description, "seconds": seconds, "threshold": threshold, **measured}
     write_json(out / FILE, result)
     return result
+
+
+def _sample(rows: Examples, most: int, seed: int) -> Examples:
+    """All rows, or so many of them, drawn at random, in their order."""
+    if len(rows) <= most:
+        return rows
+    return rows.take(np.sort(np.random.default_rng(seed).choice(len(rows), most, replace=False)))
+
+
+def _in_pieces(scorer: Scorer, rows: Examples) -> npt.NDArray[Any]:
+    starts = range(0, len(rows), ROWS_A_PIECE)
+    return np.concatenate([scorer(rows.take(range(start, min(start + ROWS_A_PIECE, len(rows))))) for start in starts])
 
 
 def _labels(rows: Examples, split: str) -> Labels:
@@ -92,7 +113,7 @@ def _fit_classification(train: Examples, count: int, seed: int) -> tuple[str, Sc
 def _fit_pairs(train: Examples, count: int, seed: int) -> tuple[str, Scorer]:
     from sklearn.ensemble import HistGradientBoostingClassifier
 
-    features = PairFeatures.fit([*train.texts, *_second(train)])
+    features = PairFeatures.fit(Joined(train.texts, _second(train)))
     model = HistGradientBoostingClassifier(random_state=seed, **BOOSTING)
     table = features.table(train.texts, _second(train))
     model.fit(table, _labels(train, "train"), sample_weight=train.weights)
@@ -107,7 +128,7 @@ def _fit_pairs(train: Examples, count: int, seed: int) -> tuple[str, Scorer]:
 def _fit_ranking(train: Examples, count: int, seed: int) -> tuple[str, Scorer]:
     from sklearn.ensemble import HistGradientBoostingRegressor
 
-    features = PairFeatures.fit([*train.texts, *_second(train)])
+    features = PairFeatures.fit(Joined(train.texts, _second(train)))
     model = HistGradientBoostingRegressor(random_state=seed, **BOOSTING)
     table = features.table(train.texts, _second(train))
     model.fit(table, _labels(train, "train"))

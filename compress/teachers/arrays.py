@@ -7,8 +7,10 @@ Temperature is never applied here.
 
 from __future__ import annotations
 
+import mmap
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from compress.artifacts import link_or_copy
 from compress.batch import TeacherOutputs
 
 LOGITS, CLASSES, HIDDEN = "logits.npy", "classes.npy", "hidden.npy"
-ROWS_A_PIECE = 4096
+ROWS_A_PIECE, ROWS_TOGETHER = 4096, 64
 
 
 def kept_classes(top_k: int | None, classes: int) -> int | None:
@@ -69,6 +71,26 @@ def read_outputs(folder: Path) -> TeacherOutputs:
     )
 
 
+def rows_of(array: npt.NDArray[Any], rows: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+    """Some rows in memory, and no page more of the file that they are mapped from.
+
+    A row that is read brings its neighbours in the file along, so that a few are read at a time.
+    """
+    found: npt.NDArray[Any] = np.empty((len(rows), *array.shape[1:]), array.dtype)
+    for start in range(0, len(rows), ROWS_TOGETHER):
+        few = slice(start, start + ROWS_TOGETHER)
+        found[few] = array[rows[few]]
+        let_go(array)
+    return found
+
+
+def let_go(array: npt.NDArray[Any]) -> None:
+    """Keep no page of a mapped array in this process's memory; what was written to it stays."""
+    if isinstance(array.base, mmap.mmap):
+        with suppress(AttributeError):  # where systems cannot be told so, they do as they like
+            array.base.madvise(mmap.MADV_DONTNEED)
+
+
 def select_layers(source: Path, target: Path, columns: Sequence[int]) -> None:
     """Outputs with some of the hidden states of others: positions among their layers. All else is linked."""
     for name in (LOGITS, CLASSES):
@@ -81,3 +103,5 @@ def select_layers(source: Path, target: Path, columns: Sequence[int]) -> None:
     chosen = allocate(target / HIDDEN, np.float16, (rows, len(columns), width))
     for start in range(0, rows, ROWS_A_PIECE):
         chosen[start : start + ROWS_A_PIECE] = states[start : start + ROWS_A_PIECE, list(columns)]
+        let_go(chosen)
+        let_go(states)

@@ -1,7 +1,8 @@
 """Asking the teacher: every row once, shard by shard, resumable after a kill.
 
 A shard holds rows of like length, so that little is padding. When all are there they are put, one after the other,
-into the arrays of `teachers/arrays.py` in the order of the rows.
+into the arrays of `teachers/arrays.py` in the order of the rows. Several processes (`compress/parallel.py`) share the
+shards through the folder in which they stand; whoever asked, a shard has the same bytes, and so have the arrays.
 """
 
 from __future__ import annotations
@@ -15,12 +16,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from compress import parallel
 from compress.artifacts import free_bytes, publishing
 from compress.batch import Encoded, Floats, Ints
 from compress.errors import DataError, EnvironmentProblem, IntegrityError
 from compress.predict import forward_batches, model_inputs
 from compress.progress import bar
-from compress.teachers.arrays import CLASSES, HIDDEN, LOGITS, allocate, estimate_bytes, shapes
+from compress.teachers.arrays import CLASSES, HIDDEN, LOGITS, allocate, estimate_bytes, let_go, shapes
 from compress.teachers.huggingface import Teacher
 from compress.teachers.largest import largest
 
@@ -45,28 +47,27 @@ def compute_outputs(
 ) -> None:
     """Ask the teacher about every row and write the arrays into `out`; finished shards in `work` are kept.
 
+    Of several processes all call this with the same rows and the same `work`: each asks about the shards whose number
+    leaves its rank when divided by the processes, and the first puts all together.
+
     top_k: of each row's logits keep the so many largest, fewer than all; None for all.
 
     Raises:
         DataError: an answer is not finite.
-        EnvironmentProblem: the disk has no room.
+        EnvironmentProblem: the disk has no room, or `work` is not one folder for all processes.
         IntegrityError: a finished shard is damaged.
     """
-    rows, classes = len(encoded), len(teacher.spec.labels)
-    # Once in shards and once put together; shards of an earlier run have their room already.
-    needed = 2 * estimate_bytes(rows, classes, len(layers), teacher.module.width, top_k)
-    needed -= sum(shard.stat().st_size for shard in work.glob("shard-*.npz"))
-    if needed > free_bytes(work):
-        raise EnvironmentProblem(
-            f"the teacher's outputs need {needed:,} bytes, but only {free_bytes(work):,} are free at {work}; "
-            "free some space (kdc cache ls), map fewer layers (student.layer_map) or keep fewer logits (distill.top_k)"
-        )
+    rows = len(encoded)
+    sizes = (rows, len(teacher.spec.labels), len(layers), teacher.module.width, top_k)
+    if parallel.is_first():
+        _check_room(estimate_bytes(*sizes), work)
     order = np.argsort(encoded.lengths, kind="stable")
     shards = [order[i : i + SHARD_ROWS] for i in range(0, rows, SHARD_ROWS)]
+    own = range(parallel.rank(), len(shards), parallel.processes())
     teacher.module.eval().to(device)
-    with bar("teacher outputs", rows, "rows") as shown:
-        for number, shard in enumerate(shards):
-            path = _shard(work, number)
+    with bar("teacher outputs", sum(len(shards[number]) for number in own), "rows") as shown:
+        for number in own:
+            path, shard = _shard(work, number), shards[number]
             if path.is_file():
                 shown.resume_at(shown.done + len(shard))
                 continue
@@ -74,9 +75,32 @@ def compute_outputs(
             with publishing(path) as temporary, temporary.open("wb") as stream:
                 np.savez(stream, **said)  # type: ignore[arg-type]  # no array is named allow_pickle
             shown.advance(len(shard))
-    out.mkdir(parents=True, exist_ok=True)
-    files = shapes(rows, classes, len(layers), teacher.module.width, top_k)
-    _assemble(shards, work, {name: allocate(out / name, *of) for name, of in files.items()})
+    parallel.wait()
+    if parallel.is_first():
+        _check_complete(work, len(shards))
+        out.mkdir(parents=True, exist_ok=True)
+        _assemble(shards, work, {name: allocate(out / name, *of) for name, of in shapes(*sizes).items()})
+
+
+def _check_room(arrays: int, work: Path) -> None:
+    # Once in shards and once put together; shards of an earlier run have their room already.
+    needed = 2 * arrays - sum(shard.stat().st_size for shard in work.glob("shard-*.npz"))
+    if needed > free_bytes(work):
+        raise EnvironmentProblem(
+            f"the teacher's outputs need {needed:,} bytes, but only {free_bytes(work):,} are free at {work}; "
+            "free some space (kdc cache ls), map fewer layers (student.layer_map) or keep fewer logits (distill.top_k)"
+        )
+
+
+def _check_complete(work: Path, shards: int) -> None:
+    missing = [number for number in range(shards) if not _shard(work, number).is_file()]
+    if missing:
+        ranks = sorted({number % parallel.processes() for number in missing})
+        raise EnvironmentProblem(
+            f"{len(missing)} of {shards} shards of the teacher's outputs are not in {work}, those of the processes "
+            f"{', '.join(map(str, ranks))}, which wrote them on a disk of their own: name a folder with --runs that is "
+            "on a file system all machines share"
+        )
 
 
 def _shard(work: Path, number: int) -> Path:
@@ -133,6 +157,7 @@ def _assemble(shards: list[Ints], work: Path, arrays: Arrays) -> None:
             with path.open("rb") as stream, np.load(stream, allow_pickle=False) as part:
                 for name, array in arrays.items():
                     array[rows] = part[name]
+                    let_go(array)
         except UNREADABLE as error:
             raise IntegrityError(f"{path} is damaged ({error}); delete it, and its rows are asked again") from error
 

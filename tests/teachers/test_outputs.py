@@ -131,6 +131,53 @@ def test_the_largest_logits_alone(
     assert kept_classes(3, 3) is kept_classes(9, 3) is kept_classes(None, 3) is None
 
 
+def as_process(rank: int, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Be one of several processes that never wait for each other."""
+    monkeypatch.setenv("WORLD_SIZE", str(count))
+    monkeypatch.setenv("RANK", str(rank))
+    monkeypatch.setattr(outputs.parallel, "wait", lambda: None)
+
+
+def test_shards_are_dealt_to_processes(
+    teacher: Teacher, encoded: Encoded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each asks about its own, the first puts all together; the bytes are those of one process."""
+    monkeypatch.setattr(outputs, "SHARD_ROWS", 8)
+    alone, together = tmp_path / "alone", tmp_path / "together"
+    for folder in (alone, together):
+        folder.mkdir()
+    ask(teacher, encoded, alone)
+    asked: list[int] = []
+    answer = outputs._answer
+    monkeypatch.setattr(outputs, "_answer", lambda *given: asked.append(len(given[2])) or answer(*given))
+    for rank in (2, 1, 0):
+        as_process(rank, 3, monkeypatch)
+        ask(teacher, encoded, together)
+        made = len(list((together / "work").glob("shard-*.npz")))
+        assert len(asked) == made == {2: 2, 1: 4, 0: 7}[rank]
+        assert (together / "out").exists() == (rank == 0)
+    assert sum(asked) == ROWS
+    files = sorted(path.name for path in (alone / "out").iterdir())
+    assert files == ["hidden.npy", "logits.npy"]
+    for name in files:
+        assert (together / "out" / name).read_bytes() == (alone / "out" / name).read_bytes()
+
+
+def test_shards_of_another_process_that_are_nowhere(
+    teacher: Teacher, encoded: Encoded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A machine with a disk of its own: said with the processes, and what is there serves the next attempt."""
+    monkeypatch.setattr(outputs, "SHARD_ROWS", 8)
+    as_process(0, 3, monkeypatch)
+    with pytest.raises(EnvironmentProblem, match=r"4 of 7 shards .* those of the processes 1, 2, .*--runs"):
+        ask(teacher, encoded, tmp_path)
+    assert not (tmp_path / "out").exists()
+    assert len(list((tmp_path / "work").glob("shard-*.npz"))) == 3
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    ask(teacher, encoded, tmp_path)
+    assert len(read_outputs(tmp_path / "out").logits) == ROWS
+
+
 @pytest.mark.parametrize("left", [0, 300])
 def test_a_damaged_shard_is_no_answer(teacher: Teacher, encoded: Encoded, tmp_path: Path, left: int) -> None:
     ask(teacher, encoded, tmp_path)
@@ -187,7 +234,7 @@ def test_batches_hold_like_lengths() -> None:
     """Every row once, never much more than BATCH_TOKENS tokens, one row at least."""
     lengths = np.sort(np.random.default_rng(0).integers(1, 300, 1000))
     rows = [np.zeros(length, np.int32) for length in [*lengths, 10_000]]
-    encoded = Encoded(ids=rows, type_ids=rows, pad_id=0)
+    encoded = Encoded(ids=rows, type_ids=rows, lengths=np.array([len(row) for row in rows]), pad_id=0)
     batches = forward_batches(encoded, np.arange(len(rows)))
     assert np.concatenate(batches).tolist() == list(range(len(rows)))
     assert all(len(batch) * encoded.lengths[batch].max() <= BATCH_TOKENS for batch in batches[:-1])
