@@ -27,6 +27,7 @@ from compress.teachers.arrays import read_outputs
 from compress.teachers.calibration import calibrate
 from compress.teachers.several import confident_shares
 from tests import tiny_models
+from tests.tiny_numbers import COLUMNS, make_number_project, number_recipe, priced_rows, ranked_rows
 from tests.tiny_project import LABELS, ROWS, kdc, kdc_json, recipe_of, rows_of, statuses, write_csv, write_recipe
 
 one_thread = pytest.fixture(scope="module", autouse=True)(tiny_models.one_thread)
@@ -188,6 +189,33 @@ def test_an_ensemble_is_members_that_differ_in_seed(project: Path) -> None:
     assert all(entry["runs"] for entry in entries)
 
 
+@pytest.mark.parametrize("task", ["regression", "ranking"])
+def test_numbers_are_the_weighted_mean(tmp_path: Path, task: str) -> None:
+    make_number_project(tmp_path)
+    generator, label = np.random.default_rng(6), COLUMNS[task]["label"]
+    rows_of_split = {"regression": priced_rows, "ranking": ranked_rows}[task]
+    rows = [row for split in ("train", "validation", "test") for row in rows_of_split(split)]
+    count = len(rows_of_split("train"))
+    grades = np.array([float(row[label]) for row in rows])
+    files = [grades + generator.normal(size=len(rows)) for _ in range(2)]
+    for number, values in enumerate(files):
+        said = [{"id": row["nr"], "score": value} for row, value in zip(rows, values, strict=True)]
+        write_csv(tmp_path / f"{number}.csv", said)
+    members = [{"kind": "scores", "path": "0.csv", "weight": 1}, {"kind": "scores", "path": "1.csv", "weight": 3}]
+    given = number_recipe(task, teacher={"kind": "several", "members": members})
+    given["student"] |= {"init": "random", "vocabulary": {"train": 300}}
+    given["distill"] = {"stages": [{"name": "imitate", "epochs": 1}], "control": False}
+    found = kdc_json("distill", write_recipe(tmp_path, given), "--runs", tmp_path / "runs")
+    mean = (files[0] + 3 * files[1])[:count] / 4
+    if task == "regression":  # in the unit that models have
+        mean = (mean - grades[:count].mean()) / grades[:count].std()
+    assert logits_of(found)[:, 0] == pytest.approx(mean, rel=1e-3, abs=2e-3)
+    model = found["models"]["teacher"]
+    assert (model["parameters"], model["description"]) == (None, "2 teachers together")
+    if task == "regression":
+        assert model["quality"]["rmse"] < min(member["quality"]["rmse"] for member in model["members"])
+
+
 # ---------------------------------------------------------------- folds
 
 
@@ -324,7 +352,8 @@ OTHER: dict[str, Any] = {"model": "other", "max_length": 32}
         ({"members": [MODEL], "gate": "confidence"}, "gate: confidence weighs members against each other, and there"),
         ({"members": [MODEL, OTHER | {"weight": 0}]}, "teacher.members.1.weight: must be greater than 0, not 0"),
         ({"members": [MODEL, OTHER | {"weight": -2}]}, "teacher.members.1.weight: must be greater than 0, not -2"),
-        ({"members": [MODEL, MODEL | {"weight": 2}]}, "members.0 and members.1 are the same: give one another seed"),
+        ({"members": [MODEL, MODEL | {"weight": 2}]}, "teacher.members.0 and teacher.members.1 are the same: give one"),
+        ({"members": [OTHER, TAUGHT, TAUGHT | {"seed": 3}]}, "teacher.members.1 and teacher.members.2 are the same"),
         ({"members": [MODEL, OTHER | {"seed": 3}]}, "teacher.members.1: seed 3 is of a training, and there is no"),
         ({"members": [{"kind": "several", "members": [MODEL]}]}, "teacher.members.0.kind: must be one of huggingface"),
         ({"members": [MODEL, OTHER | {"calibrate": True}]}, "of several teachers the mixture is calibrated: set teac"),

@@ -202,6 +202,20 @@ class Recipe(Section):
         return self
 
     @model_validator(mode="after")
+    def _members_differ(self) -> Recipe:
+        seen: list[dict[str, Any]] = []
+        for key, member in teachers_of(self.teacher):
+            said = member.model_dump(exclude={"weight"})
+            said |= {"seed": self.seed} if said.get("train") and said.get("seed") is None else {}
+            if said in seen:
+                raise ValueError(
+                    f"teacher.members.{seen.index(said)} and {key} are the same: give one another seed, or leave it "
+                    "out and raise the weight of the other"
+                )
+            seen.append(said)
+        return self
+
+    @model_validator(mode="after")
     def _fits_relations(self) -> Recipe:
         if not self.distill.relation_stages:
             return self

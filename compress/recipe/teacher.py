@@ -116,22 +116,14 @@ class SeveralTeachers(TeacherSection):
     """Weights as given, or on each row multiplied by how sure the member is there; for tasks with labels."""
 
     @model_validator(mode="after")
-    def _differ(self) -> SeveralTeachers:
+    def _makes_sense(self) -> SeveralTeachers:
         if self.gate != "none" and len(self.members) == 1:
             raise ValueError(f"gate: {self.gate} weighs members against each other, and there is one: leave it out")
-        seen: list[dict[str, Any]] = []
         for number, member in enumerate(self.members):
             if member.calibrate:
                 raise ValueError(
                     f"members.{number}.calibrate: of several teachers the mixture is calibrated: set teacher.calibrate"
                 )
-            said = member.model_dump(exclude={"weight"})
-            if said in seen:
-                raise ValueError(
-                    f"members.{seen.index(said)} and members.{number} are the same: give one another seed, or leave "
-                    "it out and raise the weight of the other"
-                )
-            seen.append(said)
         return self
 
 
