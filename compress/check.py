@@ -29,6 +29,7 @@ from compress.recipe import (
 )
 from compress.students.fits import (
     DEFAULT_WIDTH,
+    check_factored,
     check_narrow,
     check_towers_origin,
     check_two_tower,
@@ -180,6 +181,8 @@ def _check_layers(student: LayeredStudent, teacher: dict[str, Any]) -> None:
     anew = student.hidden or (DEFAULT_WIDTH if kind == "scores" else width)
     if not student.cuts_layers and anew:
         head_count(student, anew)
+    if anew:
+        check_factored(student, anew)
 
 
 def _check_relations(student: TransformerStudent, teacher: dict[str, Any], stage: str) -> None:

@@ -7,6 +7,8 @@ Torch is imported only where there is more than one.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -43,13 +45,17 @@ def is_first() -> bool:
     return rank() == 0
 
 
-def start() -> None:
-    """Meet the other processes: gloo on CPUs, NCCL on GPUs.
+@contextmanager
+def joined() -> Iterator[None]:
+    """Meet the other processes, through gloo on CPUs and NCCL on GPUs, and part from them at the end, however it comes.
+
+    A process that exits without parting may be aborted by the threads that still listen for the others.
 
     Raises:
         EnvironmentProblem: there are more processes than GPUs on this machine.
     """
     if processes() == 1:
+        yield
         return
     import torch
     from accelerate import PartialState
@@ -60,6 +66,10 @@ def start() -> None:
             f"process {number} of this machine has no GPU of its own, there are {there}; start no more processes"
         )
     PartialState(cpu=not torch.cuda.is_available(), timeout=LONGEST_WAIT)
+    try:
+        yield
+    finally:
+        torch.distributed.destroy_process_group()
 
 
 def agree(value: T) -> T:

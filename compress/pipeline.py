@@ -51,11 +51,16 @@ def run(loaded: LoadedRecipe, *, runs: Path, until: str | None = None) -> dict[s
         KdcError: anything else that a user can mend; nothing half-made is left behind.
     """
     check_packages(loaded)
-    parallel.start()
     folder = runs / f"{loaded.recipe.name}-{loaded.recipe.digest[:10]}"
-    if not parallel.is_first():
+    with parallel.joined():
+        if parallel.is_first():
+            return _lead(loaded, folder, runs, until)
         _help(loaded, folder, runs, until)
         return {}
+
+
+def _lead(loaded: LoadedRecipe, folder: Path, runs: Path, until: str | None) -> dict[str, Any]:
+    """What the first process does, or the only one."""
     teacher = check_teacher(loaded)
     folder.mkdir(parents=True, exist_ok=True)
     with hold(folder / LOCK, str(folder)):

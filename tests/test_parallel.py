@@ -59,16 +59,16 @@ import sys
 import torch
 from compress import parallel
 
-parallel.start()
-torch.manual_seed(0)
-model, data = torch.nn.Linear(3, 2), torch.randn(7, 3)
-rows = torch.arange(7).numpy()
-said = parallel.gathered(model(data[torch.from_numpy(parallel.share_of(rows))]), len(rows))
-(torch.pdist(said).sum() + said[:, 0].exp().mean()).backward()  # compares rows of different processes
-parallel.add_gradients(model)
-if parallel.is_first():
-    torch.save([parameter.grad for parameter in model.parameters()], sys.argv[1])
-parallel.wait()
+with parallel.joined():
+    torch.manual_seed(0)
+    model, data = torch.nn.Linear(3, 2), torch.randn(7, 3)
+    rows = torch.arange(7).numpy()
+    said = parallel.gathered(model(data[torch.from_numpy(parallel.share_of(rows))]), len(rows))
+    (torch.pdist(said).sum() + said[:, 0].exp().mean()).backward()  # compares rows of different processes
+    parallel.add_gradients(model)
+    if parallel.is_first():
+        torch.save([parameter.grad for parameter in model.parameters()], sys.argv[1])
+    parallel.wait()
 """
 
 
@@ -93,8 +93,11 @@ def test_more_processes_than_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOCAL_RANK", "1")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    with pytest.raises(EnvironmentProblem, match="process 1 of this machine has no GPU of its own, there are 1"):
-        parallel.start()
+    with (
+        pytest.raises(EnvironmentProblem, match="process 1 of this machine has no GPU of its own, there are 1"),
+        parallel.joined(),
+    ):
+        pass
 
 
 @pytest.mark.parametrize(("rank", "objects"), [("0", 1), ("1", 0)])

@@ -367,6 +367,7 @@ def test_a_decoder_teaches_a_student_of_other_tokens(project: Path) -> None:
         "kind": "transformer",
         "layers": 2,
         "hidden": 16,
+        "embedding_size": 8,
         "heads": 2,
         "init": "random",
         "vocabulary": {"train": 300},
@@ -377,6 +378,8 @@ def test_a_decoder_teaches_a_student_of_other_tokens(project: Path) -> None:
     assert found["speedup"] > 0
     assert found["models"]["student"]["layer_map"] == [2, 4]
     assert found["models"]["student"]["vocabulary"]["trained"]
+    with (folder / "student" / "model.safetensors").open("rb") as stream:
+        assert b"word_embeddings.table.weight" in stream.read(100_000)
     request = Request(titles(1, 5)[0][0], f"Laufschuhe {COLOURS[0]}")
     teacher = Predictor.from_folder(folder / "onnx" / "teacher")
     assert teacher.answer([request])[0].label in PAIR_HEAD

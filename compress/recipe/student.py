@@ -93,7 +93,7 @@ class LayeredStudent(StudentSection):
         return self.hidden or teacher_width
 
     def body_parameters(self, teacher_width: int) -> int:
-        width = self.embedding_width(teacher_width)
+        width = self.hidden or teacher_width
         return self.layers * (4 * width**2 + 2 * width * (self.intermediate or 4 * width))
 
 
@@ -102,6 +102,11 @@ class TransformerStudent(LayeredStudent):
 
     kind: Literal["transformer"]
     """The kind of student."""
+    embedding_size: Annotated[int | None, Field(ge=8, le=8192, exclude_if=lambda size: size is None)] = None
+    """Numbers in a token's embedding, fewer than the width, to which one matrix takes them; the width when absent."""
+
+    def embedding_width(self, teacher_width: int) -> int:
+        return self.embedding_size or super().embedding_width(teacher_width)
 
 
 class TwoTowerStudent(LayeredStudent):

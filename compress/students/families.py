@@ -9,9 +9,11 @@ from compress.artifacts import ModelSpec
 from compress.recipe import LayeredStudent, TokenStudent, TransformerStudent, TwoTowerStudent
 from compress.runtime.text import TextEncoder
 from compress.students.encoder import TokenEncoder
+from compress.students.factored import factor, load_factored
 from compress.students.first_token import is_plain_bert
 from compress.students.fits import (
     DEFAULT_WIDTH,
+    check_factored,
     check_narrow,
     check_towers_origin,
     check_two_tower,
@@ -24,6 +26,7 @@ from compress.students.start import Origin
 from compress.students.static import StaticEncoder
 from compress.students.transformer import build_anew, cut_from_teacher, load_transformer
 from compress.students.two_tower import TwoTower
+from compress.students.vocabulary import token_counts
 from compress.text_model import TextModel, TransformerClassifier
 
 WEIGHTS = "model.safetensors"
@@ -46,13 +49,20 @@ class Transformers:
     """Transformers, written as Hugging Face models."""
 
     def build(self, section: TransformerStudent, origin: Origin) -> TextModel:
-        return _transformer(section, origin)
+        built = _transformer(section, origin)
+        if section.embedding_size is not None:
+            check_factored(section, built.width)
+            counts = token_counts(origin.tokens.tokenizer_json, origin.tokens.size, origin.texts)
+            factor(built.model, section.embedding_size, counts)
+        return built
 
     def save(self, module: Any, out: Path) -> None:
         module.model.save_pretrained(out, safe_serialization=True)
 
     def load(self, section: TransformerStudent, spec: ModelSpec, folder: Path) -> TextModel:
-        return load_transformer(folder, spec.inputs)
+        if section.embedding_size is None:
+            return load_transformer(folder, spec.inputs)
+        return TransformerClassifier(load_factored(folder, section.embedding_size), spec.inputs)
 
 
 def _transformer(section: LayeredStudent, origin: Origin) -> TransformerClassifier:

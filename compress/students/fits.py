@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from compress.errors import RecipeError
-from compress.recipe import LayeredStudent, Student, TwoTowerStudent
+from compress.recipe import LayeredStudent, Student, TransformerStudent, TwoTowerStudent
 
 DEFAULT_WIDTH = 384
 """Of a transformer without a teacher model to take it from."""
@@ -78,6 +78,19 @@ def head_count(section: LayeredStudent, width: int) -> int:
     if width % heads:
         raise RecipeError(f"student.hidden is {width}, which {heads} heads (student.heads) do not divide")
     return heads
+
+
+def check_factored(section: LayeredStudent, width: int) -> None:
+    """Factors of token embeddings must be narrower than what they make.
+
+    Raises:
+        RecipeError: they are not.
+    """
+    size = section.embedding_size if isinstance(section, TransformerStudent) else None
+    if size is not None and size >= width:
+        raise RecipeError(
+            f"student.embedding_size is {size}, but a whole embedding has {width} numbers; set fewer, or leave it out"
+        )
 
 
 Sizes = tuple[int | None, int | None, int | None]
