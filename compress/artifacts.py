@@ -217,6 +217,22 @@ def link_or_copy(source: str | Path, target: str | Path) -> None:
         shutil.copy2(source, target)
 
 
+def take_over(source: Path, found: Artifact, target: Path) -> None:
+    """Publish the files of an artifact in another folder too, by hard links, with the manifest as given.
+
+    Raises:
+        IntegrityError: a file is missing or changed; `source` may be in use, so what was linked is what is verified.
+        FileNotFoundError: it was removed meanwhile.
+    """
+    with publishing(target) as temporary:
+        for name in found.files:
+            (temporary / name).parent.mkdir(parents=True, exist_ok=True)
+            link_or_copy(source / name, temporary / name)
+        temporary.mkdir(exist_ok=True)  # of an artifact without files
+        verify_artifact(temporary, found)
+        (temporary / MANIFEST).write_text(found.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+
 @contextmanager
 def publishing(target: Path) -> Iterator[Path]:
     """Give a temporary path beside `target`, and rename it to `target` when the block ends well.

@@ -10,6 +10,7 @@ from typing import Any
 from compress import estimate
 from compress.artifacts import free_bytes
 from compress.batch import Splits
+from compress.data.folds import deal_folds
 from compress.data.load import load_splits
 from compress.doctor import missing_for_training
 from compress.errors import EnvironmentProblem, RecipeError
@@ -23,6 +24,8 @@ from compress.recipe import (
     TensorRTExport,
     TransformerStudent,
     TwoTowerStudent,
+    lead_of,
+    teachers_of,
 )
 from compress.students.fits import (
     DEFAULT_WIDTH,
@@ -35,7 +38,7 @@ from compress.students.fits import (
 )
 from compress.tasks.kind import TaskKind
 from compress.tasks.kinds import task_kind
-from compress.teachers.load import ATTENTION, check_teacher
+from compress.teachers.load import ATTENTION, check_teacher, told_of
 
 ENGINES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
 """Export format, which is also the extra's name -> importable package."""
@@ -60,8 +63,8 @@ def plan(loaded: LoadedRecipe, runs: Path) -> dict[str, Any]:
         splits = load_splits(loaded, Path(cache))
     notes = [*splits.notes, *check_fit(loaded, teacher, splits)]
     longest = recipe.student.max_length or 128
-    if isinstance(recipe.teacher, HuggingFaceTeacher):
-        longest = recipe.teacher.max_length
+    if (lead := lead_of(recipe.teacher)) is not None:
+        longest = lead.max_length
     tokens, read = (estimate.mean_tokens(rows, longest) for rows in (splits.train, splits.train.for_teacher))
     stages = estimate.stages(recipe, teacher, splits, tokens, read)
     disk = sum(stage["disk_bytes"] for stage in stages)
@@ -157,10 +160,15 @@ def check_fit(loaded: LoadedRecipe, teacher: dict[str, Any], splits: Splits) -> 
         _check_layers(recipe.student, teacher)
     if isinstance(recipe.student, TransformerStudent) and recipe.distill.relation_stages:
         _check_relations(recipe.student, teacher, f"distill.stages.{recipe.distill.relation_stages[0]}")
-    if isinstance(recipe.teacher, ScoresTeacher):
-        _check_scores(loaded, recipe.teacher, splits, kind)
-        return []
-    return _check_head(recipe.teacher, teacher, splits)
+    notes = []
+    for (key, section), found in zip(teachers_of(recipe.teacher), teacher.get("members", [teacher]), strict=True):
+        with told_of(key):
+            if isinstance(section, ScoresTeacher):
+                _check_scores(loaded, section, splits, kind)
+            else:
+                notes += _check_head(section, found, splits)
+                _check_folds(section, splits, recipe.seed, key)
+    return notes
 
 
 def _check_layers(student: LayeredStudent, teacher: dict[str, Any]) -> None:
@@ -202,6 +210,14 @@ def _check_scores(loaded: LoadedRecipe, teacher: ScoresTeacher, splits: Splits, 
 
     rows, logits, _ = read_scores(teacher, loaded.folder, kind.labels, kind.positive, kind.standard)
     rows_for(splits.transfer.ids, rows, logits, "train")
+    if loaded.recipe.teacher.calibrate:
+        rows_for(splits.validation.ids, rows, logits, "validation, on which teacher.calibrate is fitted")
+
+
+def _check_folds(section: HuggingFaceTeacher, splits: Splits, seed: int, key: str) -> None:
+    """Whether the training rows can be dealt; that another seed deals them elsewhere makes no difference."""
+    if section.train is not None and section.train.folds is not None:
+        deal_folds(splits.train, section.train.folds, seed, names=splits.labels, key=f"{key}.train.folds")
 
 
 def _check_head(section: HuggingFaceTeacher, teacher: dict[str, Any], splits: Splits) -> list[str]:

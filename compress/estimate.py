@@ -8,7 +8,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from compress.batch import Examples, Splits
-from compress.recipe import Recipe, ScoresTeacher, TensorRTExport
+from compress.recipe import (
+    HuggingFaceTeacher,
+    OneTeacher,
+    Recipe,
+    ScoresTeacher,
+    SeveralTeachers,
+    TensorRTExport,
+    is_plain,
+    lead_of,
+    teachers_of,
+)
 from compress.teachers.arrays import estimate_bytes, kept_classes
 
 SAMPLE = 2000
@@ -76,11 +86,27 @@ def student_size(recipe: Recipe, found: dict[str, Any]) -> Size:
 
 
 def cache_bytes(recipe: Recipe, found: dict[str, Any], splits: Splits) -> int:
-    """Bytes of the teacher's outputs: fp16 logits, and hidden states where a loss wants them."""
-    layers, classes = recipe.student.depth if recipe.distill.wants_hidden else 0, len(splits.labels)
-    width = int(found.get("hidden") or UNKNOWN_TEACHER["hidden"])
-    top_k = kept_classes(recipe.distill.top_k, classes)
-    return estimate_bytes(len(splits.transfer), classes, layers, width, top_k)
+    """Bytes of the teacher's outputs: fp16 logits, and hidden states where a loss wants them.
+
+    What is made of several answers takes room beside them, and they have all logits: the largest are chosen last.
+    """
+    rows, classes = len(splits.transfer), len(splits.labels)
+    layers, top_k = (
+        recipe.student.depth if recipe.distill.wants_hidden else 0,
+        kept_classes(recipe.distill.top_k, classes),
+    )
+    if is_plain(recipe.teacher) and not recipe.teacher.calibrate:
+        return estimate_bytes(rows, classes, layers, _width(found), top_k)
+    needed, lead = estimate_bytes(rows, classes, 0, 0, top_k), lead_of(recipe.teacher)
+    for section, facts in _facts(recipe, found):
+        if isinstance(section, HuggingFaceTeacher):
+            needed += estimate_bytes(rows, classes, layers if section is lead else 0, _width(facts))
+            needed += estimate_bytes(len(splits.train), classes, 0, 0) if _folds(section) else 0
+    return needed
+
+
+def _width(found: dict[str, Any]) -> int:
+    return int(found.get("hidden") or UNKNOWN_TEACHER["hidden"])
 
 
 def stages(recipe: Recipe, found: dict[str, Any], splits: Splits, tokens: float, read: float) -> list[dict[str, Any]]:
@@ -96,7 +122,7 @@ def stages(recipe: Recipe, found: dict[str, Any], splits: Splits, tokens: float,
     asking = beside * transfer * _answer(teacher, tokens)
     rows = [
         _stage("baseline", train, 2 + train * tokens / 15_000, 0, "TF-IDF or overlap features, scikit-learn"),
-        _teacher_stage(recipe, teacher, splits, read),
+        _teacher_stage(recipe, found, splits, read),
         _outputs_stage(recipe, found, splits, read),
     ]
     names = ", ".join(stage.name for stage in recipe.distill.stages)
@@ -124,26 +150,54 @@ def assumptions() -> list[str]:
     ]
 
 
-def _teacher_stage(recipe: Recipe, size: Size, splits: Splits, tokens: float) -> dict[str, Any]:
-    teacher, held_out = recipe.teacher, len(splits.validation) + len(splits.test)
-    if isinstance(teacher, ScoresTeacher):
-        return _stage("teacher", held_out, 1, 0, f"its scores in {teacher.path}, measured on validation and test")
+def _facts(recipe: Recipe, found: dict[str, Any]) -> list[tuple[OneTeacher, dict[str, Any]]]:
+    """Each teacher with what `check_teacher` says of it."""
+    facts = found.get("members", [found])
+    return [(section, each) for (_, section), each in zip(teachers_of(recipe.teacher), facts, strict=True)]
+
+
+def _folds(section: OneTeacher) -> int:
+    train = section.train if isinstance(section, HuggingFaceTeacher) else None
+    return 0 if train is None or train.folds is None else train.folds
+
+
+def _teacher_stage(recipe: Recipe, found: dict[str, Any], splits: Splits, tokens: float) -> dict[str, Any]:
+    each = [_one_teacher(section, teacher_size(facts), splits, tokens) for section, facts in _facts(recipe, found)]
+    rows = max(count for count, *_ in each)
+    seconds, disk = sum(part[1] for part in each), sum(part[2] for part in each)
+    return _stage("teacher", rows, seconds, disk, "; ".join(part[3] for part in each))
+
+
+def _one_teacher(section: OneTeacher, size: Size, splits: Splits, tokens: float) -> tuple[int, float, int, str]:
+    """Rows, seconds, bytes and what is done, of one teacher and the models of its folds."""
+    held_out = len(splits.validation) + len(splits.test)
+    if isinstance(section, ScoresTeacher):
+        return held_out, 1, 0, f"its scores in {section.path}, measured on validation and test"
     measuring = held_out * _answer(size, tokens)
-    if teacher.train is None:
-        return _stage("teacher", held_out, measuring, size.bytes, f"{teacher.model}, measured on validation and test")
-    epoch = len(splits.train) * _train(size, tokens) + len(splits.validation) * _answer(size, tokens)
-    seconds = measuring + teacher.train.epochs * epoch
-    what = f"fine-tune {teacher.model}, at most {teacher.train.epochs} epochs"
-    return _stage("teacher", len(splits.train), seconds, ADAM_COPIES * size.bytes, what)
+    if section.train is None:
+        return held_out, measuring, size.bytes, f"{section.model}, measured on validation and test"
+    folds, validating = _folds(section), len(splits.validation) * _answer(size, tokens)
+    # Each of K folds is learned by K - 1 models.
+    learning = len(splits.train) * _train(size, tokens) * (1 + max(folds - 1, 0))
+    seconds = (1 + folds) * measuring + section.train.epochs * (learning + (1 + folds) * validating)
+    what = f"fine-tune {section.model}, at most {section.train.epochs} epochs"
+    what += f", and {folds} more on all but a fold each" if folds else ""
+    return len(splits.train), seconds, (ADAM_COPIES + folds) * size.bytes, what
 
 
 def _outputs_stage(recipe: Recipe, found: dict[str, Any], splits: Splits, tokens: float) -> dict[str, Any]:
     rows, disk = len(splits.transfer), cache_bytes(recipe, found, splits)
-    if isinstance(recipe.teacher, ScoresTeacher):
+    if lead_of(recipe.teacher) is None:
         return _stage("outputs", rows, 1, disk, "the score of each row")
-    return _stage(
-        "outputs", rows, rows * _answer(teacher_size(found), tokens), disk, "the teacher answers each row once"
-    )
+    seconds = 0.0
+    for section, facts in _facts(recipe, found):
+        if isinstance(section, HuggingFaceTeacher):
+            again = len(splits.train) if _folds(section) else 0
+            again += len(splits.validation) if recipe.teacher.calibrate else 0
+            seconds += (rows + again) * _answer(teacher_size(facts), tokens)
+    several = isinstance(recipe.teacher, SeveralTeachers)
+    what = "each teacher answers each row once" if several else "the teacher answers each row once"
+    return _stage("outputs", rows, seconds, disk, what)
 
 
 def _engines_stage(recipe: Recipe, student: Size) -> list[dict[str, Any]]:

@@ -57,13 +57,14 @@ def kept(runs: Path) -> list[Kept]:
 
 
 def _users(runs: Path) -> dict[str, list[str]]:
-    """Key of an entry -> names of the runs whose outputs came from it."""
-    users: dict[str, list[str]] = {}
-    for manifest in sorted(runs.glob(f"*/outputs/{MANIFEST}")):
+    """Key of an entry -> names of the runs whose outputs, or measures of several teachers, came from it."""
+    users: dict[str, set[str]] = {}
+    for manifest in (*runs.glob(f"*/outputs/{MANIFEST}"), *runs.glob(f"*/teacher/{MANIFEST}")):
         artifact = read_artifact(manifest.parent)
-        if artifact is not None and "entry" in artifact.metrics:
-            users.setdefault(artifact.metrics["entry"], []).append(manifest.parent.parent.name)
-    return users
+        metrics = {} if artifact is None else artifact.metrics
+        for key in (*metrics.get("entries", ()), *([metrics["entry"]] if "entry" in metrics else ())):
+            users.setdefault(key, set()).add(manifest.parent.parent.name)
+    return {key: sorted(names) for key, names in users.items()}
 
 
 def _kept(runs: Path, key: str, entry: Entry, users: list[str]) -> Kept:

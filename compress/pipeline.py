@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 import time
 from collections.abc import Sequence
@@ -16,12 +15,12 @@ from compress.artifacts import (
     CACHE,
     MANIFEST,
     Artifact,
-    link_or_copy,
     list_files,
     publishing,
     read_artifact,
     remove,
     sweep_temporaries,
+    take_over,
     verify_artifact,
     write_json,
 )
@@ -208,11 +207,8 @@ def _adopt(current: Run, rule: StageRule, key: str, runs: Path) -> Artifact | No
             found = read_artifact(other)
             if found is None or found.key != key or rule.passing(found):
                 continue
-            # The other run may be at work: what was linked is what is verified.
-            with publishing(current.at(rule.name)) as temporary:
-                shutil.copytree(other, temporary, copy_function=link_or_copy)
-                verify_artifact(temporary, found)
-        except (IntegrityError, shutil.Error, FileNotFoundError) as error:
+            take_over(other, found, current.at(rule.name))
+        except (IntegrityError, FileNotFoundError) as error:
             reporter.warn(f"{rule.name} is not taken over from {other.parent.name}: {error}")
             continue
         reporter.say(f"{rule.name}: taken over from {other.parent.name}")

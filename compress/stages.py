@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from compress.artifacts import Artifact
-from compress.data.load import fingerprint
-from compress.recipe import TensorRTExport
+from compress.recipe import ScoresTeacher, SeveralTeachers, TensorRTExport, is_plain, teachers_of
 from compress.steps.context import Metrics, Run
+from compress.steps.models import TEACHER_VERSION, model_key, models_of, teacher_depends
 
 Body = Callable[[Run, Path, Path], Metrics]
 """A stage: reads its parents through the run, writes into a folder, may keep unfinished work in another."""
@@ -56,38 +56,42 @@ def _shipping(name: str) -> Callable[[], Body]:
     return find
 
 
-def _labelled(run: Run) -> str:
-    splits = run.splits
-    return fingerprint(splits.labels, [splits.train, splits.validation, splits.test, None])
-
-
 def hashes(run: Run, *stages: str) -> dict[str, str]:
     return {stage: run.artifacts[stage].sha256 for stage in stages if stage in run.artifacts}
 
 
 def _teacher_depends(run: Run) -> dict[str, Any]:
-    section = run.recipe.teacher.model_dump(mode="json", exclude={"model", "path"})
+    teacher = run.recipe.teacher
+    if not isinstance(teacher, SeveralTeachers) and is_plain(teacher):
+        return teacher_depends(run, teacher, run.recipe.seed)
+    models = [model_key(run, model) for model in models_of(run)]
+    if not isinstance(teacher, SeveralTeachers):
+        return {"models": models}
+    files = [each for _, each in teachers_of(teacher) if isinstance(each, ScoresTeacher)]
     return {
-        "section": section,
-        "identity": run.teacher_identity,
-        "task": run.recipe.task.model_dump(),
-        "data": _labelled(run),
-        "seed": run.recipe.seed,
-        "bf16": run.bf16 if section.get("train") else None,
+        "models": models,
+        "scores": [teacher_depends(run, each, run.recipe.seed) for each in files],
+        "members": [[member.kind, member.weight] for member in teacher.members],
+        "gate": teacher.gate,
     }
 
 
 def _outputs_depend(run: Run) -> dict[str, Any]:
     kept = {} if run.top_k is None else {"top_k": run.top_k}
-    return kept | {
-        "parents": hashes(run, "teacher"),
-        # a file of scores leaves nothing of itself in the teacher's folder
-        "teacher": run.artifacts["teacher"].key,
-        "data": run.splits.fingerprint,
-        "student": [run.recipe.student.layer_map, run.recipe.student.depth],
-        "hidden": run.recipe.distill.wants_hidden,
-        "bf16": run.bf16,
-    }
+    calibrated = {"calibrate": True} if run.recipe.teacher.calibrate else {}
+    return (
+        kept
+        | calibrated
+        | {
+            "parents": hashes(run, "teacher"),
+            # a file of scores leaves nothing of itself in the teacher's folder
+            "teacher": run.artifacts["teacher"].key,
+            "data": run.splits.fingerprint,
+            "student": [run.recipe.student.layer_map, run.recipe.student.depth],
+            "hidden": run.recipe.distill.wants_hidden,
+            "bf16": run.bf16,
+        }
+    )
 
 
 def _student_depends(run: Run) -> dict[str, Any]:
@@ -163,9 +167,9 @@ STAGES = (
     StageRule(
         "baseline",
         _learning("baseline"),
-        lambda run: {"task": run.recipe.task.model_dump(), "data": _labelled(run), "seed": run.recipe.seed},
+        lambda run: {"task": run.recipe.task.model_dump(), "data": run.labelled, "seed": run.recipe.seed},
     ),
-    StageRule("teacher", _learning("teacher"), _teacher_depends, shared=True),
+    StageRule("teacher", _learning("teacher"), _teacher_depends, version=TEACHER_VERSION, shared=True),
     StageRule("outputs", _learning("outputs"), _outputs_depend, shared=True),
     StageRule(
         "student",

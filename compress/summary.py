@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from compress.recipe import HuggingFaceTeacher
+from compress.recipe import HuggingFaceTeacher, SeveralTeachers, lead_of, teachers_of
 from compress.steps.context import Run
 from compress.tasks.measures import measure_named
 
@@ -70,11 +70,26 @@ def _models(run: Run) -> dict[str, Any]:
         for key in ("parameters_without_embeddings", "vocabulary", "layer_map", "best_at", "steps", "reason"):
             if key in metrics:
                 models[model][key] = metrics[key]
-    if "teacher" in models and run.recipe.data.privileged_columns:
-        models["teacher"]["privileged"] = run.recipe.data.privileged_columns
+    if "teacher" in models:
+        models["teacher"] |= _teaching(run)
     if "shipped" in models:
         models["shipped"]["parameters"] = models.get("student", {}).get("parameters")
     return models
+
+
+def _teaching(run: Run) -> dict[str, Any]:
+    """What else there is to say of a teacher: several, folds, calibrated, privileged columns."""
+    metrics, teacher = run.artifacts["teacher"].metrics, run.recipe.teacher
+    found: dict[str, Any] = {key: metrics[key] for key in ("members", "folds") if key in metrics}
+    if "outputs" in run.artifacts and "calibration" in run.artifacts["outputs"].metrics:
+        found["calibration"] = run.artifacts["outputs"].metrics["calibration"]
+    if run.recipe.data.privileged_columns:
+        found["privileged"] = run.recipe.data.privileged_columns
+    if isinstance(teacher, SeveralTeachers):
+        lead = lead_of(teacher)
+        sizes = "" if lead is None else f"; size and latency are those of the first model, {lead.model}"
+        found["description"] = f"{len(teacher.members)} teachers together{sizes}"
+    return found
 
 
 def _quality(models: dict[str, Any], name: str, metric: str) -> float | None:
@@ -139,8 +154,8 @@ def teacher_note(run: Run) -> str | None:
     ours, cheap = teacher["quality"][metric], fitted["test"][metric]
     if run.judge.kind.metric.better(ours, cheap):
         return None
-    section = run.recipe.teacher
-    fine_tuned = isinstance(section, HuggingFaceTeacher) and section.train is not None
+    models = [each for _, each in teachers_of(run.recipe.teacher) if isinstance(each, HuggingFaceTeacher)]
+    fine_tuned = any(section.train is not None for section in models)
     meaning = "are numbers like the labels" if run.recipe.task.numbers else "stand in the order of the labels"
     mend = "train it longer" if fine_tuned else f"check that its outputs {meaning}"
     return (

@@ -62,9 +62,9 @@ def models_table(summary: Mapping[str, Any]) -> Table:
 
 
 def summary_lines(summary: Mapping[str, Any]) -> list[str]:
-    """Retention, gain, speed-up, gates, notes, stages that did not run, and paths."""
-    lines = []
+    """What the teacher is, retention, gain, speed-up, gates, notes, stages that did not run, and paths."""
     measure = measure_named(summary.get("metric") or "metric")
+    lines = _teacher_lines((summary.get("models") or {}).get("teacher") or {}, measure.name)
     retained = measure_named(summary.get("retention_metric") or measure.name)
     if summary.get("retention") is not None:
         kept = "of the teacher's {}" if retained.higher_is_better else "(the teacher's {} ÷ the shipped model's)"
@@ -85,6 +85,21 @@ def summary_lines(summary: Mapping[str, Any]) -> list[str]:
     lines += [f"note: {note}" for note in summary.get("notes") or []]
     named = (("run", "run"), ("report", "report"), ("bundle", "bundle"))
     lines += [f"{title:<7}{summary[key]}" for title, key in named if summary.get(key)]
+    return lines
+
+
+def _teacher_lines(teacher: Mapping[str, Any], metric: str) -> list[str]:
+    """Of several teachers what each is worth by itself, and how the temperature was fitted."""
+    lines = [f"teacher            {teacher['description']}"] if teacher.get("description") else []
+    for member in teacher.get("members") or []:
+        seed = "" if member.get("seed") is None else f", seed {member['seed']}"
+        alone = _number((member.get("quality") or {}).get(metric), 4)
+        lines.append(f"  {member['teacher']}{seed}, weight {member['weight']:g}: {metric} {alone}")
+    if found := teacher.get("calibration"):
+        lines.append(
+            f"calibration        temperature {found['temperature']:.3f}; expected calibration error "
+            f"{found['error_before']:.4f} -> {found['error_after']:.4f} on {found['rows']:,} validation rows"
+        )
     return lines
 
 

@@ -47,3 +47,21 @@ def test_fine_tuning_takes_longer_than_measuring_and_engines_count_by_gpu() -> N
     assert taught > 4 * measured
     engines = planned(export=ENGINES)["engines"]
     assert (engines["seconds"], engines["what"]) == (180, "tensorrt fp16; tensorrt-rtx fp16 sm89 sm120")
+
+
+def test_each_of_several_teachers_and_of_its_folds_counts() -> None:
+    def planned(teacher: dict[str, Any]) -> dict[str, Any]:
+        facts = {"parameters": 1000, "layers": 2, "hidden": 32}
+        found = facts | {"members": [facts] * len(teacher.get("members", [0]))}
+        recipe = resolve(recipe_of("classification", teacher=teacher), Path("recipe.yaml")).recipe
+        return {row["stage"]: row for row in stages(recipe, found, splits(), 20.0)}
+
+    one = {"model": "teacher", "train": {"epochs": 4}}
+    alone, both = planned(one), planned({"kind": "several", "members": [one | {"seed": 1}, one | {"seed": 2}]})
+    assert both["teacher"]["seconds"] == pytest.approx(2 * alone["teacher"]["seconds"], abs=0.1)
+    assert both["outputs"]["seconds"] == pytest.approx(2 * alone["outputs"]["seconds"], abs=0.1)
+    assert both["outputs"]["disk_bytes"] > alone["outputs"]["disk_bytes"]
+    folded = planned(one | {"train": {"epochs": 4, "folds": 5}})
+    # the model of all rows, and five that learn from four fifths each
+    assert 5 * alone["teacher"]["seconds"] - 1 < folded["teacher"]["seconds"] < 6 * alone["teacher"]["seconds"] + 1
+    assert "and 5 more on all but a fold each" in folded["teacher"]["what"]

@@ -12,7 +12,7 @@ import pytest
 
 from compress.artifacts import list_files, read_artifact
 from compress.locks import hold
-from compress.steps import learning
+from compress.steps import answers
 from compress.teachers.cache import lock_of
 from tests import tiny_models
 from tests.tiny_project import ROWS, kdc, kdc_json, recipe_of, rows_of, statuses, write_csv, write_recipe
@@ -33,13 +33,13 @@ def project(tiny_project: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
     """The layers of each time that the teacher is asked."""
     times: list[tuple[int, ...]] = []
-    real = learning.compute_outputs
+    real = answers.compute_outputs
 
     def compute(*args: Any, **options: Any) -> None:
         times.append(tuple(options["layers"]))
         real(*args, **options)
 
-    monkeypatch.setattr(learning, "compute_outputs", compute)
+    monkeypatch.setattr(answers, "compute_outputs", compute)
     return times
 
 

@@ -131,19 +131,21 @@ def project(tiny_project: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return copy
 
 
-def run(project: Path, runs: str, *launcher: str) -> dict[str, Any]:
-    """`kdc distill` in one process or several; stdout must be one JSON object."""
-    command = [
+def run(
+    project: Path, runs: str, *launcher: str, command: str = "distill", recipe: str = "recipe.yaml"
+) -> dict[str, Any]:
+    """`kdc` in one process or several; stdout must be one JSON object."""
+    called = [
         sys.executable,
         *launcher,
-        "distill",
-        str(project / "recipe.yaml"),
+        command,
+        str(project / recipe),
         "--runs",
         str(project / runs),
         "--json",
     ]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=900)
+    done = subprocess.run(called, capture_output=True, text=True, env=environment, check=False, timeout=900)
     assert done.returncode == 0, done.stderr[-3000:]
     summary: dict[str, Any] = json.loads(done.stdout)
     return summary
@@ -241,6 +243,23 @@ def test_processes_fill_the_cache_together(project: Path, tmp_path: Path) -> Non
     assert sorted({*begun, *left}) == sorted(alone)
     assert len(set(left)) == len(left) < len(alone)
     assert arrays("together") == arrays("one")
+
+
+@pytest.mark.long
+def test_two_processes_make_every_model_of_several_teachers(project: Path) -> None:
+    """The first takes over what a run has; the others help with what is missing, folds too."""
+    train = {"epochs": 1, "batch_size": 15, "learning_rate": 1e-3}
+    one = {"model": "teacher-pairs", "max_length": 32, "train": train}
+    given = recipe_of("pairs", "transformer", name="members", teacher=one)
+    write_recipe(project, given, "one.yaml")
+    members = [one, one | {"seed": 9, "train": train | {"folds": 2}}]
+    write_recipe(project, given | {"teacher": {"kind": "several", "members": members}}, "several.yaml")
+    run(project, "several", "-m", "compress", command="teach", recipe="one.yaml")
+    found = run(project, "several", *TORCHRUN, command="teach", recipe="several.yaml")
+    models = Path(found["run"]) / "teacher" / "models"
+    assert sorted(path.name for path in models.iterdir()) == ["0", "1", "1-fold-1", "1-fold-2"]
+    assert len(found["models"]["teacher"]["members"][1]["folds"]) == 2
+    assert leftovers(Path(found["run"])) == []
 
 
 def test_paths_are_for_one_process(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -49,14 +49,23 @@ def hard_objective(objectives: Objectives, smoothing: float = 0.0) -> Objective:
 
 
 def teach(
-    teacher: Teacher, section: Teach, judge: Judge, *, work: Path, device: torch.device, bf16: bool, seed: int
+    teacher: Teacher,
+    section: Teach,
+    judge: Judge,
+    *,
+    rows: Examples,
+    work: Path,
+    device: torch.device,
+    bf16: bool,
+    seed: int,
+    name: str = "teacher",
 ) -> Progress:
-    """Fine-tune `teacher.module` in place; it ends with the weights that were best on validation."""
-    rows = with_swapped(judge.splits.train) if section.swap_pairs else judge.splits.train
+    """Fine-tune `teacher.module` in place on training rows; it ends with the weights that were best on validation."""
+    rows = with_swapped(rows) if section.swap_pairs else rows
     objectives = objectives_of(judge.kind, rows, device)
     validation = encode_examples(teacher.encoder, judge.splits.validation)
     job = Job(
-        name="teacher",
+        name=name,
         module=teacher.module,
         encoded=encode_examples(teacher.encoder, rows, work),
         groups=rows.group_codes if judge.kind.grouped else None,

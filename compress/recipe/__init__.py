@@ -36,7 +36,18 @@ from compress.recipe.student import (
     Vocabulary,
 )
 from compress.recipe.task import ClassificationTask, PairsTask, RankingTask, RegressionTask, Task
-from compress.recipe.teacher import HuggingFaceTeacher, ScoresTeacher, Teach, Teacher
+from compress.recipe.teacher import (
+    HuggingFaceMember,
+    HuggingFaceTeacher,
+    OneTeacher,
+    ScoresTeacher,
+    SeveralTeachers,
+    Teach,
+    Teacher,
+    is_plain,
+    lead_of,
+    teachers_of,
+)
 
 __all__ = [
     "Bench",
@@ -52,6 +63,7 @@ __all__ = [
     "FilesData",
     "Fraction",
     "Gates",
+    "HuggingFaceMember",
     "HuggingFaceTeacher",
     "LayeredStudent",
     "LearningRate",
@@ -59,6 +71,7 @@ __all__ = [
     "Losses",
     "Metric",
     "MobileStudent",
+    "OneTeacher",
     "OnnxExport",
     "PairsTask",
     "QualityGate",
@@ -70,6 +83,7 @@ __all__ = [
     "Schedule",
     "ScoresTeacher",
     "Section",
+    "SeveralTeachers",
     "SimulatedShop",
     "Split",
     "Stage",
@@ -87,6 +101,9 @@ __all__ = [
     "TwoTowerStudent",
     "Vocabulary",
     "digest",
+    "is_plain",
+    "lead_of",
+    "teachers_of",
 ]
 
 
@@ -138,25 +155,39 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _fits_number_task(self) -> Recipe:
-        teacher, kind = self.teacher, self.task.kind
-        swaps = isinstance(teacher, HuggingFaceTeacher) and teacher.train is not None and teacher.train.swap_pairs
-        if swaps and self.task.grouped:
-            raise ValueError("teacher.train.swap_pairs: a query and a document cannot change places; set it to false")
+        kind = self.task.kind
         if self.task.numbers and self.distill.top_k is not None:
             raise ValueError(
                 f"distill.top_k keeps the largest logits of many labels, and a {kind} has one number: leave it out"
             )
-        if self.task.numbers and isinstance(teacher, ScoresTeacher) and teacher.scale != "detect":
-            raise ValueError(
-                f"teacher.scale is for scores of labels; those of a {kind} are taken as they are: leave it out"
-            )
+        for key, teacher in teachers_of(self.teacher):
+            swaps = isinstance(teacher, HuggingFaceTeacher) and teacher.train is not None and teacher.train.swap_pairs
+            if swaps and self.task.grouped:
+                raise ValueError(
+                    f"{key}.train.swap_pairs: a query and a document cannot change places; set it to false"
+                )
+            if self.task.numbers and isinstance(teacher, ScoresTeacher) and teacher.scale != "detect":
+                raise ValueError(
+                    f"{key}.scale is for scores of labels; those of a {kind} are taken as they are: leave it out"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _has_probabilities(self) -> Recipe:
+        if not self.task.numbers:
+            return self
+        has_none = f"the probabilities of labels, which task.kind: {self.task.kind} does not have: leave it out"
+        if self.teacher.calibrate:
+            raise ValueError(f"teacher.calibrate fits a temperature to {has_none}")
+        if isinstance(self.teacher, SeveralTeachers) and self.teacher.gate == "confidence":
+            raise ValueError(f"teacher.gate: confidence is told by {has_none}")
         return self
 
     @model_validator(mode="after")
     def _fits_teacher(self) -> Recipe:
-        made = self.data.transfer
-        scores = isinstance(self.teacher, ScoresTeacher)
-        if scores and (made.variants or made.random_pairs or made.hard_pairs):
+        made, scores = self.data.transfer, lead_of(self.teacher) is None
+        files = [each for _, each in teachers_of(self.teacher) if isinstance(each, ScoresTeacher)]
+        if files and (made.variants or made.random_pairs or made.hard_pairs):
             raise ValueError("a file of scores cannot answer new rows: leave data.transfer out")
         if scores and self.student.init == "teacher":
             raise ValueError("student.init: teacher needs a teacher model, not a file of scores; set it to random")
@@ -178,12 +209,26 @@ class Recipe(Section):
         return self
 
     @model_validator(mode="after")
+    def _members_differ(self) -> Recipe:
+        seen: list[dict[str, Any]] = []
+        for key, member in teachers_of(self.teacher):
+            said = member.model_dump(exclude={"weight"})
+            said |= {"seed": self.seed} if said.get("train") and said.get("seed") is None else {}
+            if said in seen:
+                raise ValueError(
+                    f"teacher.members.{seen.index(said)} and {key} are the same: give one another seed, or leave it "
+                    "out and raise the weight of the other"
+                )
+            seen.append(said)
+        return self
+
+    @model_validator(mode="after")
     def _fits_relations(self) -> Recipe:
         if not self.distill.relation_stages:
             return self
         key = f"distill.stages.{self.distill.relation_stages[0]}.losses.relations"
-        vocabulary, longest = self.student.vocabulary, self.student.max_length
-        if isinstance(self.teacher, ScoresTeacher):
+        vocabulary, longest, lead = self.student.vocabulary, self.student.max_length, lead_of(self.teacher)
+        if lead is None:
             raise ValueError(f"{key} compares attention, and a file of scores has none: leave it out")
         if not isinstance(self.student, TransformerStudent):
             raise ValueError(f"{key} compares attention, and a {self.student.kind} student has none: leave it out")
@@ -193,10 +238,10 @@ class Recipe(Section):
                 f"{key} compares tokens with the teacher's, and student.vocabulary.{name} gives the student others: "
                 "leave one of the two out"
             )
-        if longest is not None and longest > self.teacher.max_length:
+        if longest is not None and longest > lead.max_length:
             raise ValueError(
                 f"{key} lets the teacher read what the student reads, but student.max_length is {longest} and "
-                f"teacher.max_length {self.teacher.max_length}: lower the student's"
+                f"teacher.max_length {lead.max_length}: lower the student's"
             )
         return self
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from compress.recipe.data import REQUEST_FIELDS, Column, Columns, Data, FilesData, as_tuple
 from compress.recipe.distill import Distill
-from compress.recipe.teacher import ScoresTeacher, Teacher
+from compress.recipe.teacher import Teacher, lead_of
 
 
 def privileged_misfit(data: Data, teacher: Teacher, distill: Distill) -> str | None:
@@ -18,8 +18,8 @@ def privileged_misfit(data: Data, teacher: Teacher, distill: Distill) -> str | N
     if not named:
         return None
     key = _key(named[0], next(iter(tables[named[0]].privileged_columns)))
-    if isinstance(teacher, ScoresTeacher):
-        return f"{key} is for a teacher that reads texts, and a file of scores reads none: leave it out"
+    if lead_of(teacher) is None:
+        return f"{key} is for a teacher that reads texts, and files of scores read none: leave it out"
     if distill.relation_stages:
         return (
             f"{key} lets the teacher read more than the student, and distill.stages.{distill.relation_stages[0]}."

@@ -10,11 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 from compress.artifacts import CACHE, Artifact, ModelSpec, sha256_file
 from compress.batch import Examples, Splits
+from compress.data.load import fingerprint
 from compress.errors import DataError
-from compress.recipe import HuggingFaceTeacher, LoadedRecipe, Recipe
+from compress.recipe import HuggingFaceTeacher, LoadedRecipe, OneTeacher, Recipe, digest, is_plain, lead_of, teachers_of
 from compress.runtime.predictor import Request
 from compress.teachers.arrays import kept_classes
 from compress.texts import Joined
+
+MODELS = "models"
+"""Folder in that of the teacher's stage for each of the models of a teacher that has several."""
 
 if TYPE_CHECKING:
     import torch
@@ -33,6 +37,7 @@ class Run:
     splits: Splits
     artifacts: dict[str, Artifact] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    identities: dict[OneTeacher, str] = field(default_factory=dict, repr=False)
 
     @property
     def recipe(self) -> Recipe:
@@ -72,10 +77,11 @@ class Run:
 
         return use_bf16(self.recipe.distill.precision, self.device)
 
-    @property
-    def has_teacher_model(self) -> bool:
-        """False when the teacher is a file of scores."""
-        return isinstance(self.recipe.teacher, HuggingFaceTeacher)
+    @cached_property
+    def labelled(self) -> str:
+        """Hash of the labelled rows."""
+        splits = self.splits
+        return fingerprint(splits.labels, [splits.train, splits.validation, splits.test, None])
 
     def at(self, stage: str) -> Path:
         """Folder of a stage's artifact."""
@@ -85,14 +91,35 @@ class Run:
     def teacher_identity(self) -> str:
         """Hash of what the teacher starts from: its files, or its file of scores; id and revision of one on a hub.
 
+        Of several teachers that of theirs in order.
+
         Raises:
             DataError: there is no such file.
         """
-        from compress.teachers.load import fingerprint, resolve
+        from compress.teachers.load import told_of
 
-        section = self.recipe.teacher
+        found = []
+        for key, section in teachers_of(self.recipe.teacher):
+            with told_of(key):
+                found.append(self.identity(section))
+        return found[0] if len(found) == 1 else digest(found)
+
+    def identity(self, section: OneTeacher) -> str:
+        """Hash of what one teacher starts from, read once.
+
+        Raises:
+            DataError: there is no such file.
+        """
+        if section not in self.identities:
+            self.identities[section] = self._identity(section)
+        return self.identities[section]
+
+    def _identity(self, section: OneTeacher) -> str:
+        from compress.teachers.load import fingerprint as hashed
+        from compress.teachers.load import resolve
+
         if isinstance(section, HuggingFaceTeacher):
-            return fingerprint(section, resolve(section.model, self.loaded.folder))
+            return hashed(section, resolve(section.model, self.loaded.folder))
         path = self.loaded.folder / section.path
         if not path.is_file():
             raise DataError(f"teacher.path: there is no file {path}")
@@ -109,13 +136,24 @@ class Run:
         return kept_classes(self.recipe.distill.top_k, len(self.splits.labels))
 
     def taught(self) -> Teacher | None:
-        """The finished teacher, loaded anew from this run; None for a file of scores."""
+        """The finished teacher, of several the lead, loaded anew from this run; None for files of scores."""
+        section = lead_of(self.recipe.teacher)
+        return None if section is None else self.opened(section, self.lead_folder)
+
+    @property
+    def lead_folder(self) -> Path:
+        """Folder of the finished model whose states, tokens and weights the student sees."""
+        teacher = self.recipe.teacher
+        if is_plain(teacher):
+            return self.at("teacher")
+        models = [isinstance(section, HuggingFaceTeacher) for _, section in teachers_of(teacher)]
+        return self.at("teacher") / MODELS / str(models.index(True))
+
+    def opened(self, section: HuggingFaceTeacher, folder: Path) -> Teacher:
+        """A finished teacher, loaded from the folder where this run has it."""
         from compress.teachers.huggingface import load_teacher
 
-        section = self.recipe.teacher
-        if not isinstance(section, HuggingFaceTeacher):
-            return None
-        own = section.model_copy(update={"model": str(self.at("teacher").resolve())})
+        own = section.model_copy(update={"model": str(folder.resolve())})
         return load_teacher(
             own,
             self.folder,

@@ -2,41 +2,24 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
-
-import torch
 
 from compress import parallel
-from compress.artifacts import SPEC, read_spec
-from compress.batch import Floats
-from compress.data.encode import encode_examples
-from compress.data.load import fingerprint
 from compress.distill.checkpoint import Progress
-from compress.distill.judge import Verdict
 from compress.distill.stages import Schooling, control, distil, encoder_of
-from compress.distill.teach import teach
-from compress.errors import DataError, EnvironmentProblem
-from compress.progress import reporter
-from compress.recipe import HuggingFaceTeacher, ScoresTeacher
+from compress.recipe import HuggingFaceTeacher, ScoresTeacher, SeveralTeachers, is_plain
+from compress.steps.answers import Part, Taught, ask, help_to_ask, measured_scores, nothing_more, scored
 from compress.steps.context import Metrics, Run
+from compress.steps.models import model_of
+from compress.steps.several import combined_outputs, many_models
+from compress.steps.teaching import judged, make_model, write_history
 from compress.students.baseline import fit_baseline
 from compress.students.build import Built, build_student, describe, save_student
 from compress.students.fits import layer_map_of
 from compress.teachers.arrays import read_outputs
-from compress.teachers.cache import ENTRIES, Entry, Question, take
-from compress.teachers.huggingface import load_teacher, save_teacher
 from compress.teachers.load import check_positions
-from compress.teachers.outputs import compute_outputs, write_scores
-from compress.teachers.scores import read_scores, rows_for
-from compress.text_model import parameter_count
+from compress.teachers.outputs import write_scores
 from compress.texts import Joined
-
-HISTORY = "history.json"
-NOTHING: tuple[Question, Path] | None = None
-"""What the first process tells the others when nothing is to be asked: else the question, and where shards go."""
 
 
 def baseline(run: Run, out: Path, work: Path) -> Metrics:
@@ -48,58 +31,13 @@ def teacher(run: Run, out: Path, work: Path) -> Metrics:
     """Fine-tune or take over the teacher, and measure it."""
     section = run.recipe.teacher
     if isinstance(section, ScoresTeacher):
-        return _scores(run, section, out)
-    torch.manual_seed(run.recipe.seed)  # a new head is drawn at random
-    loaded = load_teacher(
-        section,
-        run.loaded.folder,
-        task=run.recipe.task.kind,
-        labels=run.splits.labels,
-        positive=run.judge.kind.positive,
-        trained=section.train is None,
-        two_texts=run.judge.kind.two_texts,
-        standard=run.judge.kind.standard,
-    )
-    history: list[dict[str, Any]] = []
-    if section.train is not None:
-        progress = teach(
-            loaded,
-            section.train,
-            run.teacher_judge,
-            work=work,
-            device=run.device,
-            bf16=run.bf16,
-            seed=run.recipe.seed,
-        )
-        history = progress.history
-    verdict = run.teacher_judge.full(loaded.module, loaded.encoder, run.device)
-    save_teacher(loaded, out, verdict.threshold)
-    _write_history(out, history)
-    sizes = {
-        "parameters": parameter_count(loaded.module),
-        "size_bytes": sum(path.stat().st_size for path in out.glob("*.safetensors")),
-        "layers": loaded.module.layers,
-    }
-    return sizes | _judged(verdict)
-
-
-def _scores(run: Run, section: ScoresTeacher, out: Path) -> Metrics:
-    """Measure a file of scores where it covers validation and test."""
-    rows, logits, scale = _read_scores(run, section)
-    _write_history(out, [])
-    found: Metrics = {"parameters": None, "size_bytes": None, "layers": None, "scale": scale}
-    try:
-        validation = rows_for(run.splits.validation.ids, rows, logits, "validation")
-        test = rows_for(run.splits.test.ids, rows, logits, "test")
-    except DataError as error:
-        reporter.warn(f"the teacher's quality is not run: {error}")
-        return found | {"validation": None, "quality": None, "reason": f"not run: {error}"}
-    return found | _judged(run.judge.verdict(validation, test))
-
-
-def _read_scores(run: Run, section: ScoresTeacher) -> tuple[dict[str, int], Floats, str]:
-    kind = run.judge.kind
-    return read_scores(section, run.loaded.folder, kind.labels, kind.positive, kind.standard)
+        found = scored(run, section)
+        write_history(out, [])
+        sizes = {"parameters": None, "size_bytes": None, "layers": None, "scale": found.scale}
+        return sizes | measured_scores(run, found)
+    if isinstance(section, HuggingFaceTeacher) and is_plain(section):
+        return make_model(run, model_of(run, 0, "teacher", section), out, work)
+    return many_models(run, out, work)
 
 
 def outputs(run: Run, out: Path, work: Path) -> Metrics:
@@ -107,81 +45,26 @@ def outputs(run: Run, out: Path, work: Path) -> Metrics:
 
     Of several processes the first looks into the cache; what is to be asked, all ask together.
     """
-    section = run.recipe.teacher
     if not parallel.is_first():
-        _help_to_ask(run, out)
+        help_to_ask(run, out)
         return {}
+    found = _outputs(run, out, work)
+    nothing_more()
+    return found
+
+
+def _outputs(run: Run, out: Path, work: Path) -> Metrics:
+    section, rows = run.recipe.teacher, run.splits.transfer
+    if section.calibrate or isinstance(section, SeveralTeachers) or not is_plain(section):
+        return combined_outputs(run, out, work)
     if isinstance(section, ScoresTeacher):
-        parallel.agree(NOTHING)
-        rows, logits, scale = _read_scores(run, section)
-        write_scores(rows_for(run.splits.transfer.ids, rows, logits, "train"), out, run.top_k)
-        return {"rows": len(run.splits.transfer), "scale": scale}
-    asked = _asked(run, section)
-    question = asked.question
-
-    def fill(shards: Path, arrays: Path) -> Metrics:
-        parallel.agree((question, shards))
-        return _ask(run, question, shards, arrays, scratch=shards)
-
-    found = take(run.cache / ENTRIES, asked, out, fill)
-    parallel.agree(NOTHING)
-    return {"rows": asked.rows, "layers": list(question.layers), "entry": question.key} | found
-
-
-def _ask(run: Run, question: Question, shards: Path, arrays: Path, *, scratch: Path) -> Metrics:
-    """Ask a process's share; the first has all in `arrays` then. scratch: where its file of tokens may stand."""
-    taught = run.taught()
-    if taught is None:
-        raise DataError("teacher: there is no teacher model to ask")
-    encoded = encode_examples(taught.encoder, run.read_by_teacher.transfer, scratch)
-    if encoded.truncated:
-        cut = f"{encoded.truncated:,} of {len(encoded):,} texts"
-        reporter.say(f"  teacher.max_length {taught.spec.max_length} cuts {cut}")
-    compute_outputs(
-        taught,
-        encoded,
-        layers=question.layers,
-        top_k=question.top_k,
-        work=shards,
-        out=arrays,
-        device=run.device,
-        bf16=run.bf16,
-    )
-    return {"truncated": encoded.truncated}
-
-
-def _help_to_ask(run: Run, scratch: Path) -> None:
-    """Do this process's share of what the first one has to ask, until that is nothing."""
-    while (asked := parallel.agree(NOTHING)) is not None:
-        question, shards = asked
-        if not shards.is_dir():
-            raise EnvironmentProblem(
-                f"process {parallel.rank()} does not see {shards}, where the first one works: name a folder with "
-                "--runs that is on a file system all machines share"
-            )
-        _ask(run, question, shards, scratch, scratch=scratch)
-
-
-def _asked(run: Run, section: HuggingFaceTeacher) -> Entry:
-    """The question to the teacher; what it stands for is in the files of its stage, whatever they were made from."""
-    taught, rows = run.artifacts["teacher"], run.read_by_teacher.transfer
-    spec = read_spec(run.at("teacher"))
-    layers = layer_map_of(run.recipe.student, taught.metrics["layers"]) if run.recipe.distill.wants_hidden else ()
-    question = Question(
-        teacher={name: file.sha256 for name, file in taught.files.items() if name not in (HISTORY, SPEC)},
-        reading=spec.model_dump(mode="json", exclude={"threshold"}),
-        texts=fingerprint((), [replace(rows, ids=(), labels=None, groups=None, weights=None)]),
-        layers=layers,
-        top_k=run.top_k,
-        arithmetic="bf16" if run.bf16 else "fp32",
-    )
-    return Entry(
-        question=question,
-        name=section.model,
-        rows=len(rows),
-        run=run.folder.name,
-        recipe_digest=run.recipe.digest,
-    )
+        found = scored(run, section)
+        write_scores(found.of(rows, "train"), out, run.top_k)
+        return {"rows": len(rows), "scale": found.scale}
+    taught = Taught(section, run.at("teacher"), run.artifacts["teacher"])
+    depth = taught.artifact.metrics["layers"]
+    layers = layer_map_of(run.recipe.student, depth) if run.recipe.distill.wants_hidden else ()
+    return ask(run, taught, Part("transfer"), out, layers=layers, top_k=run.top_k, bf16=run.bf16)
 
 
 def student(run: Run, out: Path, work: Path) -> Metrics:
@@ -228,7 +111,7 @@ def _finish(run: Run, built: Built, progress: Progress, out: Path) -> Metrics:
     verdict = run.judge.full(built.module, encoder_of(built), run.device)
     chosen = {"threshold": verdict.threshold, "standard": run.judge.kind.standard}
     save_student(built.module, built.spec.model_copy(update=chosen), built.tokens.tokenizer_json, out)
-    _write_history(out, progress.history)
+    write_history(out, progress.history)
     texts = {
         name: Joined(rows.texts, rows.pairs or [])
         for name, rows in (
@@ -239,13 +122,4 @@ def _finish(run: Run, built: Built, progress: Progress, out: Path) -> Metrics:
     }
     size = sum(path.stat().st_size for path in out.glob("*.safetensors"))
     found = describe(built, texts) | {"size_bytes": size, "best_at": progress.best_at, "steps": progress.step}
-    return found | _judged(verdict)
-
-
-def _judged(verdict: Verdict) -> Metrics:
-    return {"validation": verdict.validation, "quality": verdict.test, "threshold": verdict.threshold}
-
-
-def _write_history(out: Path, history: list[dict[str, Any]]) -> None:
-    out.mkdir(parents=True, exist_ok=True)
-    (out / HISTORY).write_text(json.dumps(history, indent=1) + "\n", encoding="utf-8")
+    return found | judged(verdict)

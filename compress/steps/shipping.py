@@ -61,9 +61,9 @@ def onnx(run: Run, out: Path, work: Path) -> Metrics:
 def _export_teacher(run: Run, taught: Teacher, out: Path, requests: Sequence[Request]) -> Metrics:
     """The teacher as optimum exports it: what the speed-up is measured against."""
     out.mkdir(parents=True)
-    inputs = export_teacher(run.at("teacher"), out / ONNX, opset=opset_of(run))
+    inputs = export_teacher(run.lead_folder, out / ONNX, opset=opset_of(run))
     (out / TOKENIZER).write_text(taught.tokenizer_json, encoding="utf-8")
-    write_spec(out, read_spec(run.at("teacher")).model_copy(update={"inputs": inputs}))
+    write_spec(out, read_spec(run.lead_folder).model_copy(update={"inputs": inputs}))
     return {"size_bytes": (out / ONNX).stat().st_size, "parity": _parity(taught.module, out, requests)}
 
 

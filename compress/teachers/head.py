@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from compress.artifacts import SPEC, Standard, read_spec
 from compress.errors import DataError, IntegrityError
+from compress.teachers.load import few
 
 
 def fit_labels(model: Any, labels: Sequence[str], positive: str | None, where: str) -> None:
@@ -38,14 +39,14 @@ def match_labels(id2label: dict[Any, Any], labels: Sequence[str], where: str) ->
     if len(labels) == 1:
         if len(named) > 1:
             raise DataError(
-                f"teacher.model: the head of {where} has {len(named)} outputs ({_few(named)}), but this "
+                f"teacher.model: the head of {where} has {len(named)} outputs ({few(named)}), but this "
                 "task asks for one number; give a model with num_labels=1, or add teacher.train to fine-tune it anew"
             )
         return (0,)
     if len(named) != len(labels):
         raise DataError(
-            f"teacher.model: the head of {where} has {len(named)} outputs ({_few(named)}), but the data have "
-            f"{len(labels)} labels ({_few(labels)}): give data with the teacher's labels, or add teacher.train"
+            f"teacher.model: the head of {where} has {len(named)} outputs ({few(named)}), but the data have "
+            f"{len(labels)} labels ({few(labels)}): give data with the teacher's labels, or add teacher.train"
         )
     if set(named) == set(labels):
         return tuple(named.index(label) for label in labels)
@@ -53,13 +54,9 @@ def match_labels(id2label: dict[Any, Any], labels: Sequence[str], where: str) ->
         return tuple(range(len(labels)))
     strangers = sorted(set(labels) - set(named))
     raise DataError(
-        f"teacher.model: the head of {where} does not know the labels {_few(strangers)}; it knows {_few(named)}: "
+        f"teacher.model: the head of {where} does not know the labels {few(strangers)}; it knows {few(named)}: "
         "make id2label in its config.json and the labels of the data the same"
     )
-
-
-def _few(names: Sequence[str]) -> str:
-    return ", ".join(names[:5]) + (" …" if len(names) > 5 else "")
 
 
 def order_head(model: Any, columns: Sequence[int], positive_index: int, where: str) -> None:

@@ -5,13 +5,24 @@ from __future__ import annotations
 import importlib.util
 import json
 import math
+import re
 import struct
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from compress.artifacts import FileEntry, digest_files, sha256_file
-from compress.errors import DataError, EnvironmentProblem, RecipeError
-from compress.recipe import HuggingFaceTeacher, LoadedRecipe, ScoresTeacher
+from compress.errors import DataError, EnvironmentProblem, KdcError, RecipeError
+from compress.recipe import (
+    HuggingFaceTeacher,
+    LoadedRecipe,
+    OneTeacher,
+    ScoresTeacher,
+    SeveralTeachers,
+    lead_of,
+    teachers_of,
+)
 
 PACKAGE = "package:"
 TOKENIZER_FILES = (
@@ -22,6 +33,8 @@ TOKENIZER_FILES = (
     "sentencepiece.bpe.model",
     "tokenizer.model",
 )
+OF_ONE = re.compile(r"(?<![\w/.])teacher\.(?=(?:kind|model|revision|path|format|scale|max_length|train)\b)")
+"""A key of one teacher in a sentence; of several teachers each has them."""
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
 POSITION_KEYS = ("max_position_embeddings", "n_positions", "n_ctx")
 POSITION_OFFSETS = {"roberta": 2, "xlm-roberta": 2, "camembert": 2, "mpnet": 2}
@@ -31,6 +44,17 @@ _QUERY_KEY_VALUE = ("query", "key", "value")
 ATTENTION = dict.fromkeys(("bert", "electra", "roberta", "camembert", "xlm-roberta"), _QUERY_KEY_VALUE)
 ATTENTION |= {"distilbert": ("q_lin", "k_lin", "v_lin"), "mpnet": ("q", "k", "v")}
 """Encoders whose queries, keys and values can be watched: what the layers that make them are called."""
+
+
+@contextmanager
+def told_of(key: str) -> Iterator[None]:
+    """Tell errors about `teacher.…` under the key of the one meant, for what knows one teacher only."""
+    try:
+        yield
+    except KdcError as error:
+        if key == "teacher":
+            raise
+        raise type(error)(OF_ONE.sub(f"{key}.", str(error))) from error
 
 
 def resolve(model: str, folder: Path) -> Path | None:
@@ -162,12 +186,46 @@ def head_labels(config: dict[str, Any]) -> list[str]:
 def check_teacher(loaded: LoadedRecipe) -> dict[str, Any]:
     """Check the teacher without loading it; returns kind, parameters, positions, labels and hidden size.
 
+    Of several teachers those of the lead, or of the first file where no one is a model, and of each under `members`.
+
     Raises:
-        DataError: no weights, pickles only, damaged files.
+        DataError: no weights, pickles only, damaged files, several teachers with different labels.
         RecipeError: max_length of the teacher, or of a student cut from it, is beyond the model's positions.
         EnvironmentProblem: the package that should hold it is not installed.
     """
-    teacher = loaded.recipe.teacher
+    found = []
+    lead = lead_of(loaded.recipe.teacher)
+    for key, section in teachers_of(loaded.recipe.teacher):
+        with told_of(key):
+            found.append(_check_one(loaded, section, leads=section is lead))
+    if not isinstance(loaded.recipe.teacher, SeveralTeachers):
+        return found[0]
+    _check_alike(found)
+    return next((each for each in found if each["kind"] != "scores"), found[0]) | {"members": found}
+
+
+def _check_alike(found: Sequence[dict[str, Any]]) -> None:
+    """Heads that name their labels must name the same ones; each is put in the order of the data when it is loaded."""
+    named = [
+        (number, each["labels"])
+        for number, each in enumerate(found)
+        if each["labels"] and len(each["labels"]) > 1 and each["labels"][0] != "LABEL_0"
+    ]
+    for number, labels in named[1:]:
+        first, others = named[0]
+        if set(labels) != set(others):
+            raise DataError(
+                f"teacher.members.{number}.model answers {few(labels)}, but teacher.members.{first}.model answers "
+                f"{few(others)}: all members must have the same labels"
+            )
+
+
+def few(names: Sequence[str]) -> str:
+    """The first names of many."""
+    return ", ".join(names[:5]) + (" …" if len(names) > 5 else "")
+
+
+def _check_one(loaded: LoadedRecipe, teacher: OneTeacher, *, leads: bool) -> dict[str, Any]:
     if isinstance(teacher, ScoresTeacher):
         path = loaded.folder / teacher.path
         if not path.is_file():
@@ -189,7 +247,7 @@ def check_teacher(loaded: LoadedRecipe) -> dict[str, Any]:
     parameters = sum(safetensors_parameters(path) for path in weight_files(folder))
     limit = check_positions(config, teacher.max_length, key="teacher.max_length")
     student = loaded.recipe.student
-    if student.cuts_layers and student.max_length:
+    if leads and student.cuts_layers and student.max_length:
         check_positions(config, student.max_length, key="student.max_length")
     hidden = config.get("hidden_size", config.get("n_embd", config.get("dim")))
     return {

@@ -8,7 +8,7 @@ shards through the folder in which they stand; whoever asked, a shard has the sa
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -164,6 +164,26 @@ def _assemble(shards: list[Ints], work: Path, arrays: Arrays) -> None:
 
 def write_scores(logits: Floats, out: Path, top_k: int | None = None) -> None:
     """The outputs of a teacher that is a file of scores."""
+    write_logits([logits], logits.shape, out, top_k)
+
+
+def write_logits(pieces: Iterable[Floats], shape: tuple[int, ...], out: Path, top_k: int | None) -> None:
+    """Logits [N, C] that come in pieces of rows, one after the other, as the outputs of a teacher without states.
+
+    Raises:
+        EnvironmentProblem: the disk has no room.
+    """
+    rows, classes = shape
+    needed = estimate_bytes(rows, classes, 0, 0, top_k)
+    if needed > free_bytes(out):
+        raise EnvironmentProblem(
+            f"the teacher's outputs need {needed:,} bytes, but only {free_bytes(out):,} are free at {out}; "
+            "free some space (kdc cache ls) or keep fewer logits (distill.top_k)"
+        )
     out.mkdir(parents=True, exist_ok=True)
-    for name, values in _logit_arrays(torch.from_numpy(logits), top_k).items():
-        np.save(out / name, values, allow_pickle=False)
+    arrays = {name: allocate(out / name, *of) for name, of in shapes(rows, classes, 0, 0, top_k).items()}
+    start = 0
+    for piece in pieces:
+        for name, values in _logit_arrays(torch.from_numpy(piece), top_k).items():
+            arrays[name][start : start + len(piece)] = values
+        start += len(piece)

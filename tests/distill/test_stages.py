@@ -172,7 +172,9 @@ def taught(folder: Path, data: Splits, *, decoder: bool = False, epochs: int) ->
     work = folder / "teach"
     work.mkdir()
     section = Teach(epochs=epochs, learning_rate=2e-3, head_learning_rate=5e-3, batch_size=16, swap_pairs=pairs)
-    return teacher, teach(teacher, section, Judge(data, task), work=work, device=CPU, bf16=False, seed=1)
+    return teacher, teach(
+        teacher, section, Judge(data, task), rows=data.train, work=work, device=CPU, bf16=False, seed=1
+    )
 
 
 def student(section: Student, teacher: Teacher, data: Splits) -> Built:
