@@ -102,7 +102,7 @@ def measure(rows: int, corpus: str) -> Row:
     """
     if not sys.platform.startswith("linux"):
         raise EnvironmentProblem("the peak of a stage can only be told on Linux; measure there")
-    with tempfile.TemporaryDirectory(dir=ROOT / "benchmarks") as folder:
+    with tempfile.TemporaryDirectory(dir=ROOT) as folder:  # the folder of temporary files may be in memory
         reporter.say(f"{rows:,} {corpus} rows: writing them")
         recipe = write_project(Path(folder), rows, corpus)
         started = origin(PACKAGES)
@@ -143,10 +143,11 @@ def growth(sizes: dict[int, Row]) -> float:
 
 
 def picture(found: dict[str, dict[int, Row]]) -> str:
-    """Peak memory against rows."""
+    """Peak memory against rows, for each corpus of which several sizes were measured."""
     series = [
         charts.Series(f"{corpus} rows", [(float(rows), highest(row)) for rows, row in sizes.items()], "", dash)
-        for (corpus, sizes), dash in zip(sorted(found.items()), ("", "6 4"), strict=False)
+        for (corpus, sizes), dash in zip(sorted(found.items()), ("6 4", ""), strict=False)
+        if len(sizes) > 1
     ]
     return standalone(charts.curve(series, "rows of the corpus (log scale)", "peak memory of the run, MB"))
 
