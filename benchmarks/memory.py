@@ -143,10 +143,11 @@ def growth(sizes: dict[int, Row]) -> float:
 
 
 def picture(found: dict[str, dict[int, Row]]) -> str:
-    """Peak memory against rows."""
+    """Peak memory against rows, for each corpus of which several sizes were measured."""
     series = [
         charts.Series(f"{corpus} rows", [(float(rows), highest(row)) for rows, row in sizes.items()], "", dash)
-        for (corpus, sizes), dash in zip(sorted(found.items()), ("", "6 4"), strict=False)
+        for (corpus, sizes), dash in zip(sorted(found.items()), ("6 4", ""), strict=False)
+        if len(sizes) > 1
     ]
     return standalone(charts.curve(series, "rows of the corpus (log scale)", "peak memory of the run, MB"))
 

@@ -27,17 +27,18 @@ def test_growth_is_bytes_a_row_between_smallest_and_largest() -> None:
 
 
 def test_the_limit_names_corpus_and_bytes() -> None:
-    check(newest([row(1000, 500.0), row(2000, 500.0 + LIMIT / 1000)]))
+    check(newest([row(1000, 500.0), row(2000, 500.0 + LIMIT / 1001)]))
     with pytest.raises(GateError, match=r"train rows: a further row takes 100 bytes of memory, .* 64"):
         check(newest([row(1000, 500.0, "train"), row(2000, 500.1, "train")]))
 
 
-def test_the_picture_shows_each_corpus() -> None:
-    found = newest([row(10_000, 500.0), row(1_000_000, 530.0), row(10_000, 510.0, "train")])
-    drawn = picture(found)
+def test_the_picture_shows_each_corpus_of_several_sizes() -> None:
+    rows = [row(10_000, 500.0), row(1_000_000, 530.0), row(10_000, 510.0, "train")]
+    assert picture(newest(rows)).count("<polyline") == 1
+    drawn = picture(newest([*rows, row(20_000, 510.0, "train")]))
     ElementTree.fromstring(drawn)  # noqa: S314  # our own
     assert drawn.count("<polyline") == 2
-    assert drawn.count("<circle") == 3
+    assert drawn.count("<circle") == 4
     assert all(f">{name} rows</text>" in drawn for name in ("train", "unlabeled"))
 
 
