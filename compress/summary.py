@@ -78,11 +78,11 @@ def _models(run: Run) -> dict[str, Any]:
 
 
 def _teaching(run: Run) -> dict[str, Any]:
-    """What else there is to say of a teacher: several, folds, calibrated, privileged columns."""
+    """What else there is to say of a teacher: several, folds, calibrated, how sure, privileged columns."""
     metrics, teacher = run.artifacts["teacher"].metrics, run.recipe.teacher
     found: dict[str, Any] = {key: metrics[key] for key in ("members", "folds") if key in metrics}
-    if "outputs" in run.artifacts and "calibration" in run.artifacts["outputs"].metrics:
-        found["calibration"] = run.artifacts["outputs"].metrics["calibration"]
+    said = run.artifacts["outputs"].metrics if "outputs" in run.artifacts else {}
+    found |= {key: said[key] for key in ("calibration", "certainty") if key in said}
     if run.recipe.data.privileged_columns:
         found["privileged"] = run.recipe.data.privileged_columns
     if isinstance(teacher, SeveralTeachers):

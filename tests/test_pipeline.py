@@ -126,6 +126,10 @@ def test_the_run_folder_tells_everything_again(ran: Ran) -> None:
 def test_the_summary_has_the_keys_of_the_contract(ran: Ran) -> None:
     summary = ran.summary
     assert summary.keys() >= KEYS
+    sure = summary["models"]["teacher"]["certainty"]["training"]
+    assert sure["rows"] == kdc_json("check", ran.recipe)["data"]["train"]
+    assert 0 < sure["mean"] <= 1
+    assert 0 <= sure["unsure"] <= 1
     expected = {stage: "skipped" if stage == "engines" else "done" for stage in STAGES}
     found = statuses(summary)
     assert list(found) == list(STAGES)

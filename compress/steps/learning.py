@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 from compress import parallel
 from compress.distill.checkpoint import Progress
 from compress.distill.stages import Schooling, control, distil, encoder_of
+from compress.progress import reporter
 from compress.recipe import HuggingFaceTeacher, ScoresTeacher, SeveralTeachers, is_plain
 from compress.steps.answers import Part, Taught, ask, help_to_ask, measured_scores, nothing_more, scored
 from compress.steps.context import Metrics, Run
@@ -17,6 +19,7 @@ from compress.students.baseline import fit_baseline
 from compress.students.build import Built, build_student, describe, save_student
 from compress.students.fits import layer_map_of
 from compress.teachers.arrays import read_outputs
+from compress.teachers.certainty import OVERSURE, certainty
 from compress.teachers.load import check_positions
 from compress.teachers.outputs import write_scores
 from compress.texts import Joined
@@ -50,7 +53,23 @@ def outputs(run: Run, out: Path, work: Path) -> Metrics:
         return {}
     found = _outputs(run, out, work)
     nothing_more()
-    return found
+    return found if run.recipe.task.numbers else found | _certainty(run, out)
+
+
+def _certainty(run: Run, out: Path) -> Metrics:
+    """How sure the teacher is of the training rows and of the transfer set, said and kept."""
+    said, labelled, rows = read_outputs(out), len(run.splits.train), len(run.splits.transfer)
+    found = {"training": certainty(said, 0, labelled)}
+    if rows > labelled:
+        found["transfer"] = certainty(said, labelled, rows)
+    reporter.say("  teacher: " + "; ".join(f"{each} {name} rows" for name, each in found.items()))
+    if certainty(said, 0, rows).mean > OVERSURE:
+        reporter.warn(
+            f"the teacher gives its first choice more than {OVERSURE:g} on average, which tells the student no more "
+            "than labels do: answer training rows out of fold (teacher.train.folds), fit its temperature "
+            "(teacher.calibrate), or give it rows that it is less sure of (data.transfer, data.unlabeled)"
+        )
+    return {"certainty": {name: asdict(each) for name, each in found.items()}}
 
 
 def _outputs(run: Run, out: Path, work: Path) -> Metrics:
