@@ -54,7 +54,7 @@ def test_each_of_several_teachers_and_of_its_folds_counts() -> None:
         facts = {"parameters": 1000, "layers": 2, "hidden": 32}
         found = facts | {"members": [facts] * len(teacher.get("members", [0]))}
         recipe = resolve(recipe_of("classification", teacher=teacher), Path("recipe.yaml")).recipe
-        return {row["stage"]: row for row in stages(recipe, found, splits(), 20.0)}
+        return {row["stage"]: row for row in stages(recipe, found, splits(), 20.0, 20.0)}
 
     one = {"model": "teacher", "train": {"epochs": 4}}
     alone, both = planned(one), planned({"kind": "several", "members": [one | {"seed": 1}, one | {"seed": 2}]})
