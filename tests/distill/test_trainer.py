@@ -486,3 +486,21 @@ def test_a_full_disk_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     with pytest.raises(KdcError, match=r"the disk is full"):
         checkpoint.save(tmp_path, Progress(step=2), model, None)
     assert [checkpoint.read_progress(path).step for path in tmp_path.iterdir()] == [1]
+
+
+@pytest.mark.parametrize("size", [1e-3, 1.0, 50.0, float("inf")])
+def test_clipping_is_torchs(size: float) -> None:
+    """To the last bit, whether or not there is anything to scale; one parameter has no gradient."""
+    torch.manual_seed(0)
+    ours = [nn.Parameter(torch.zeros(4, 3)), nn.Parameter(torch.zeros(5)), nn.Parameter(torch.zeros(2))]
+    for parameter in ours[:2]:
+        parameter.grad = torch.randn_like(parameter) * size
+    theirs = [nn.Parameter(parameter.detach().clone()) for parameter in ours]
+    for own, other in zip(ours, theirs, strict=True):
+        other.grad = None if own.grad is None else own.grad.clone()
+    trainer.clip(ours)
+    nn.utils.clip_grad_norm_(theirs, trainer.GRADIENT_NORM)
+    for own, other in zip(ours[:2], theirs[:2], strict=True):
+        assert own.grad is not None
+        torch.testing.assert_close(own.grad, other.grad, rtol=0, atol=0, equal_nan=True)
+    assert ours[2].grad is None
