@@ -40,6 +40,13 @@ def append(path: Path, rows: Iterable[dict[str, Any]]) -> None:
         stream.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """All rows of an append-only file; none when it is not there."""
+    if not path.is_file():
+        return []
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]
+
+
 def _git(*arguments: str) -> str | None:
     """What git says, or None outside a checkout and without git."""
     git = shutil.which("git")

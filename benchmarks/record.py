@@ -1,5 +1,7 @@
 """Append finished runs to `results/runs.jsonl`; draw `docs/results.md`, and a picture a data set, from all rows.
 
+The page also has what `benchmarks.peers` found.
+
 python -m benchmarks.record RUN_FOLDER... --command 'kdc run recipes/…'     record runs, then draw
 python -m benchmarks.record                                                  draw only
 """
@@ -11,8 +13,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from benchmarks.common import append, origin
+from benchmarks.common import append, origin, read_rows
 from benchmarks.frontier import pictures
+from benchmarks.peer_table import PEER_ROWS, draw_peers
+from benchmarks.tables import scale_of, spread, table
 from compress.recipe import digest
 from compress.tasks.measures import measure_named
 
@@ -82,13 +86,6 @@ def _ratio(summary: dict[str, Any], name: str) -> float | None:
     return None if ours is None or teachers is None else measure_named(metric).retention(ours, teachers)
 
 
-def read_rows(path: Path) -> list[Row]:
-    """All rows of an append-only file; none when it is not there."""
-    if not path.is_file():
-        return []
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]
-
-
 def newest(rows: list[Row]) -> list[Row]:
     """The last row of each recipe and seed, in the order of their first."""
     found: dict[tuple[str, int], Row] = {}
@@ -99,16 +96,16 @@ def newest(rows: list[Row]) -> list[Row]:
 
 def draw(rows: list[Row]) -> str:
     """The page: quality, means over the seeds of equal settings, speed and size, and where each row comes from."""
-    lines = _table([*LEFT, *MODELS, "shipped ÷ teacher", "gain over control"], [_quality(row) for row in rows])
+    lines = table([*LEFT, *MODELS, "shipped ÷ teacher", "gain over control"], [_quality(row) for row in rows])
     alike: dict[tuple[str, str | None], list[Row]] = {}
     for row in rows:
         alike.setdefault((row["recipe"], row.get("settings")), []).append(row)
     several = [_over_seeds(found) for found in alike.values() if len(found) > 1]
     if several:
         lines += ["", "Over seeds, mean (lowest to highest):", ""]
-        lines += _table(["recipe", "seeds", *LEFT[2:], *MODELS, "shipped ÷ teacher", "gain over control"], several)
+        lines += table(["recipe", "seeds", *LEFT[2:], *MODELS, "shipped ÷ teacher", "gain over control"], several)
     speed = ["teacher p50 ms", "shipped p50 ms", "p99 ms", "speed-up", "teacher MB", "bundle MB", "÷"]
-    lines += ["", *_table([*LEFT[:2], *speed], [_speed(row) for row in rows])]
+    lines += ["", *table([*LEFT[:2], *speed], [_speed(row) for row in rows])]
     lines += ["", "Other metrics of the test split (teacher → shipped), and where each row comes from:", ""]
     lines += [_origin(row) for row in rows]
     return "\n".join(lines) + "\n"
@@ -127,10 +124,6 @@ def show(pictures: list[str]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _table(headings: list[str], rows: list[list[str]]) -> list[str]:
-    return ["| " + " | ".join(cells) + " |" for cells in (headings, ["---"] * len(headings), *rows)]
-
-
 def _metric(row: Row, model: str) -> float | None:
     value: float | None = (row["quality"].get(model) or {}).get(row["metric"])
     return value
@@ -145,7 +138,7 @@ def _quality(row: Row) -> list[str]:
         row["metric"],
         *(_shown(_metric(row, model), row["metric"]) for model in MODELS),
         _shown(row["retention"]) + "%",
-        "–" if gain is None else f"{_scale(row['metric']) * gain:+.1f}",
+        "–" if gain is None else f"{scale_of(row['metric']) * gain:+.1f}",
     ]
 
 
@@ -155,18 +148,10 @@ def _over_seeds(rows: list[Row]) -> list[str]:
         ", ".join(str(row["seed"]) for row in rows),
         rows[0]["student"],
         rows[0]["metric"],
-        *(_spread([_metric(row, model) for row in rows], _scale(rows[0]["metric"])) for model in MODELS),
-        _spread([row["retention"] for row in rows], unit="%"),
-        _spread([row["distillation_gain"] for row in rows], _scale(rows[0]["metric"])),
+        *(spread([_metric(row, model) for row in rows], scale_of(rows[0]["metric"])) for model in MODELS),
+        spread([row["retention"] for row in rows], unit="%"),
+        spread([row["distillation_gain"] for row in rows], scale_of(rows[0]["metric"])),
     ]
-
-
-def _spread(values: list[float | None], scale: float = 100.0, *, unit: str = "") -> str:
-    known = [scale * value for value in values if value is not None]
-    if not known:
-        return "–"
-    around = "" if len(set(known)) == 1 else f" ({min(known):.1f} to {max(known):.1f})"
-    return f"{sum(known) / len(known):.1f}{unit}{around}"
 
 
 def _speed(row: Row) -> list[str]:
@@ -191,13 +176,8 @@ def _origin(row: Row) -> str:
     )
 
 
-def _scale(metric: str) -> float:
-    """Shares are told in points of a hundred, errors in their own unit."""
-    return 100.0 if measure_named(metric).in_points else 1.0
-
-
 def _shown(value: float | None, metric: str = "share") -> str:
-    return "–" if value is None else f"{_scale(metric) * value:.1f}"
+    return "–" if value is None else f"{scale_of(metric) * value:.1f}"
 
 
 def _number(value: float | None, digits: int = 2) -> str:
@@ -216,6 +196,7 @@ def main() -> None:
     for name, svg in drawn.items():
         (PAGE.parent / name).write_text(svg, encoding="utf-8")
     page = INTRODUCTION.read_text(encoding="utf-8") + "\n" + draw(rows) + show(list(drawn))
+    page += draw_peers(read_rows(PEER_ROWS))
     PAGE.write_text(page, encoding="utf-8")
 
 

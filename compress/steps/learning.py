@@ -156,7 +156,7 @@ def _asked(run: Run, section: HuggingFaceTeacher) -> Entry:
 
 def student(run: Run, out: Path, work: Path) -> Metrics:
     """Distil the student in the recipe's stages."""
-    built = _build(run)
+    built = build(run)
     said = read_outputs(run.at("outputs"))
     taught = run.taught() if run.recipe.distill.relation_stages else None
     progress = distil(built, said, _schooling(run), work, None if taught is None else taught.module)
@@ -165,7 +165,7 @@ def student(run: Run, out: Path, work: Path) -> Metrics:
 
 def control_student(run: Run, out: Path, work: Path) -> Metrics:
     """Train the same student without the teacher's opinion."""
-    built = _build(run)
+    built = build(run)
     progress = control(built, _schooling(run), work)
     return _finish(run, built, progress, out)
 
@@ -174,7 +174,8 @@ def _schooling(run: Run) -> Schooling:
     return Schooling(run.judge, run.recipe.distill, run.device, run.bf16, run.recipe.seed)
 
 
-def _build(run: Run) -> Built:
+def build(run: Run) -> Built:
+    """The student before its first step; the same run gives the same weights."""
     taught, section = run.taught(), run.recipe.student
     if taught is not None and section.cuts_layers:
         longest = section.max_length or taught.spec.max_length

@@ -1,0 +1,141 @@
+"""The same student trained by peers: what it reaches on test with equal start, rows, teacher's answers and steps.
+
+    python -m benchmarks.peers RUN --peer textbrewer|torchdistill|sentence-transformers [--seed N] [--threads 1]
+    python -m benchmarks.peers --table
+
+RUN is the folder of a finished run. Its student is built anew and trained by the peer for as many steps as kdc's
+took, on the same batches and the same answers of the teacher; checkpoint and threshold are chosen on validation and
+the test split is measured as in a run. `benchmarks/peer_trainers.py` says what each peer does. A row is appended to
+benchmarks/results/peers.jsonl as soon as a peer is done, also when it cannot express the student; `python -m
+benchmarks.record` draws them into docs/results.md. With --steps nothing is appended: it is for trying out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.common import append, origin, read_rows
+from benchmarks.frontier import data_set
+from benchmarks.peer_study import Study, open_study
+from benchmarks.peer_table import PEER_ROWS, peer_table
+from benchmarks.peer_trainers import PEERS
+from benchmarks.record import settings_of, teacher_weights
+from compress.distill.stages import encoder_of
+from compress.errors import KdcError, RecipeError
+from compress.extras import require, version
+from compress.progress import reporter
+from compress.recipe.file import load_recipe
+
+Row = dict[str, Any]
+
+
+def row_of(study: Study, peer: str, work: Path, command: str) -> Row:
+    """Train the student by a peer and measure it; where the peer cannot, `not_run` says why."""
+    metric = study.run.judge.metric
+    found: Row = {"validation": None, "test": None, "quality": None, "minutes": None}
+    not_run = PEERS[peer].obstacle(study)
+    if not_run is None:
+        found = _trained(study, peer, work)
+    recipe, made = study.run.recipe, origin()
+    as_run = load_recipe(study.run.folder / "recipe.yaml").recipe
+    ours = {name: (kept.metrics["quality"] or {}).get(metric) for name, kept in study.kept.items()}
+    named = {"recipe": recipe.name, "student": recipe.student.kind}
+    return {
+        "peer": peer,
+        "version": version(peer),
+        **named,
+        "data": data_set(named),
+        "digest": study.run.folder.name.rsplit("-", 1)[-1],
+        "settings": settings_of(as_run.dump(), teacher_weights(study.run.folder)),
+        "seed": study.seed,
+        "steps": study.steps,
+        "metric": metric,
+        **found,
+        "teacher": ours["teacher"],
+        "kdc": ours["student"],
+        "control": ours.get("control"),
+        "not_run": not_run,
+        "threads": torch.get_num_threads(),
+        "device": _device(study, made["machine"]),
+        "date": made["date"][:10],
+        "commit": made["commit"],
+        "changed": made["changed"],
+        "command": command,
+    }
+
+
+def _device(study: Study, machine: Row) -> str:
+    if study.run.device.type == "cuda":
+        return torch.cuda.get_device_name(study.run.device)
+    return f"{machine['processor']}, {machine['cores']} cores"
+
+
+def _trained(study: Study, peer: str, work: Path) -> Row:
+    metric, start = study.run.judge.metric, time.monotonic()
+    reporter.say(f"{peer}: {study.steps:,} steps of {study.batch_size} rows, {study.epoch_steps:,} an epoch")
+    torch.manual_seed(study.seed)
+    module = PEERS[peer].train(study, work)
+    minutes = (time.monotonic() - start) / 60
+    verdict = study.run.judge.full(module, encoder_of(study.built), study.run.device)
+    return {
+        "validation": verdict.validation[metric],
+        "test": verdict.test[metric],
+        "quality": verdict.test,
+        "minutes": round(minutes, 2),
+    }
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Parse, train, record, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", nargs="?", type=Path, metavar="RUN", help="folder of a finished run")
+    parser.add_argument("--peer", choices=PEERS, help="who trains")
+    parser.add_argument("--seed", type=int, help="of start, order and dropout; the recipe's by default")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--steps", type=int, help="instead of as many as kdc's student took; nothing is appended")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="data.root=… when data moved")
+    parser.add_argument("--table", action="store_true", help="print the table of all rows instead")
+    options = parser.parse_args(arguments)
+    try:
+        if options.table:
+            print("\n".join(peer_table(read_rows(PEER_ROWS))))
+            return
+        if options.run is None or options.peer is None:
+            raise RecipeError("give the folder of a finished run and --peer, or --table alone")
+        if options.steps is not None and options.steps < 1:
+            raise RecipeError(f"--steps is {options.steps}, but it takes at least 1 step; raise it")
+        print(json.dumps(_run(options)))
+    except KdcError as error:
+        print(f"peers: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+
+
+def _run(options: argparse.Namespace) -> Row:
+    require(PEERS[options.peer].package, extra="peers", why=f"--peer {options.peer}")
+    torch.set_num_threads(options.threads)
+    given = [f"python -m benchmarks.peers runs/{options.run.resolve().name}", f"--peer {options.peer}"]
+    given += [] if options.seed is None else [f"--seed {options.seed}"]
+    given += [f"--threads {options.threads}"]
+    # What peers print would stand beside the row.
+    with tempfile.TemporaryDirectory() as work, redirect_stdout(sys.stderr):
+        study = open_study(options.run, Path(work), seed=options.seed, steps=options.steps, overrides=options.set)
+        row = row_of(study, options.peer, Path(work), " ".join(given))
+    if row["not_run"]:
+        reporter.say(f"{options.peer}: not run: {row['not_run']}")
+    if options.steps is None:
+        append(PEER_ROWS, [row])
+    return row
+
+
+if __name__ == "__main__":
+    main()

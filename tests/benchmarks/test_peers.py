@@ -1,0 +1,335 @@
+"""A run's student trained by others: equal start, rows, batches and steps; the rows that are kept, and their table."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks import peer_trainers, peers
+from benchmarks.peer_study import ROWS, Batches, Keeper, KeptTeacher, Study, open_study
+from benchmarks.peer_table import draw_peers, peer_table
+from benchmarks.peer_trainers import PEERS, Peer
+from compress.data.encode import encode_examples
+from compress.distill import stages
+from compress.distill.stages import Schooling, distil
+from compress.distill.trainer import Job
+from compress.errors import DataError, IntegrityError
+from compress.extras import available
+from compress.predict import model_inputs, predict_logits
+from compress.steps.learning import build
+from compress.text_model import TextModel
+from tests.tiny_models import one_thread as one_thread_for_a_while
+from tests.tiny_project import kdc_json, recipe_of, write_recipe
+
+one_thread = pytest.fixture(autouse=True)(one_thread_for_a_while)
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def finished(tiny_project: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Path]:
+    """Makes the run of a task and a kind of student, as far as student and control; each once."""
+    runs = tmp_path_factory.mktemp("runs")
+    made: dict[tuple[str, str], Path] = {}
+
+    def run_of(task: str, student: str) -> Path:
+        if (task, student) not in made:
+            recipe = recipe_of(task, student, name=f"peers-{task}-{student}")
+            recipe["data"]["root"] = str(tiny_project)
+            recipe["teacher"]["model"] = str(tiny_project / f"teacher-{task}")
+            written = write_recipe(runs, recipe, f"{task}-{student}.yaml")
+            made[task, student] = Path(kdc_json("distill", written, "--runs", runs / "made")["run"])
+        return made[task, student]
+
+    return run_of
+
+
+@pytest.fixture
+def study(finished: Callable[[str, str], Path], tmp_path: Path) -> Study:
+    return open_study(finished("pairs", "transformer"), tmp_path)
+
+
+def job_of_kdc(study: Study, monkeypatch: pytest.MonkeyPatch, work: Path) -> Job:
+    """What kdc's trainer is given for the student of a run."""
+    jobs: list[Job] = []
+    monkeypatch.setattr(stages, "train", jobs.append)
+    run = study.run
+    schooling = Schooling(run.judge, run.recipe.distill, run.device, run.bf16, run.recipe.seed)
+    distil(build(run), study.outputs, schooling, work)
+    return jobs[0]
+
+
+def test_start_batches_and_steps_are_those_of_kdc(
+    study: Study, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    job = job_of_kdc(study, monkeypatch, tmp_path)
+    ours = study.built.module.state_dict()
+    assert all(torch.equal(ours[name], value) for name, value in job.module.state_dict().items())
+    batches = study.batches()
+    theirs = job.sampler.batches(0, 0)
+    assert all(np.array_equal(one, other) for one, other in zip(batches, theirs, strict=False))
+    artifact = json.loads((study.run.folder / "student" / "artifact.json").read_bytes())
+    assert len(batches) == len(Batches(study)) == study.steps == artifact["metrics"]["steps"]
+    assert study.epoch_steps == len(theirs) == 20  # 160 rows, 8 a step
+    batch = next(iter(study.loader()))
+    assert batch[ROWS].tolist() == batches[0].tolist()
+    inputs = model_inputs(job.encoded, batches[0], job.module.input_names, CPU)
+    assert all(torch.equal(batch[name], given) for name, given in zip(job.module.input_names, inputs, strict=True))
+
+
+def test_another_seed_changes_start_and_order_not_the_rows(
+    study: Study, finished: Callable[[str, str], Path], tmp_path: Path
+) -> None:
+    other = open_study(finished("pairs", "transformer"), tmp_path, seed=study.seed + 1, steps=50)
+    assert other.rows.ids == study.rows.ids
+    assert not np.array_equal(other.batches()[0], study.batches()[0])
+    assert len(other.batches()) == 50
+
+
+def test_the_teacher_answers_with_what_it_said(study: Study) -> None:
+    """Logits and token means of a step's rows, as the teacher would compute them."""
+    taught = study.run.taught()
+    assert taught is not None
+    rows = study.batches()[0]
+    logits, hidden = KeptTeacher(study, hidden=True)(torch.from_numpy(rows))
+    asked = encode_examples(taught.encoder, study.rows.take(rows))
+    now, states = taught.module(
+        *model_inputs(asked, range(len(rows)), taught.module.input_names, CPU), hidden=study.built.layer_map
+    )
+    torch.testing.assert_close(logits, now, rtol=0.02, atol=0.05)
+    torch.testing.assert_close(hidden, states, rtol=0.02, atol=0.05)
+
+
+def test_answers_to_other_rows_are_refused(finished: Callable[[str, str], Path], tmp_path: Path) -> None:
+    run = finished("pairs", "transformer")
+    with pytest.raises(IntegrityError, match=r"answered 160 rows, but the data now have 100"):
+        open_study(run, tmp_path, overrides=["data.train.limit=100"])
+    copied = tmp_path / "copied"
+    (copied / "outputs").mkdir(parents=True)
+    for name in ("recipe.yaml", "teacher", "student"):
+        (copied / name).symlink_to(run / name)
+    np.save(copied / "outputs" / "logits.npy", np.roll(np.load(run / "outputs" / "logits.npy"), 1, 0))
+    with pytest.raises(IntegrityError, match="run the recipe again"):
+        open_study(copied, tmp_path)
+
+
+def test_an_unfinished_run_is_refused(tmp_path: Path, finished: Callable[[str, str], Path]) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "recipe.yaml").symlink_to(finished("pairs", "transformer") / "recipe.yaml")
+    with pytest.raises(DataError, match="there is no teacher/artifact"):
+        open_study(run, tmp_path)
+
+
+def test_the_best_weights_on_validation_are_kept(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Judged after each epoch and at the end alone."""
+    figures = iter([0.5, 0.7, 0.6])
+    monkeypatch.setattr(study.run.judge, "validate", lambda *_: next(figures))
+    short = Study(study.run, study.built, study.outputs, 2 * study.epoch_steps + 3, study.kept)
+    module = study.built.module
+    keeper = Keeper(short, "peer", module)
+    weight = next(module.parameters())
+    for step in range(1, short.steps + 1):
+        with torch.no_grad():
+            weight.fill_(step)
+        keeper.after(step)
+    assert next(figures, None) is None
+    assert float(next(keeper.finish().parameters()).detach().mean()) == 2 * study.epoch_steps
+
+
+def stub(study: Study, work: Path) -> TextModel:
+    """A peer of five lines."""
+    keeper = Keeper(study, "stub", study.built.module)
+    optimizer = torch.optim.SGD(study.built.module.parameters(), lr=study.rate)
+    student, teacher = peer_trainers.AsPeersCall(study), KeptTeacher(study)
+    for step, batch in enumerate(study.loader()):
+        print("noise on stdout")
+        torch.nn.functional.mse_loss(student(**batch), teacher(**batch)).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        keeper.after(step + 1)
+    return keeper.finish()
+
+
+@pytest.fixture
+def kept_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where rows go in a test; a stub stands in textbrewer's place, and none of the peers need be installed."""
+    for name, peer in PEERS.items():
+        monkeypatch.setitem(PEERS, name, replace(peer, package="torch"))
+    monkeypatch.setattr(peers, "PEER_ROWS", tmp_path / "results" / "peers.jsonl")
+    monkeypatch.setitem(PEERS, "textbrewer", Peer("torch", lambda study: None, stub))
+    return tmp_path / "results" / "peers.jsonl"
+
+
+def test_a_row_is_appended_with_what_kdc_reached(
+    kept_rows: Path, finished: Callable[[str, str], Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = finished("pairs", "transformer")
+    peers.main([str(run), "--peer", "textbrewer"])
+    printed = json.loads(capsys.readouterr().out)
+    assert [json.loads(line) for line in kept_rows.read_text(encoding="utf-8").splitlines()] == [printed]
+    for key, name in {"teacher": "teacher", "kdc": "student", "control": "control"}.items():
+        metrics = json.loads((run / name / "artifact.json").read_bytes())["metrics"]
+        assert printed[key] == metrics["quality"]["f1"]
+        if name == "student":
+            assert printed["steps"] == metrics["steps"]
+    assert (printed["recipe"], printed["data"], printed["student"]) == (
+        "peers-pairs-transformer",
+        "peers-pairs",
+        "transformer",
+    )
+    assert (printed["metric"], printed["seed"], printed["threads"], printed["not_run"]) == ("f1", 3, 1, None)
+    assert 0 <= printed["test"] == printed["quality"]["f1"] <= 1
+    assert printed["minutes"] >= 0
+    assert printed["command"] == f"python -m benchmarks.peers runs/{run.name} --peer textbrewer --threads 1"
+
+
+def test_trying_out_appends_nothing(
+    kept_rows: Path, finished: Callable[[str, str], Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    peers.main([str(finished("pairs", "transformer")), "--peer", "textbrewer", "--steps", "2"])
+    assert json.loads(capsys.readouterr().out)["steps"] == 2
+    assert not kept_rows.exists()
+
+
+@pytest.mark.parametrize(
+    ("task", "student", "reason"),
+    [("classification", "mobile", "this task has one text"), ("pairs", "mobile", "student.kind: mobile is none")],
+)
+def test_what_a_peer_cannot_express_is_told(  # parameters and fixtures
+    task: str,
+    student: str,
+    reason: str,
+    kept_rows: Path,
+    finished: Callable[[str, str], Path],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The row stands beside the others, with no figures."""
+    peers.main([str(finished(task, student)), "--peer", "sentence-transformers"])
+    output = capsys.readouterr()
+    row = json.loads(output.out)
+    assert reason in row["not_run"]
+    assert reason in output.err
+    assert (row["test"], row["validation"], row["minutes"]) == (None, None, None)
+    assert json.loads(kept_rows.read_text(encoding="utf-8")) == row
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "sentence"),
+    [
+        ([], 2, "--peer"),
+        (["RUN", "--peer", "torchdistill"], 4, "pip install 'kdc[peers]'"),
+        (["RUN", "--peer", "torchdistill", "--steps", "0"], 2, "at least 1 step"),
+    ],
+)
+def test_one_sentence_for_what_is_missing(  # parameters and fixtures
+    arguments: list[str],
+    code: int,
+    sentence: str,
+    finished: Callable[[str, str], Path],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("compress.extras.available", lambda package: False)
+    run = str(finished("pairs", "transformer"))
+    with pytest.raises(SystemExit) as ended:
+        peers.main([run if given == "RUN" else given for given in arguments])
+    assert ended.value.code == code
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("peers: ")
+    assert sentence in error
+
+
+@pytest.mark.parametrize(
+    ("peer", "student"),
+    [
+        ("textbrewer", "transformer"),
+        ("textbrewer", "mobile"),
+        ("torchdistill", "transformer"),
+        ("torchdistill", "mobile"),
+        ("sentence-transformers", "transformer"),
+    ],
+)
+def test_the_peers_themselves_take_a_few_steps(
+    peer: str, student: str, finished: Callable[[str, str], Path], tmp_path: Path
+) -> None:
+    """On copies of the student where a peer changes its head."""
+    if not available(PEERS[peer].package):
+        pytest.skip(f"not run: {peer} is not installed")
+    study = open_study(finished("pairs", student), tmp_path, steps=3)
+    before = {name: value.clone() for name, value in study.built.module.state_dict().items()}
+    trained = PEERS[peer].train(study, tmp_path)
+    moved = [
+        name
+        for name, value in trained.state_dict().items()
+        if name in before and value.shape == before[name].shape and not torch.equal(value, before[name])
+    ]
+    assert any("embedding" in name for name in moved)
+    verdict = study.run.judge.full(trained, stages.encoder_of(study.built), CPU)
+    assert 0 <= verdict.test["f1"] <= 1
+
+
+def test_a_cross_encoder_starts_as_the_same_function(study: Study, tmp_path: Path) -> None:
+    if not available("sentence_transformers"):
+        pytest.skip("not run: sentence-transformers is not installed")
+    encoder = peer_trainers.cross_encoder(study, tmp_path / "start")
+    rows = list(zip(study.rows.texts[:20], study.rows.pairs or [], strict=False))
+    scores = encoder.predict(rows, activation_fn=torch.nn.Identity(), show_progress_bar=False)
+    logits = predict_logits(study.built.module, encode_examples(stages.encoder_of(study.built), study.rows), CPU)[:20]
+    positive = study.run.splits.labels.index("ja")
+    assert scores == pytest.approx(logits[:, positive] - logits[:, 1 - positive], abs=1e-4)
+    module = peer_trainers.ScoreAsLogits(encoder.transformers_model, study.built.module.input_names, positive)
+    both = predict_logits(module, study.encoded, CPU)[:20]
+    assert both[:, positive] - both[:, 1 - positive] == pytest.approx(scores, abs=1e-4)
+
+
+def row(peer: str, seed: int, test: float | None, **changes: Any) -> dict[str, Any]:
+    return {
+        "peer": peer,
+        "version": "1.0",
+        "recipe": "a-mobile",
+        "data": "a",
+        "student": "mobile",
+        "digest": f"run{seed}",
+        "settings": "x",
+        "seed": seed,
+        "steps": 1290,
+        "metric": "f1",
+        "test": test,
+        "teacher": 0.8,
+        "control": 0.7,
+        "kdc": 0.75 + seed / 100,
+        "minutes": 2.5,
+        "not_run": None,
+        "device": "a processor, 2 cores",
+        "date": "2026-01-01",
+        "commit": "abc",
+        "changed": False,
+        "command": "python -m benchmarks.peers",
+    } | changes
+
+
+def test_the_table_has_means_over_seeds_and_the_reasons() -> None:
+    rows = [
+        row("textbrewer", 1, 0.1),  # replaced by the newer row below
+        row("textbrewer", 1, 0.72),
+        row("textbrewer", 2, 0.74),
+        row("torchdistill", 1, 0.5, settings="older"),
+        row("sentence-transformers", 2, None, not_run="it reads two texts", version=None, minutes=None),
+    ]
+    lines = peer_table(rows)
+    named = "teacher | control | kdc | textbrewer | torchdistill | sentence-transformers"
+    assert lines[0] == f"| data | student | metric | seeds | {named} |"
+    assert lines[2] == (
+        "| a | mobile | f1 | 1, 2 | 80.0 | 70.0 | 76.5 (76.0 to 77.0) | 73.0 (72.0 to 74.0) | – | not run |"
+    )
+    assert "- sentence-transformers, a-mobile (seed 2): not run: it reads two texts." in lines
+    assert any(line.startswith("- textbrewer 1.0, a-mobile (seed 1): 1,290 steps in 2.5 minutes.") for line in lines)
+    assert draw_peers([]) == ""
+    assert "\n".join(lines) in draw_peers(rows)
