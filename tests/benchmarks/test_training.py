@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from benchmarks import training
-from benchmarks.training_loops import BATCH, TimeIsUp, Watch, shop
+from benchmarks.training_loops import BATCH, MAX_LENGTH, RUNGS, TimeIsUp, Watch, loops, plain_loader, prepare, shop
 from compress.errors import GateError
-from compress.recipe import TransformerStudent
+from compress.recipe import HuggingFaceTeacher, TransformerStudent
+from compress.teachers.huggingface import load_teacher
 from tests.tiny import tiny_tokenizer_json
 
 CPU = torch.device("cpu")
@@ -58,7 +59,8 @@ def test_every_loop_is_measured_and_rows_are_appended(
     printed = json.loads(capsys.readouterr().out)
     assert [row["student"] for row in printed["rows"]] == ["fresh", "cut"]
     for row in printed["rows"]:
-        assert all(row["samples_per_s"][name] > 0 for name in ("naive", "dynamic", "kdc"))
+        assert set(row["samples_per_s"]) | set(row["not_run"]) == {*RUNGS, "textbrewer", "kdc"}
+        assert all(rate > 0 for rate in row["samples_per_s"].values())
         assert row["ratio"]["naive"] == pytest.approx(
             row["samples_per_s"]["kdc"] / row["samples_per_s"]["naive"], rel=0.01
         )
@@ -66,10 +68,37 @@ def test_every_loop_is_measured_and_rows_are_appended(
         assert row["machine"]["cores"] >= 1
         assert row["date"]
     training.main([*arguments, "--out", str(out)])
-    assert "÷ naive" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert all(name in shown for name in (*RUNGS, "textbrewer", "kdc ÷", "cut"))
     lines = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
     assert lines[:2] == printed["rows"]
     assert len(lines) == 4
+
+
+def test_each_rung_adds_one_thing(teacher: Path, tmp_path: Path) -> None:
+    """Padding, rows of like length, and answers of the teacher that are those it gives when it is asked."""
+    splits = shop(96)
+    loaded = load_teacher(
+        HuggingFaceTeacher(model=str(teacher), max_length=MAX_LENGTH),
+        tmp_path,
+        task="classification",
+        labels=splits.labels,
+        positive=None,
+        trained=False,
+    )
+    lesson = prepare(TransformerStudent(kind="transformer", layers=1), loaded, splits.train, tmp_path)
+    found = {name: list(plain_loader(lesson, RUNGS[name])) for name in ("naive", "dynamic", "bucketed")}
+    padded = {name: sum(batch["input_ids"].numel() for batch in batches) for name, batches in found.items()}
+    assert padded["naive"] == 96 * MAX_LENGTH
+    assert lesson.encoded.lengths.sum() <= padded["bucketed"] < padded["dynamic"] < padded["naive"]
+    assert all(
+        sorted(torch.cat([batch["row"] for batch in batches]).tolist()) == [*range(96)] for batches in found.values()
+    )
+    loops_of = loops(lesson)
+    asked, kept = (loops_of[name]._teacher_says(found["bucketed"][0]) for name in ("bucketed", "cached"))
+    for now, before in zip(asked, kept, strict=True):
+        torch.testing.assert_close(now, before, rtol=0.02, atol=0.02)
+    assert [name for name in loops_of if name != "textbrewer"] == [*RUNGS, "kdc"]
 
 
 def test_too_few_rows_are_a_usage_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -81,10 +110,12 @@ def test_too_few_rows_are_a_usage_error(tmp_path: Path, capsys: pytest.CaptureFi
 
 
 def test_a_ratio_below_its_limit_fails_the_check() -> None:
-    row = {"student": "fresh", "ratio": {"naive": 9.0, "dynamic": 2.5}}
+    """A loop that could not be run has none."""
+    row = {"student": "fresh", "ratio": {"naive": 9.0, "dynamic": 3.3, "bucketed": 2.3, "cached": 1.0}}
     training.check([row])
-    with pytest.raises(GateError, match="dynamic"):
-        training.check([row, {"student": "cut", "ratio": {"naive": 9.0, "dynamic": 2.1}}])
+    for name, ratio in {"naive": 8.9, "textbrewer": 8.9, "dynamic": 3.2, "bucketed": 2.2}.items():
+        with pytest.raises(GateError, match=f"student 'cut': .* {name} loop"):
+            training.check([row, {"student": "cut", "ratio": row["ratio"] | {name: ratio}}])
     assert GateError.exit_code == 5
 
 
