@@ -58,14 +58,13 @@ def teach(
     device: torch.device,
     bf16: bool,
     seed: int,
-    name: str = "teacher",
 ) -> Progress:
     """Fine-tune `teacher.module` in place on training rows; it ends with the weights that were best on validation."""
     rows = with_swapped(rows) if section.swap_pairs else rows
     objectives = objectives_of(judge.kind, rows, device)
     validation = encode_examples(teacher.encoder, judge.splits.validation)
     job = Job(
-        name=name,
+        name="teacher",
         module=teacher.module,
         encoded=encode_examples(teacher.encoder, rows, work),
         groups=rows.group_codes if judge.kind.grouped else None,

@@ -63,7 +63,7 @@ def _certainty(run: Run, out: Path) -> Metrics:
     if rows > labelled:
         found["transfer"] = certainty(said, labelled, rows)
     reporter.say("  teacher: " + "; ".join(f"{each} {name} rows" for name, each in found.items()))
-    if certainty(said, 0, rows).mean > OVERSURE:
+    if sum(each.mean * each.rows for each in found.values()) / rows > OVERSURE:
         reporter.warn(
             f"the teacher gives its first choice more than {OVERSURE:g} on average, which tells the student no more "
             "than labels do: answer training rows out of fold (teacher.train.folds), fit its temperature "

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax, softmax
 
 from compress.batch import Ints
-from compress.teachers.several import log_softmax
 
 LOWEST, HIGHEST = 0.1, 10.0
 """Between these a temperature is looked for."""
@@ -48,8 +48,8 @@ def calibrate(logits: npt.NDArray[np.floating], labels: Ints) -> Calibration:
     temperature = fit_temperature(wide, right) if fitted else 1.0
     return Calibration(
         temperature,
-        calibration_error(np.exp(log_softmax(wide)), right),
-        calibration_error(np.exp(log_softmax(wide / temperature)), right),
+        calibration_error(softmax(wide, axis=1), right),
+        calibration_error(softmax(wide / temperature, axis=1), right),
         len(known),
         fitted,
     )
@@ -57,7 +57,8 @@ def calibrate(logits: npt.NDArray[np.floating], labels: Ints) -> Calibration:
 
 def likelihood_loss(logits: npt.NDArray[np.floating], labels: Ints, temperature: float) -> float:
     """Mean negative log-likelihood of labels [N] under softmax(logits / temperature), logits [N, C]."""
-    return float(-log_softmax(np.asarray(logits, np.float64) / temperature)[np.arange(len(labels)), labels].mean())
+    logs = log_softmax(np.asarray(logits, np.float64) / temperature, axis=1)
+    return float(-logs[np.arange(len(labels)), labels].mean())
 
 
 def fit_temperature(logits: npt.NDArray[np.floating], labels: Ints) -> float:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import log_softmax
+from scipy.special import softmax
 
 from compress.batch import TeacherOutputs
-from compress.teachers.arrays import ROWS_A_PIECE
+from compress.teachers.arrays import ROWS_A_PIECE, let_go
 
 UNSURE = 0.9
 """A row whose most probable label has less is one that the teacher is not sure of."""
@@ -33,8 +33,9 @@ def certainty(said: TeacherOutputs, start: int, stop: int) -> Certainty:
     total, unsure = 0.0, 0
     for at in range(start, stop, ROWS_A_PIECE):
         logits = np.asarray(said.logits[at : min(at + ROWS_A_PIECE, stop)], np.float64)
-        highest = np.exp(log_softmax(logits, axis=1).max(1))
+        highest = softmax(logits, axis=1).max(1)
         total += float(highest.sum())
         unsure += int((highest < UNSURE).sum())
+        let_go(said.logits)
     rows = stop - start
     return Certainty(rows, total / rows, unsure / rows)

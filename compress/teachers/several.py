@@ -6,7 +6,7 @@ https://doi.org/10.1145/3097983.3098135); numbers and scores are the weighted me
 
 Sure is who has a small cross-entropy with the row's label, as in Zhang et al. 2022 ("Confidence-Aware Multi-Teacher
 Knowledge Distillation", https://arxiv.org/abs/2201.00007); on rows without a label the member's own probabilities stand
-for it, which makes its entropy of the cross-entropy. Numpy only.
+for it, which makes its entropy of the cross-entropy.
 """
 
 from __future__ import annotations
@@ -15,15 +15,9 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import log_softmax, logsumexp, softmax
 
 from compress.batch import Ints, Numbers
-
-
-def log_softmax(logits: npt.NDArray[np.floating]) -> Numbers:
-    """Log-probabilities, float64, over the last axis of logits."""
-    wide = np.asarray(logits, np.float64)
-    wide = wide - wide.max(-1, keepdims=True)
-    return np.asarray(wide - np.log(np.exp(wide).sum(-1, keepdims=True)))
 
 
 def shares(weights: Sequence[float], rows: int) -> Numbers:
@@ -38,12 +32,12 @@ def confident_shares(logits: npt.NDArray[np.floating], labels: Ints | None, weig
     L_k is the cross-entropy of member k with the row's label or, where the label is -1 or labels are None, its entropy.
     logits: [M, N, C]. labels: [N].
     """
-    logs = log_softmax(logits)
+    logs = log_softmax(np.asarray(logits, np.float64), axis=-1)
     losses = -(np.exp(logs) * logs).sum(-1)
     if labels is not None:
         known = np.flatnonzero(labels >= 0)
         losses[:, known] = -logs[:, known, labels[known]]
-    sure = 1 - np.exp(log_softmax(losses.T).T)
+    sure = 1 - softmax(losses, axis=0)
     # Of two, one hopeless to the last digit: 1 − 1 for it, and 1 for the other.
     found = np.asarray(weights, np.float64)[:, None] * sure
     return np.asarray(found / found.sum(0))
@@ -51,10 +45,8 @@ def confident_shares(logits: npt.NDArray[np.floating], labels: Ints | None, weig
 
 def mixture(logits: npt.NDArray[np.floating], parts: Numbers) -> Numbers:
     """log Σ_k parts_k·softmax(logits_k): log-probabilities [N, C] of logits [M, N, C] and shares [M, N]."""
-    with np.errstate(divide="ignore"):  # a share of 0 is the logarithm -inf, and adds nothing
-        logs = log_softmax(logits) + np.log(parts)[:, :, None]
-    highest = logs.max(0)
-    return np.asarray(highest + np.log(np.exp(logs - highest).sum(0)))
+    logs = log_softmax(np.asarray(logits, np.float64), axis=-1)
+    return np.asarray(logsumexp(logs, axis=0, b=parts[:, :, None]))
 
 
 def weighted_mean(numbers: npt.NDArray[np.floating], parts: Numbers) -> Numbers:

@@ -107,13 +107,13 @@ def test_unlabeled_rows_may_lack_the_column_that_they_inherit(load: Load, data: 
     write(tmp_path / "more.jsonl", [("one",), ("two",)], ["title"])
     write(tmp_path / "own.jsonl", [("three", "seen")], ["name", "views"])
     own = {"path": "own.jsonl", "columns": {"text": "name", "label": None}}
-    named = {**own, "columns": own["columns"] | {"privileged": "views"}}  # type: ignore[dict-item]
+    named = {**own, "columns": own["columns"] | {"privileged": "views"}}
     splits = load({**data, "unlabeled": [{"path": "more.jsonl"}, {"path": "train.jsonl"}, own, named]})
     assert splits.unlabeled is not None
     assert list(splits.unlabeled.privileged or ()) == ["", "", "clicked twice", "", "in a cart", "", "seen"]
     assert list(splits.transfer.for_teacher.texts)[-2:] == ["three", "three seen"]
     assert "4 of 7 unlabeled rows" in splits.notes[-1]
-    gone = {**own, "columns": own["columns"] | {"privileged": "clicks"}}  # type: ignore[dict-item]
+    gone = {**own, "columns": own["columns"] | {"privileged": "clicks"}}
     with pytest.raises(DataError, match=r"own\.jsonl has no column 'clicks' \(data\.unlabeled\.columns\.privileged\)"):
         load({**data, "unlabeled": gone})
 

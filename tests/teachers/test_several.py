@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.special import log_softmax
 
 from compress.decide import softmax
-from compress.teachers.several import confident_shares, log_softmax, mixture, shares, weighted_mean
+from compress.teachers.several import confident_shares, mixture, shares, weighted_mean
 
 GENERATOR = np.random.default_rng(4)
 
