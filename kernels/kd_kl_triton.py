@@ -37,12 +37,12 @@ def _online(highest, total, logits):
 
 
 @triton.jit
-def _against(ls, lt, DIVERGENCE: tl.constexpr):
-    """lt, or for Jensen-Shannon lm = log ½(exp ls + exp lt)."""
+def _above(of, other, DIVERGENCE: tl.constexpr):
+    """of − other, or for Jensen-Shannon of − log ½(exp of + exp other) = log 2 − log(1 + exp(other − of))."""
     if DIVERGENCE == 2:
-        highest = tl.maximum(ls, lt)
-        return highest + tl.log(tl.exp(ls - highest) + tl.exp(lt - highest)) - LOG_2
-    return lt
+        apart = other - of
+        return LOG_2 - (tl.maximum(apart, 0.0) + tl.log(1.0 + tl.exp(-tl.abs(apart))))
+    return of - other
 
 
 @triton.jit
@@ -50,6 +50,8 @@ def _statistics(ours, theirs, columns, scale, temperature, HARD: tl.constexpr, B
     """log Σ exp x = m + log Σ exp(x − m), m the highest so far: of both, and the student at temperature 1."""
     highest, empty = tl.full([], FLOOR, tl.float32), tl.full([], 0.0, tl.float32)
     highest_s, sum_s, highest_t, sum_t, highest_1, sum_1 = highest, empty, highest, empty, highest, empty
+    if not HARD:
+        sum_1 += 1.0
     for start in range(0, columns, BLOCK):
         offsets = start + tl.arange(0, BLOCK)
         s = _logits(ours, offsets, columns, scale)
@@ -68,7 +70,7 @@ def _total(ours, theirs, columns, scale, lse_s, lse_t, DIVERGENCE: tl.constexpr,
         offsets = start + tl.arange(0, BLOCK)
         ls = _logits(ours, offsets, columns, scale) - lse_s
         lt = _logits(theirs, offsets, columns, scale) - lse_t
-        total += tl.sum(tl.exp(ls) * (ls - _against(ls, lt, DIVERGENCE)), 0)
+        total += tl.sum(tl.exp(ls) * _above(ls, lt, DIVERGENCE), 0)
     return total
 
 
@@ -76,7 +78,7 @@ def _total(ours, theirs, columns, scale, lse_s, lse_t, DIVERGENCE: tl.constexpr,
 def _divergence(ls, lt, total, DIVERGENCE: tl.constexpr):
     """Sum over the block, and its g [BLOCK]."""
     p_s, p_t = tl.exp(ls), tl.exp(lt)
-    above = ls - _against(ls, lt, DIVERGENCE)
+    above = _above(ls, lt, DIVERGENCE)
     if DIVERGENCE == 0:
         # Σ p_t·(lt − ls), g = p_s − p_t
         charge = tl.sum(p_t * (lt - ls), 0)
@@ -87,7 +89,7 @@ def _divergence(ls, lt, total, DIVERGENCE: tl.constexpr):
         g = p_s * (above - total)
     else:
         # ½·Σ p_t·(lt − lm) + ½·Σ p_s·(ls − lm), g = ½·p_s·((ls − lm) − total)
-        charge = 0.5 * tl.sum(p_t * (lt - (ls - above)) + p_s * above, 0)
+        charge = 0.5 * tl.sum(p_t * _above(lt, ls, DIVERGENCE) + p_s * above, 0)
         g = 0.5 * p_s * (above - total)
     return charge, g
 
@@ -145,7 +147,9 @@ def _rows(
     else:
         total = tl.load(totals + row)
     if FIND_LOSS:
-        label = tl.load(labels + row).to(tl.int64)
+        label = row
+        if HARD:
+            label = tl.load(labels + row).to(tl.int64)
         charge, missed = 0.0, 0.0
         for start in range(0, columns, BLOCK):
             offsets = start + tl.arange(0, BLOCK)

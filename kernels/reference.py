@@ -21,7 +21,8 @@ def row_losses(student: Tensor, teacher: Tensor, formula: Formula, labels: Tenso
         case "reverse_kl":
             each = _times(ls, ls, lt)
         case _:
-            middle = torch.logaddexp(ls, lt) - math.log(2)
+            possible = (ls > -torch.inf) | (lt > -torch.inf)
+            middle = torch.logaddexp(ls.where(possible, 0.0), lt.where(possible, 0.0)) - math.log(2)
             each = 0.5 * (_times(lt, lt, middle) + _times(ls, ls, middle))
     losses = formula.soft * formula.temperature**2 * each.sum(-1)
     if labels is None or not formula.hard:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from compress.kernels.formula import LOWEST, Formula
@@ -58,11 +59,13 @@ class TorchTiles:
     def totals(self, ours: Tensor, theirs: Tensor, statistics: Tensor) -> Tensor:
         """Part [n] of a row's total in the tile's columns."""
         ls, lt = ours - statistics[:, :1], theirs - statistics[:, 1:2]
-        return (ls.exp() * self._against(ls, lt)).sum(1)
+        return (ls.exp() * self._above(ls, lt)).sum(1)
 
-    def _against(self, ls: Tensor, lt: Tensor) -> Tensor:
-        """What log-probabilities of the student are set against: lt, or for Jensen-Shannon lm."""
-        return ls - (lt if self.formula.divergence == "reverse_kl" else _middle(ls, lt))
+    def _above(self, of: Tensor, other: Tensor) -> Tensor:
+        """of − other, or for Jensen-Shannon of − log ½(exp of + exp other): log-probabilities [n, c] each."""
+        if self.formula.divergence == "reverse_kl":
+            return of - other
+        return math.log(2) - F.softplus(other - of, threshold=40)
 
     def gradient_(
         self, ours: Tensor, theirs: Tensor, statistics: Tensor, totals: Tensor, labels: Tensor | None
@@ -88,14 +91,15 @@ class TorchTiles:
         return losses, ls.exp_().sub_(chances)
 
     def _with_totals(self, ls: Tensor, lt: Tensor, totals: Tensor) -> tuple[Tensor, Tensor]:
-        above = self._against(ls, lt)
+        above = self._above(ls, lt)
         if self.formula.divergence == "reverse_kl":
             chances = ls.exp_()
             losses = (chances * above).sum(1)
             return losses, chances.mul_(above.sub_(totals[:, None]))
-        middle = ls - above
-        losses = 0.5 * ((lt.exp() * (lt - middle)).sum(1) + (ls.exp() * above).sum(1))
-        return losses, ls.exp_().mul_(above.sub_(totals[:, None])).mul_(0.5)
+        losses = 0.5 * (lt.exp() * self._above(lt, ls)).sum(1)
+        chances = ls.exp_()
+        losses += 0.5 * (chances * above).sum(1)
+        return losses, chances.mul_(above.sub_(totals[:, None])).mul_(0.5)
 
     def _hard(self, ours: Tensor, statistics: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Cross-entropy [n] times its weight, where the label is in the tile, and softmax(s) − 1[label]."""
@@ -114,7 +118,3 @@ def log_sum_exp(tile: Tensor, scratch: Tensor) -> Tensor:
     """Of rows: [n, c] -> [n]; scratch [n, c] is overwritten."""
     highest = tile.amax(1)
     return highest + torch.sub(tile, highest[:, None], out=scratch).exp_().sum(1).log_()
-
-
-def _middle(ls: Tensor, lt: Tensor) -> Tensor:
-    return torch.logaddexp(ls, lt).sub_(math.log(2))
