@@ -7,6 +7,7 @@ sees; leaving it out would make a perfect student's loss look bad.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 
@@ -15,14 +16,40 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from compress.errors import KdcError
+from compress.kernels.formula import Formula
+from compress.kernels.kd_kl import kd_kl
+
+FUSED_FROM = 1 << 20
+"""Logits from which `compress.kernels.kd_kl` takes over: it keeps no softmax. On the CPU it is about as fast as plain
+torch from 300,000 logits, 1.4 times at a million and 1.8 at three (one thread), and slower below."""
+
+Divergence = Callable[[Tensor, Tensor, float, Tensor | None], Tensor]
+"""(student, teacher, temperature, row weights) -> scalar."""
 
 
+def fused_when_large(divergence: str) -> Callable[[Divergence], Divergence]:
+    """A plain loss of few logits, and `kd_kl` with this divergence of many."""
+
+    def of(plain: Divergence) -> Divergence:
+        @functools.wraps(plain)
+        def loss(student: Tensor, teacher: Tensor, temperature: float, weights: Tensor | None = None) -> Tensor:
+            if student.numel() < FUSED_FROM:
+                return plain(student, teacher, temperature, weights)
+            return kd_kl(student, teacher, Formula(divergence, temperature), weights=weights)
+
+        return loss
+
+    return of
+
+
+@fused_when_large("kl")
 def soft_targets(student: Tensor, teacher: Tensor, temperature: float, weights: Tensor | None = None) -> Tensor:
     """KL(softmax(teacher/T) || softmax(student/T))·T², mean over rows: logits [B, C] each -> scalar."""
     ours, theirs = _log_probabilities(student, teacher, temperature)
     return _divergence(theirs, ours, weights) * temperature**2
 
 
+@fused_when_large("reverse_kl")
 def reverse_kl(student: Tensor, teacher: Tensor, temperature: float, weights: Tensor | None = None) -> Tensor:
     """KL(softmax(student/T) || softmax(teacher/T))·T², mean over rows: logits [B, C] each -> scalar.
 
@@ -33,6 +60,7 @@ def reverse_kl(student: Tensor, teacher: Tensor, temperature: float, weights: Te
     return _divergence(ours, theirs, weights) * temperature**2
 
 
+@fused_when_large("jensen_shannon")
 def jensen_shannon(student: Tensor, teacher: Tensor, temperature: float, weights: Tensor | None = None) -> Tensor:
     """½·(KL(teacher || m) + KL(student || m))·T² with m the mean of both, mean over rows: logits [B, C] -> scalar.
 
@@ -44,12 +72,12 @@ def jensen_shannon(student: Tensor, teacher: Tensor, temperature: float, weights
     return 0.5 * (_divergence(theirs, middle, weights) + _divergence(ours, middle, weights)) * temperature**2
 
 
-DIVERGENCES: dict[str, Callable[[Tensor, Tensor, float, Tensor | None], Tensor]] = {
+DIVERGENCES: dict[str, Divergence] = {
     "soft": soft_targets,
     "reverse_kl": reverse_kl,
     "jensen_shannon": jensen_shannon,
 }
-"""Terms of a recipe's `losses` that compare probabilities: (student, teacher, temperature, row weights) -> scalar."""
+"""Terms of a recipe's `losses` that compare probabilities."""
 
 
 def _log_probabilities(student: Tensor, teacher: Tensor, temperature: float) -> tuple[Tensor, Tensor]:

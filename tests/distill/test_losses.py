@@ -12,6 +12,7 @@ from scipy.spatial import distance
 from scipy.special import rel_entr, softmax
 from torch import Tensor
 
+from compress.distill import losses
 from compress.distill.losses import (
     DIVERGENCES,
     HIDDEN,
@@ -244,3 +245,22 @@ def test_a_loss_that_is_not_finite_is_said_where(broken: float) -> None:
     with pytest.raises(KdcError, match=r"student, stage align, step 3: the loss became (nan|inf); lower"):
         check_finite(torch.tensor(broken), "student, stage align, step 3")
     check_finite(torch.tensor(1.0), "anywhere")
+
+
+@pytest.mark.parametrize("weighted", [False, True], ids=["alike", "weighted"])
+@pytest.mark.parametrize("name", DIVERGENCES)
+def test_many_logits_cost_the_same_through_the_kernel(
+    name: str, weighted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logits, teacher = torch.randn(2, 7, 90, dtype=torch.float64)
+    weights = torch.rand(7, dtype=torch.float64) if weighted else None
+    values, slopes = [], []
+    for few in (10**6, 630):
+        monkeypatch.setattr(losses, "FUSED_FROM", few)
+        student = logits.clone().requires_grad_()
+        values.append(DIVERGENCES[name](student, teacher, 3.0, weights))
+        values[-1].backward()
+        slopes.append(student.grad)
+    assert type(values[0].grad_fn) is not type(values[1].grad_fn)
+    torch.testing.assert_close(values[1], values[0])
+    torch.testing.assert_close(slopes[1], slopes[0])

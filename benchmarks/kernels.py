@@ -1,0 +1,217 @@
+"""Time and memory of the fused losses beside torch's eager formulas and Liger-Kernel, forward and backward.
+
+    python -m benchmarks.kernels [--device cpu|cuda] [--rounds 5] [--only linear_kd …] [--check]
+
+The contestants of a case take turns, round by round, in one process. Time is of loss and gradients together. Memory is
+the peak beyond the inputs and the gradients: of the process on the CPU (VmHWM, set back before each run; Linux alone),
+of torch's allocator on CUDA. A contestant whose matrices do not fit, or that is not installed, is a row that says so.
+Rows are appended to benchmarks/results/kernels.jsonl. `--check` ends with exit code 5 where a target is missed.
+Liger-Kernel: pip install liger-kernel, in an environment of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import gc
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.common import RESULTS, append, origin
+from benchmarks.kernel_cases import Case, cpu_cases, cuda_cases
+from benchmarks.kernel_table import kernel_table
+from compress.bench.memory import own_peak_mb
+from compress.errors import EnvironmentProblem, GateError, KdcError
+from compress.progress import reporter
+
+FILE = RESULTS / "kernels.jsonl"
+CASES = {"cpu": cpu_cases, "cuda": cuda_cases}
+LIMIT_MB = {"linear_kd": 64 * 2**20 / 1e6}
+"""Peak beyond inputs and gradients on the CPU, 10^6 bytes."""
+SHARE = {"relation_kd": 1 / 8}
+"""Of torch's peak beyond inputs and gradients, on the CPU."""
+CLEAR_PEAK = "5"
+
+Row = dict[str, Any]
+
+
+def own_now_mb() -> float:
+    """Resident memory of this process, 10^6 bytes."""
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    return pages * 4096 / 1e6
+
+
+def settle() -> None:
+    """Give back what is free, so that a later peak is the run's own."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    if sys.platform.startswith("linux"):
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+
+
+class Meter:
+    """Seconds and peak memory of a run on a device."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.cuda = device.type == "cuda"
+
+    def _now(self) -> float:
+        return torch.cuda.memory_allocated() / 1e6 if self.cuda else own_now_mb()
+
+    def _peak(self) -> float:
+        return torch.cuda.max_memory_allocated() / 1e6 if self.cuda else own_peak_mb()
+
+    def _reset(self) -> None:
+        if self.cuda:
+            torch.cuda.reset_peak_memory_stats()
+        else:
+            Path("/proc/self/clear_refs").write_text(CLEAR_PEAK, encoding="ascii")
+
+    def of(self, case: Case, run: Callable[[], torch.Tensor]) -> tuple[float, float]:
+        """Milliseconds of loss and gradients, and peak beyond inputs and gradients in 10^6 bytes."""
+        for leaf in case.leaves:
+            leaf.grad = None
+        settle()
+        self._reset()
+        before = self._now()
+        self._wait()
+        start = time.perf_counter()
+        run().backward()  # type: ignore[no-untyped-call]
+        self._wait()
+        seconds = time.perf_counter() - start
+        gradients = sum(leaf.grad.numel() * leaf.grad.element_size() for leaf in case.leaves if leaf.grad is not None)
+        return 1e3 * seconds, self._peak() - before - gradients / 1e6
+
+    def _wait(self) -> None:
+        if self.cuda:
+            torch.cuda.synchronize()
+
+
+def measure(case: Case, device: torch.device, rounds: int) -> list[Row]:
+    """One row for each contestant."""
+    meter, found, reasons = Meter(device), {name: list[tuple[float, float]]() for name in case.runs}, dict[str, str]()
+    for name, run in case.runs.items():
+        reason = _misfit(case, name, device) or _try(case, run)
+        if reason:
+            reasons[name] = reason
+    for _ in range(rounds):
+        for name in case.runs.keys() - reasons.keys():
+            found[name].append(meter.of(case, case.runs[name]))
+    return [_row(case, name, found[name], reasons.get(name)) for name in case.runs]
+
+
+def _try(case: Case, run: Callable[[], torch.Tensor]) -> str | None:
+    """Run once, to warm up; why it cannot, or None. A contestant's failure is a row, not the end."""
+    try:
+        run().backward()  # type: ignore[no-untyped-call]
+    except Exception as error:
+        return f"{type(error).__name__}: {error}".splitlines()[0][:200]
+    finally:
+        for leaf in case.leaves:
+            leaf.grad = None
+    return None
+
+
+def _misfit(case: Case, name: str, device: torch.device) -> str | None:
+    needed = case.needs.get(name, 0)
+    if device.type == "cuda":
+        free = torch.cuda.mem_get_info()[0]
+    else:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+    return f"needs {needed / 1e9:.0f} GB, and {free / 1e9:.0f} GB are free" if needed > free else None
+
+
+def _row(case: Case, name: str, found: list[tuple[float, float]], reason: str | None) -> Row:
+    row: Row = {"kernel": case.kernel, "sizes": dict(case.sizes), "contestant": name}
+    if reason is not None:
+        return row | {"not_run": reason}
+    times = sorted(one for one, _ in found)
+    return row | {
+        "p20_ms": times[round(0.2 * (len(times) - 1))],
+        "p50_ms": statistics.median(times),
+        "p80_ms": times[round(0.8 * (len(times) - 1))],
+        "extra_mb": max(0.0, statistics.median(one for _, one in found)),
+        "gb_a_second": None if case.moves is None else case.moves / statistics.median(times) / 1e6,
+        "rounds": len(times),
+    }
+
+
+def check(rows: list[Row]) -> None:
+    """Hold the targets of the CPU: no slower than torch, and bounded memory.
+
+    Raises:
+        GateError: one is missed.
+    """
+    eager = {(row["kernel"], str(row["sizes"])): row for row in rows if row["contestant"] == "torch"}
+    for row in rows:
+        torchs = eager[row["kernel"], str(row["sizes"])]
+        where = f"{row['kernel']} at {row['sizes']}"
+        if row["contestant"] != "kdc":
+            continue
+        if "not_run" in row:
+            raise GateError(f"{where}: not run: {row['not_run']}")
+        limit = LIMIT_MB.get(row["kernel"])
+        if limit is not None and row["extra_mb"] > limit:
+            raise GateError(
+                f"{where}: {row['extra_mb']:.0f} MB beyond inputs and gradients, and {limit:.0f} are allowed"
+            )
+        if "not_run" in torchs:
+            continue
+        if row["p50_ms"] > torchs["p50_ms"]:
+            raise GateError(f"{where}: {row['p50_ms']:.1f} ms, and torch takes {torchs['p50_ms']:.1f}")
+        share = SHARE.get(row["kernel"])
+        if share is not None and row["extra_mb"] > share * torchs["extra_mb"]:
+            raise GateError(f"{where}: {row['extra_mb']:.1f} MB, and torch takes {torchs['extra_mb']:.1f}")
+
+
+def main() -> None:
+    """Measure, append, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", choices=CASES, default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--rounds", type=int, default=5, help="turns of each contestant")
+    parser.add_argument("--only", nargs="+", help="kernels to time; all when absent")
+    parser.add_argument("--check", action="store_true", help="hold the targets")
+    options = parser.parse_args()
+    try:
+        rows = run_all(torch.device(options.device), options.rounds, options.only)
+        append(FILE, rows)
+        print("\n".join(kernel_table(rows)))
+        if options.check:
+            check(rows)
+    except KdcError as error:
+        reporter.warn(str(error))
+        sys.exit(error.exit_code)
+
+
+def run_all(device: torch.device, rounds: int, only: list[str] | None) -> list[Row]:
+    """All rows, with where they come from.
+
+    Raises:
+        EnvironmentProblem: the device is not there, or its memory cannot be told.
+    """
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise EnvironmentProblem("there is no CUDA device: run with --device cpu")
+    if device.type == "cpu" and not sys.platform.startswith("linux"):
+        raise EnvironmentProblem("the peak of a run can only be told on Linux; measure there")
+    name = torch.cuda.get_device_name() if device.type == "cuda" else "cpu"
+    made = {"benchmark": "kernels", "device": name, **origin(("torch", "triton", "liger-kernel"))}
+    rows: list[Row] = []
+    for build in CASES[device.type]():
+        torch.manual_seed(0)
+        case = build()
+        if only is None or case.kernel in only:
+            reporter.say(f"{case.kernel} {dict(case.sizes)}")
+            rows += [made | row for row in measure(case, device, rounds)]
+    return rows
+
+
+if __name__ == "__main__":
+    main()
