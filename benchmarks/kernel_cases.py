@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
+from compress.kernels.hidden_mse import hidden_mse
+from compress.kernels.relation_kd import relation_kd
 from torch import Tensor
 
 from compress.distill.losses import DIVERGENCES
 from compress.kernels.formula import Formula
-from compress.kernels.hidden_mse import hidden_mse
 from compress.kernels.kd_kl import kd_kl
 from compress.kernels.linear_kd import Head, Largest, linear_kd
-from compress.kernels.relation_kd import relation_kd
 
 TEMPERATURE = 2.0
 FORMULA = Formula("kl", TEMPERATURE)

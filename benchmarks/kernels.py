@@ -23,14 +23,13 @@ from typing import Any
 
 import torch
 
-from benchmarks.common import RESULTS, append, origin
+from benchmarks.common import append, origin
 from benchmarks.kernel_cases import Case, cpu_cases, cuda_cases
-from benchmarks.kernel_table import kernel_table
+from benchmarks.kernel_table import KERNEL_ROWS, kernel_table
 from compress.bench.memory import own_peak_mb
 from compress.errors import EnvironmentProblem, GateError, KdcError
 from compress.progress import reporter
 
-FILE = RESULTS / "kernels.jsonl"
 CASES = {"cpu": cpu_cases, "cuda": cuda_cases}
 LIMIT_MB = {"linear_kd": 64 * 2**20 / 1e6}
 """Peak beyond inputs and gradients on the CPU, 10^6 bytes."""
@@ -182,7 +181,7 @@ def main() -> None:
     options = parser.parse_args()
     try:
         rows = run_all(torch.device(options.device), options.rounds, options.only)
-        append(FILE, rows)
+        append(KERNEL_ROWS, rows)
         print("\n".join(kernel_table(rows)))
         if options.check:
             check(rows)
