@@ -37,7 +37,7 @@ def hidden_mse(
     """mean((x·Wᵀ + b − t)²) over counted positions and H_t -> scalar; zero, with zero gradients, where none is counted.
 
     Sums are kept in float32, or float64 where an input is, which is also the loss's dtype. Where the projected states
-    are the teacher's, loss and gradients are zero but for the rounding of the product.
+    are the teacher's, loss and gradients are zero but for the rounding of the product. There is no second derivative.
 
     Args:
         student: states [..., H_s]; what stands at positions that are not counted is not read.

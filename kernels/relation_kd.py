@@ -26,7 +26,8 @@ def relation_kd(student: Tensor, teacher: Tensor, mask: Tensor, heads: int, *, b
 
     A row without a real token is no part of the mean; where there is no other row, or B = 0, the loss and its gradient
     are zero. Both are exactly zero where student and teacher have the same states; near there rounding may leave a
-    loss just below zero. Sums are kept in float32, or float64 where an input is, which is also the loss's dtype.
+    loss just below zero. Sums are kept in float32, or float64 where an input is, which is also the loss's dtype. It has
+    no second derivative.
 
     Args:
         student: states [B, T, H_s], finite; the gradient is for them alone.

@@ -137,6 +137,19 @@ def test_inputs_that_do_not_lie_in_order(body: str) -> None:
     assert_near(found_by(body, (*turned, wide[..., ::2]), mask), expected)
 
 
+@pytest.mark.parametrize("body", ["chunked", "triton"])
+def test_inputs_of_several_dtypes(body: str) -> None:
+    """States of half precision with a projection of float32, and a teacher of either."""
+    student, weight, bias, teacher = inputs(20, ours=5, theirs=4)
+    for ours, theirs in (
+        (torch.bfloat16, torch.float32),
+        (torch.float32, torch.float16),
+        (torch.float32, torch.float64),
+    ):
+        given = student.to(ours), weight, bias, teacher.to(theirs)
+        assert_near(found_by(body, given, None), found_by("reference", given, None))
+
+
 @pytest.mark.parametrize("body", ["chunked", "triton", "reference"])
 @pytest.mark.parametrize("learns", ["student", "weight", "bias", "none"])
 def test_only_gradients_that_are_asked_for_are_made(body: str, learns: str) -> None:

@@ -148,6 +148,18 @@ def test_inputs_that_do_not_lie_in_order(body: str) -> None:
     assert_near(found_by(body, student, teacher, mask, 2, 1.0), expected)
 
 
+@pytest.mark.parametrize("body", ["chunked", "triton"])
+def test_student_and_teacher_of_two_dtypes(body: str) -> None:
+    for ours, theirs in (
+        (torch.bfloat16, torch.float32),
+        (torch.float32, torch.float16),
+        (torch.float32, torch.float64),
+    ):
+        student, teacher, mask = states(2, 9, 8, dtype=ours), states(2, 9, 4, seed=1, dtype=theirs), lengths(9, 9, 6)
+        expected = found_by("reference", student, teacher, mask, 2, 1.0)
+        assert_near(found_by(body, student, teacher, mask, 2, 1.0), expected)
+
+
 def test_gradient_is_the_losss_own() -> None:
     student, teacher = states(2, 5, 6, dtype=torch.float64), states(2, 5, 4, seed=1, dtype=torch.float64)
     mask = lengths(5, 5, 3)
