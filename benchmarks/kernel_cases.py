@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
-from compress.kernels.hidden_mse import hidden_mse
-from compress.kernels.relation_kd import relation_kd
 from torch import Tensor
 
 from compress.distill.losses import DIVERGENCES
 from compress.kernels.formula import Formula
+from compress.kernels.hidden_mse import hidden_mse
 from compress.kernels.kd_kl import kd_kl
 from compress.kernels.linear_kd import Head, Largest, linear_kd
+from compress.kernels.relation_kd import relation_kd
 
 TEMPERATURE = 2.0
 FORMULA = Formula("kl", TEMPERATURE)
@@ -138,7 +138,7 @@ def relations(device: torch.device, dtype: torch.dtype, rows: int, heads: int, t
             parts = side.view(rows, tokens, heads, width // heads).transpose(1, 2)
             scores = parts @ parts.transpose(-1, -2) / (width // heads) ** 0.5
             sides.append(F.log_softmax(scores.masked_fill(~mask[:, None, None], torch.finfo(dtype).min), -1))
-        each = F.kl_div(*sides, reduction="none", log_target=True).sum(-1).mean(1)
+        each = F.kl_div(sides[0], sides[1], reduction="none", log_target=True).sum(-1).mean(1)
         return ((each * mask).sum(-1) / mask.sum(-1)).mean()
 
     return Case(

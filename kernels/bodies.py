@@ -49,8 +49,9 @@ def accumulator(*tensors: Tensor) -> torch.dtype:
 
 
 def as_autocast(*matrices: Tensor) -> tuple[Tensor, ...]:
-    """The factors of a product as autocast would pass them: in its dtype where it is on for their device."""
+    """The factors of a product as autocast would pass them: in its dtype where it is on, but float64 as it is."""
     kind = matrices[0].device.type
     if not torch.is_autocast_enabled(kind):
         return matrices
-    return tuple(one.to(torch.get_autocast_dtype(kind)) for one in matrices)
+    dtype = torch.get_autocast_dtype(kind)
+    return tuple(one if one.dtype == torch.float64 else one.to(dtype) for one in matrices)

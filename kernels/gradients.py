@@ -9,6 +9,7 @@ from torch import Tensor
 
 from compress.kernels.bodies import accumulator
 from compress.kernels.formula import Formula
+from compress.kernels.saved import gradient_room, kept_dtype
 
 Linear = tuple[Tensor, Tensor, Tensor | None]
 """States [N, H], weight [V, H], bias [V] or None."""
@@ -47,7 +48,7 @@ class Gradients:
         self.factors = shares.to(self.dtype) * len(shares)
         self.weighed = (states * self.factors[:, None]).to(states.dtype) if need[1] else states
         self.for_states = torch.zeros(states.shape if need[0] else (0,), dtype=self.dtype, device=states.device)
-        self.for_weight = torch.empty_like(self.weight) if need[1] else self.weight.new_empty(0)
+        self.for_weight = gradient_room(self.weight, need[1])
         self.for_bias = torch.zeros(len(self.weight) if need[2] else 0, dtype=self.dtype, device=states.device)
 
     def block(self, columns: slice) -> Tensor:
@@ -73,13 +74,9 @@ class Gradients:
             self.for_weight[columns] = block.mul_(self.scale)
 
     def result(self, student: Linear) -> tuple[Tensor, Tensor, Tensor]:
-        """The gradients, each in the dtype of what it is for."""
+        """The gradients, each in the dtype that what it is for is kept in."""
         states, weight, bias = student
         if self.need[0]:
             self.for_states.mul_((self.factors * self.scale)[:, None])
-        slopes_of_bias = self.for_bias.mul_(self.scale)
-        return (
-            self.for_states.to(states.dtype),
-            self.for_weight,
-            slopes_of_bias.to((weight if bias is None else bias).dtype),
-        )
+        for_bias = self.for_bias.mul_(self.scale).to(kept_dtype(weight if bias is None else bias))
+        return self.for_states.to(kept_dtype(states)), self.for_weight, for_bias

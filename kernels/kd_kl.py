@@ -16,6 +16,7 @@ from torch.autograd.function import once_differentiable
 from compress.kernels.bodies import accumulator, choose
 from compress.kernels.formula import Formula, charged, check_labels, shares_of
 from compress.kernels.reference import mean_loss
+from compress.kernels.saved import gradient_room, times
 from compress.kernels.tiles import TorchTiles
 
 TILE = 1 << 18
@@ -120,31 +121,35 @@ def _kd_kl(
 ) -> tuple[Tensor, Tensor]:
     """Loss, and the gradient [N, V] for the student's logits; [0] where it is not needed."""
     check_labels(labels, shares, student.shape[1])
-    gradient = torch.empty(student.shape, dtype=student.dtype, device=student.device) if need_gradient else None
-    loss = RUN[body](student, teacher, shares, labels, Formula(divergence, *numbers), gradient)
-    return loss, student.new_empty(0) if gradient is None else gradient
+    gradient = gradient_room(student, need_gradient)
+    formula = Formula(divergence, *numbers)
+    return RUN[body](student, teacher, shares, labels, formula, gradient if need_gradient else None), gradient
 
 
 @_kd_kl.register_fake
 def _(student: Tensor, teacher: Tensor, *settings: Any) -> tuple[Tensor, Tensor]:
     loss = student.new_empty((), dtype=accumulator(student, teacher))
-    return loss, student.new_empty(student.shape if settings[-2] else 0)
+    return loss, gradient_room(student, settings[-2])
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
     ctx.save_for_backward(output[1])
+    ctx.dtype = inputs[0].dtype
 
 
 def _backward(ctx: Any, upstream: Tensor, _: Tensor | None) -> tuple[Tensor | None, ...]:
     (gradient,) = ctx.saved_tensors
-    return (gradient * upstream.to(gradient.dtype), *[None] * 7)
+    return (times(gradient, upstream, ctx.dtype), *[None] * 7)
 
 
 _kd_kl.register_autograd(_backward, setup_context=_keep)
 
 
 class InPlace(torch.autograd.Function):
-    """`kd_kl` whose gradient takes the memory of the student's logits."""
+    """`kd_kl` whose gradient takes the memory of the student's logits.
+
+    It is kept times the number of rows: the gradient of a mean is too small for fp16 until the upstream one lifts it.
+    """
 
     @staticmethod
     def forward(
@@ -157,13 +162,13 @@ class InPlace(torch.autograd.Function):
         kind: str,
     ) -> Tensor:
         check_labels(labels, shares, student.shape[1])
-        logits = student.detach()
-        loss = RUN[kind](logits, teacher, shares, labels, formula, logits)
+        logits, ctx.rows = student.detach(), max(len(shares), 1)
+        loss = RUN[kind](logits, teacher, shares * ctx.rows, labels, formula, logits)
         ctx.save_for_backward(logits)
-        return loss
+        return cast(Tensor, loss / ctx.rows)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         (gradient,) = ctx.saved_tensors
-        return gradient.mul_(upstream.to(gradient.dtype)), None, None, None, None, None
+        return gradient.mul_(upstream / ctx.rows), None, None, None, None, None

@@ -108,7 +108,7 @@ def _rows(
     teacher_stride,
     gradient_stride,
     columns,
-    scale,  # logits are multiplied by it: 1/T
+    inverse,  # 1/T: logits are multiplied by it
     temperature,
     soft,
     hard,
@@ -135,14 +135,14 @@ def _rows(
             return
     sums = statistics + row * 3
     if FIND_STATISTICS:
-        lse_s, lse_t, lse_1 = _statistics(ours, theirs, columns, scale, temperature, HARD, BLOCK)
+        lse_s, lse_t, lse_1 = _statistics(ours, theirs, columns, inverse, temperature, HARD, BLOCK)
         tl.store(sums, lse_s)
         tl.store(sums + 1, lse_t)
         tl.store(sums + 2, lse_1)
     else:
         lse_s, lse_t, lse_1 = tl.load(sums), tl.load(sums + 1), tl.load(sums + 2)
     if FIND_TOTALS:
-        total = _total(ours, theirs, columns, scale, lse_s, lse_t, DIVERGENCE, BLOCK)
+        total = _total(ours, theirs, columns, inverse, lse_s, lse_t, DIVERGENCE, BLOCK)
         tl.store(totals + row, total)
     else:
         total = tl.load(totals + row)
@@ -153,8 +153,8 @@ def _rows(
         charge, missed = 0.0, 0.0
         for start in range(0, columns, BLOCK):
             offsets = start + tl.arange(0, BLOCK)
-            s = _logits(ours, offsets, columns, scale)
-            more, g = _divergence(s - lse_s, _logits(theirs, offsets, columns, scale) - lse_t, total, DIVERGENCE)
+            s = _logits(ours, offsets, columns, inverse)
+            more, g = _divergence(s - lse_s, _logits(theirs, offsets, columns, inverse) - lse_t, total, DIVERGENCE)
             charge += more
             if HARD:
                 # log softmax(s) at temperature 1; g = soft·T·g + hard·(softmax(s) − 1[label])

@@ -20,6 +20,7 @@ from torch import Tensor
 from compress.kernels.bodies import accumulator, as_autocast, choose
 from compress.kernels.formula import Formula, check_labels, shares_of
 from compress.kernels.reference import mean_loss, mean_loss_of_largest
+from compress.kernels.saved import gradient_rooms, times
 from compress.kernels.streaming import stream
 from compress.kernels.streaming_largest import stream_largest
 
@@ -200,26 +201,20 @@ class _Counted:
 
 
 def _fake(*given: Any) -> tuple[Tensor, ...]:
-    states, need = given[-9], given[-2]
-    loss = states.new_empty((), dtype=accumulator(states))
-    made = [
-        one.new_empty(one.shape) if wanted else states.new_empty(0)
-        for one, wanted in zip(given[-9:-6], need, strict=True)
-    ]
-    return loss, *made
+    (states, weight, bias), need = given[-9:-6], given[-2]
+    return states.new_empty((), dtype=accumulator(states)), *gradient_rooms((states, weight, bias), need)
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     ctx.save_for_backward(*output[1:])
-    ctx.need, ctx.before = inputs[-2], len(inputs) - 9
+    ctx.dtypes = [one.dtype if wanted else None for one, wanted in zip(inputs[-9:-6], inputs[-2], strict=True)]
+    ctx.before = len(inputs) - 9
 
 
 def _backward(ctx: Any, upstream: Tensor, *_: Tensor | None) -> tuple[Tensor | None, ...]:
-    # The host may look at a number of the CPU's own; on a device it would have to wait for it.
-    as_is = upstream.device.type == "cpu" and not torch.compiler.is_compiling() and bool(upstream == 1)
     slopes = [
-        (one if as_is else one * upstream.to(one.dtype)) if wanted else None
-        for one, wanted in zip(ctx.saved_tensors, ctx.need, strict=True)
+        None if dtype is None else times(one, upstream, dtype)
+        for one, dtype in zip(ctx.saved_tensors, ctx.dtypes, strict=True)
     ]
     return (*[None] * ctx.before, *slopes, *[None] * 6)
 

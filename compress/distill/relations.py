@@ -7,35 +7,16 @@ the teacher has attention heads, and its layer is the one behind the student's l
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from compress.errors import RecipeError
+from compress.kernels.relation_kd import relation_kd
 from compress.students.transformer import find_layers
 from compress.teachers.load import ATTENTION
 from compress.text_model import TransformerClassifier
-
-
-def log_relations(states: Tensor, mask: Tensor, heads: int) -> Tensor:
-    """log softmax(x·xᵀ/√d) over the row's tokens: states [B, T, heads·d], mask [B, T] -> [B, heads, T, T]."""
-    rows, tokens, width = states.shape
-    parts = states.view(rows, tokens, heads, width // heads).transpose(1, 2)
-    scores = parts @ parts.transpose(-1, -2) / math.sqrt(width // heads)
-    return F.log_softmax(scores.masked_fill(~mask[:, None, None, :], torch.finfo(scores.dtype).min), -1)
-
-
-def relation_loss(student: Tensor, teacher: Tensor, mask: Tensor, heads: int) -> Tensor:
-    """KL(teacher's relations || student's), mean over rows, and in a row over its tokens and the heads -> scalar.
-
-    States [B, T, H] of either width, of which heads divide both; mask bool [B, T] is True for real tokens.
-    """
-    ours, theirs = (log_relations(side, mask, heads) for side in (student, teacher))
-    each = F.kl_div(ours, theirs, reduction="none", log_target=True).sum(-1).mean(1)
-    return (each * mask).sum(-1).div(mask.sum(-1)).mean()
 
 
 class Attention:
@@ -100,8 +81,8 @@ class Relations:
         self.teacher.to(mask.device)
         with torch.no_grad(), torch.autocast(mask.device.type, torch.bfloat16, enabled=self.bf16):
             self.teacher(*(self.inputs[name] for name in self.teacher.input_names))
-        pairs = [(self.ours.states[part].float(), self.theirs.states[part].float()) for part in self.ours.states]
-        return torch.stack([relation_loss(one, other, mask.bool(), self.heads) for one, other in pairs]).sum()
+        pairs = [(self.ours.states[part], self.theirs.states[part]) for part in self.ours.states]
+        return torch.stack([relation_kd(one, other, mask.bool(), self.heads) for one, other in pairs]).sum()
 
     def close(self) -> None:
         """Stop watching."""

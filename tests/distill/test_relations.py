@@ -1,4 +1,4 @@
-"""Attention relations: the formula, which layers are watched, and whole trainings with them."""
+"""Attention relations: which layers are watched, and whole trainings with them."""
 
 from __future__ import annotations
 
@@ -8,78 +8,27 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from scipy.special import log_softmax
 from torch import Tensor
 
-from compress.batch import Floats, Splits, TeacherOutputs
+from compress.batch import Splits, TeacherOutputs
 from compress.distill import trainer
 from compress.distill.checkpoint import Progress
 from compress.distill.judge import Judge
-from compress.distill.relations import Relations, relation_loss
+from compress.distill.relations import Relations
 from compress.distill.stages import Schooling, distil
 from compress.errors import RecipeError
 from compress.recipe import ClassificationTask, Distill, HuggingFaceTeacher, TransformerStudent
 from compress.students.build import Built, build_student
 from compress.students.vocabulary import whole
 from compress.teachers.huggingface import Teacher, load_teacher
+from tests.relations_by_loops import relations_by_loops
 from tests.tiny_models import bert_folder, gpt2_folder, splits
 
 CPU = torch.device("cpu")
 
 
-def by_loops(student: Floats, teacher: Floats, lengths: list[int], heads: int) -> float:
-    """The paper's formula, row by row and head by head, on rows without their padding."""
-    rows = []
-    for row, length in enumerate(lengths):
-        found = []
-        for head in range(heads):
-            logs = []
-            for states in (student, teacher):
-                size = states.shape[-1] // heads
-                part = states[row, :length, head * size : (head + 1) * size].astype(np.float64)
-                logs.append(log_softmax(part @ part.T / np.sqrt(size), axis=-1))
-            ours, theirs = logs
-            found.append((np.exp(theirs) * (theirs - ours)).sum(-1).mean())
-        rows.append(np.mean(found))
-    return float(np.mean(rows))
-
-
 def masked(lengths: list[int]) -> Tensor:
     return torch.arange(max(lengths)) < torch.tensor(lengths).unsqueeze(-1)
-
-
-def test_relations_by_hand() -> None:
-    """Two tokens, one head of one number: x·xᵀ is (1, 0; 0, 0) for the student and nothing for the teacher."""
-    student, teacher = torch.tensor([[[1.0], [0.0]]]), torch.zeros(1, 2, 1)
-    chances = torch.softmax(torch.tensor([1.0, 0.0]), 0)
-    expected = (0.5 * torch.log(0.5 / chances)).sum().item() / 2
-    assert relation_loss(student, teacher, masked([2]), 1).item() == pytest.approx(expected, rel=1e-6)
-
-
-@pytest.mark.parametrize("heads", [1, 2, 4])
-def test_relations_of_two_widths_are_those_of_the_paper(heads: int) -> None:
-    """Rows of other lengths in one batch; what stands in the padding counts for nothing."""
-    generator = np.random.default_rng(0)
-    student, teacher = generator.normal(size=(3, 6, 8)), generator.normal(size=(3, 6, 12))
-    lengths = [6, 1, 4]
-    found = relation_loss(torch.tensor(student), torch.tensor(teacher), masked(lengths), heads).item()
-    assert found == pytest.approx(by_loops(student, teacher, lengths, heads), rel=1e-9)
-
-
-def test_relations_are_at_rest_when_both_agree() -> None:
-    """True gradients, and none at the teacher's states; in float32 the padding makes nothing that is not finite."""
-    teacher = torch.randn(2, 4, 6, dtype=torch.float64)
-    mask = masked([4, 2])
-    same = teacher.clone().requires_grad_()
-    loss = relation_loss(same, teacher, mask, 2)
-    (gradient,) = torch.autograd.grad(loss, same)
-    assert abs(loss.item()) < 1e-12
-    assert gradient.abs().max().item() < 1e-12
-    other = torch.randn(2, 4, 6, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(lambda s: relation_loss(s, teacher, mask, 2), (other,))
-    far = (other.detach().float() * 50).requires_grad_()
-    (gradient,) = torch.autograd.grad(relation_loss(far, teacher.float(), mask, 2), far)
-    assert torch.isfinite(gradient).all()
 
 
 # ---------------------------------------------------------------- models
@@ -140,8 +89,8 @@ def test_the_last_layer_is_compared_with_the_teachers_behind_it(
         states = []
         for model, number in ((built.module.model, built.module.layers), (teacher.module.model, layer)):
             before = model(**named, output_hidden_states=True).hidden_states[number - 1]
-            states.append(getattr(model.bert.encoder.layer[number - 1].attention.self, part)(before).detach().numpy())
-        expected += by_loops(states[0], states[1], [7, 4], 4)
+            states.append(getattr(model.bert.encoder.layer[number - 1].attention.self, part)(before).detach())
+        expected += relations_by_loops(states[0], states[1], masked([7, 4]), 4)
     assert found.item() == pytest.approx(expected, rel=1e-4)
     assert found.requires_grad
     relations.close()

@@ -1,0 +1,40 @@
+"""Gradients that the forward pass has already found, and how they take part in the backward pass."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def kept_dtype(tensor: Tensor) -> torch.dtype:
+    """What the gradient for a tensor is kept in until the backward pass.
+
+    Its own dtype, but float32 for float16: a mean's gradient is as small as one over the number of its terms, and the
+    factor that lifts it (a gradient scaler's) comes with the upstream gradient.
+    """
+    return torch.float32 if tensor.dtype == torch.float16 else tensor.dtype
+
+
+def gradient_room(like: Tensor, wanted: bool) -> Tensor:
+    """Where the gradient for a tensor is kept, not filled; of no elements where it is not wanted."""
+    return torch.empty(like.shape if wanted else (0,), dtype=kept_dtype(like), device=like.device)
+
+
+def gradient_rooms(inputs: tuple[Tensor, Tensor, Tensor | None], wanted: list[bool]) -> tuple[Tensor, Tensor, Tensor]:
+    """The same for an input, a weight and a bias that may not be there."""
+    student, weight, bias = inputs
+    rooms = [
+        gradient_room(one, want)
+        for one, want in zip((student, weight, weight if bias is None else bias), wanted, strict=True)
+    ]
+    return rooms[0], rooms[1], rooms[2]
+
+
+def times(gradient: Tensor, upstream: Tensor, dtype: torch.dtype) -> Tensor:
+    """A kept gradient times the upstream one, a scalar. A factor of 1 costs nothing on the CPU.
+
+    On CUDA the factor is not looked at: that would wait for the device. Neither is one that is being traced.
+    """
+    if type(upstream) is Tensor and upstream.device.type == "cpu" and upstream.item() == 1:
+        return gradient.to(dtype)
+    return (gradient * upstream.to(gradient.dtype)).to(dtype)
