@@ -133,6 +133,8 @@ def _(student: Tensor, teacher: Tensor, *settings: Any) -> tuple[Tensor, Tensor]
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    ctx.set_materialize_grads(False)
+    ctx.mark_non_differentiable(output[1])
     ctx.save_for_backward(output[1])
     ctx.dtype = inputs[0].dtype
 

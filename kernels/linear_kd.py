@@ -206,6 +206,8 @@ def _fake(*given: Any) -> tuple[Tensor, ...]:
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    ctx.set_materialize_grads(False)
+    ctx.mark_non_differentiable(*output[1:])
     ctx.save_for_backward(*output[1:])
     ctx.dtypes = [one.dtype if wanted else None for one, wanted in zip(inputs[-9:-6], inputs[-2], strict=True)]
     ctx.before = len(inputs) - 9
