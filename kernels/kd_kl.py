@@ -139,9 +139,9 @@ def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> N
     ctx.dtype = inputs[0].dtype
 
 
-def _backward(ctx: Any, upstream: Tensor, _: Tensor | None) -> tuple[Tensor | None, ...]:
+def _backward(ctx: Any, upstream: Tensor | None, _: None) -> tuple[Tensor | None, ...]:
     (gradient,) = ctx.saved_tensors
-    return (times(gradient, upstream, ctx.dtype), *[None] * 7)
+    return (None if upstream is None else times(gradient, upstream, ctx.dtype), *[None] * 7)
 
 
 _kd_kl.register_autograd(_backward, setup_context=_keep)

@@ -213,9 +213,9 @@ def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None
     ctx.before = len(inputs) - 9
 
 
-def _backward(ctx: Any, upstream: Tensor, *_: Tensor | None) -> tuple[Tensor | None, ...]:
+def _backward(ctx: Any, upstream: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
     slopes = [
-        None if dtype is None else times(one, upstream, dtype)
+        None if dtype is None or upstream is None else times(one, upstream, dtype)
         for one, dtype in zip(ctx.saved_tensors, ctx.dtypes, strict=True)
     ]
     return (*[None] * ctx.before, *slopes, *[None] * 6)
