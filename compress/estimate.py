@@ -82,7 +82,7 @@ def student_size(recipe: Recipe, found: dict[str, Any]) -> Size:
     hidden = int(found.get("hidden") or UNKNOWN_TEACHER["hidden"])
     pieces = section.vocabulary.keep or section.vocabulary.train or (teacher.parameters - teacher.body) // hidden
     body = section.body_parameters(hidden)
-    return Size(pieces * section.embedding_width(hidden) + body, body)
+    return Size((pieces + section.further_embeddings) * section.embedding_width(hidden) + body, body)
 
 
 def cache_bytes(recipe: Recipe, found: dict[str, Any], splits: Splits) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from compress.estimate import stages
+from compress.estimate import Size, stages, student_size
 from compress.recipe.file import resolve
 from compress.stages import STAGES
 from compress.steps.context import Run
@@ -47,6 +47,17 @@ def test_fine_tuning_takes_longer_than_measuring_and_engines_count_by_gpu() -> N
     assert taught > 4 * measured
     engines = planned(export=ENGINES)["engines"]
     assert (engines["seconds"], engines["what"]) == (180, "tensorrt fp16; tensorrt-rtx fp16 sm89 sm120")
+
+
+def test_pairs_of_neighbours_count_in_the_size() -> None:
+    """As many embeddings as buckets, of the student's width, 4 bytes a number."""
+
+    def size(**changes: Any) -> Size:
+        section = {"kind": "static", "width": 16, "vocabulary": {"keep": 500}, **changes}
+        return student_size(resolve(recipe_of("classification") | {"student": section}, Path("r.yaml")).recipe, {})
+
+    assert size(bigrams=1000).bytes - size().bytes == 1000 * 16 * 4
+    assert size(bigrams=1000).body == size().body
 
 
 def test_each_of_several_teachers_and_of_its_folds_counts() -> None:

@@ -222,6 +222,12 @@ def test_unknown_key_names_the_nearest_and_all() -> None:
         ),
         ({"student": {"kind": "static", "blocks": 4}}, "student.blocks: unknown key"),
         (
+            {"student": {"kind": "static", "bigrams": 0}},
+            "student.bigrams: must be greater than or equal to 256, not 0",
+        ),
+        ({"student": {"kind": "mobile", "bigrams": 4096}}, "student.bigrams: unknown key"),
+        ({"student": {"kind": "static", "embedding_std": 0}}, "student.embedding_std: must be greater than 0, not 0"),
+        (
             {"student": {"kind": "static"}, "quantize": {"method": "static"}},
             "quantize.method: static measures the ranges of convolutions, and a static student has none; "
             "set it to dynamic",
@@ -448,6 +454,15 @@ def test_wrong_student_in_options() -> None:
     kinds = "transformer, mobile, residual, static, two-tower"
     with pytest.raises(RecipeError, match=rf"student.kind: must be one of {kinds}, not 'lstm'"):
         from_paths("lstm")
+
+
+def test_newer_fields_of_static_students_leave_the_digests_of_other_recipes_alone() -> None:
+    plain = resolve({**MINIMAL, "student": {"kind": "static"}}, Path("r.yaml")).recipe
+    assert not {"bigrams", "embedding_std"} & set(plain.dump()["student"])
+    newer = {"bigrams": 4096, "embedding_std": 0.5}
+    recipe = resolve({**MINIMAL, "student": {"kind": "static", **newer}}, Path("r.yaml")).recipe
+    assert recipe.dump()["student"] == {**plain.dump()["student"], **newer}
+    assert resolve(recipe.dump(), Path("r.yaml")).recipe == recipe
 
 
 def test_ranking_terms_leave_the_digests_of_other_recipes_alone() -> None:

@@ -56,6 +56,11 @@ class StudentSection(Section):
     def embedding_width(self, teacher_width: int) -> int:
         """Numbers in a token's embedding."""
 
+    @property
+    def further_embeddings(self) -> int:
+        """Embeddings of the same width that are not a token's."""
+        return 0
+
     @abstractmethod
     def body_parameters(self, teacher_width: int) -> int:
         """Parameters outside the embeddings, about; what `kdc check` reckons with."""
@@ -191,10 +196,20 @@ class StaticStudent(TokenStudent):
     layer_map: tuple[Annotated[int, Field(ge=1)], ...] | None = None
     """One teacher layer (from 1), which embeddings start from and the hidden-state loss compares a row's weighted mean
     with; the last when absent."""
+    embedding_std: Annotated[float, Field(gt=0, le=10, exclude_if=lambda std: std == 0.05)] = 0.05
+    """Standard deviation of the embeddings at the start. A step of training is as long whatever it is: the larger, the
+    nearer they stay to the teacher's."""
+    bigrams: Annotated[int | None, Field(ge=256, le=2**20, exclude_if=lambda buckets: buckets is None)] = None
+    """Buckets of embeddings for pairs of neighbouring tokens, which share one where their hashes are equal; none when
+    absent. Each has `width` numbers."""
 
     @property
     def depth(self) -> int:
         return 1
+
+    @property
+    def further_embeddings(self) -> int:
+        return self.bigrams or 0
 
     def body_parameters(self, teacher_width: int) -> int:
         return 8 * self.width**2

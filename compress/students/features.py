@@ -10,18 +10,48 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from compress.text_model import masked_mean
 
 MOST_NEGATIVE = -1e4
+MULTIPLIER = 7919
+"""Of the first token of a pair. With fewer than 2**31 / 7920, 271,000 tokens, no hash needs more than 32 bits, to
+which some runtimes cut whole numbers."""
 
 
 def overlap(ids: Tensor, segments: Tensor, mask: Tensor, special: Tensor) -> Tensor:
     """1 where a token (not a special one) also stands in the row's other text: [B, T] each -> [B, T]."""
-    ordinary = mask * (1 - (ids.unsqueeze(-1) == special).to(mask.dtype).sum(-1))
+    ordinary = ordinary_tokens(ids, mask, special)
     same = (ids.unsqueeze(2) == ids.unsqueeze(1)).to(mask.dtype)
     across = (segments.unsqueeze(2) != segments.unsqueeze(1)).to(mask.dtype)
     return (same * across * ordinary.unsqueeze(1)).amax(2) * ordinary
+
+
+def ordinary_tokens(ids: Tensor, mask: Tensor, special: Tensor) -> Tensor:
+    """1 where a token is neither padding nor a special one: [B, T] each -> [B, T]."""
+    return mask * (1 - (ids.unsqueeze(-1) == special).to(mask.dtype).sum(-1))
+
+
+def bigrams(ids: Tensor, buckets: int) -> Tensor:
+    """The bucket of each token and the one before it, (7919·before + token) mod buckets: int64 [B, T] -> [B, T].
+
+    Before the first one stands token 0.
+    """
+    hashed: Tensor = (pad(ids[:, :-1], (1, 0)) * MULTIPLIER + ids) % buckets
+    return hashed
+
+
+def bigram_mask(ordinary: Tensor, segments: Tensor | None) -> Tensor:
+    """1 where a token and the one before it are ordinary tokens of one text: [B, T] each -> [B, T].
+
+    Args:
+        segments: 0 for tokens of the first text, 1 for the second's; None for one text.
+    """
+    found = ordinary * pad(ordinary[:, :-1], (1, 0))
+    if segments is None:
+        return found
+    return found * (segments == pad(segments[:, :-1], (1, 0))).to(ordinary.dtype)
 
 
 def masked_max(states: Tensor, mask: Tensor) -> Tensor:

@@ -118,11 +118,12 @@ def test_no_teacher_to_take_tokens_from() -> None:
         residual(),
         static(),
         static(init="random", vocabulary=Vocabulary(train=256)),
+        static(bigrams=512),
         TransformerStudent(kind="transformer", layers=2),
         TransformerStudent(kind="transformer", layers=1, hidden=24, heads=2, init="random"),
         TransformerStudent(kind="transformer", layers=1, vocabulary=Vocabulary(keep=256)),
     ],
-    ids=["mobile", "mobile-anew", "residual", "static", "static-anew", "cut", "anew", "pruned"],
+    ids=["mobile", "mobile-anew", "residual", "static", "static-anew", "bigrams", "cut", "anew", "pruned"],
 )
 def test_a_student_is_the_same_when_loaded_again(
     bert_teacher: Teacher, section: Student, task: str, tmp_path: Path
@@ -182,6 +183,23 @@ def test_frequent_tokens_of_the_data_weigh_little_in_a_static_student(bert_teach
         weights = built.module.log_weights.weight[:, 0].exp()
         vocabulary = Tokenizer.from_str(built.tokens.tokenizer_json).get_vocab()
         assert weights[vocabulary["[CLS]"]] < weights[vocabulary["shoes"]] < weights[vocabulary["[MASK]"]] == 1
+
+
+@pytest.mark.parametrize("init", ["teacher", "random"])
+def test_embeddings_of_a_static_student_start_as_large_as_asked(bert_teacher: Teacher, init: str) -> None:
+    """0.05 where the recipe says nothing; of the same shape at any size."""
+    plain, large = (build(static(init=init, **given), bert_teacher).module for given in ({}, {"embedding_std": 0.5}))
+    assert isinstance(plain, StaticEncoder)
+    assert isinstance(large, StaticEncoder)
+    assert float(plain.embedding.weight.detach().std()) == pytest.approx(0.05, rel=0.05)
+    torch.testing.assert_close(large.embedding.weight, 10 * plain.embedding.weight)
+
+
+def test_pairs_of_neighbours_do_not_disturb_the_start(bert_teacher: Teacher) -> None:
+    """States of the rows are those of the same student without pairs, until it learns."""
+    inputs = [torch.tensor([[2, 30, 40, 50, 3]]), torch.ones(1, 5, dtype=torch.int64)]
+    plain, paired = (build(static(bigrams=buckets), bert_teacher).module.eval() for buckets in (None, 512))
+    torch.testing.assert_close(paired(*inputs, hidden=(1,))[1], plain(*inputs, hidden=(1,))[1])
 
 
 def test_too_few_known_tokens_start_at_random(bert_teacher: Teacher) -> None:

@@ -31,6 +31,7 @@ KINDS: dict[str, tuple[type[TokenEncoder], TokenStudent]] = {
     "mobile": (MobileEncoder, MobileStudent(kind="mobile", width=16, blocks=3)),
     "residual": (ResidualEncoder, ResidualStudent(kind="residual", width=16, blocks=3)),
     "static": (StaticEncoder, StaticStudent(kind="static", width=16)),
+    "static-bigrams": (StaticEncoder, StaticStudent(kind="static", width=16, bigrams=257)),
 }
 EACH = pytest.mark.parametrize("kind", KINDS)
 FEW = settings(max_examples=30, deadline=None)
@@ -191,3 +192,5 @@ def test_the_embeddings_are_int8(exported: Exported) -> None:
     tables = {tuple(tensor.dims): tensor.data_type for tensor in weights if VOCABULARY in tensor.dims}
     assert tables[VOCABULARY, 16] == onnx.TensorProto.INT8
     assert set(tables) == {(VOCABULARY, 16), (VOCABULARY, 1)}
+    pairs = {tensor.data_type for tensor in weights if tuple(tensor.dims) == (257, 16)}
+    assert pairs == ({onnx.TensorProto.INT8} if getattr(exported.model, "bigrams", None) else set())

@@ -10,7 +10,7 @@ import torch
 
 from compress.errors import RecipeError
 from compress.recipe import StaticStudent
-from compress.students.features import overlap
+from compress.students.features import bigram_mask, bigrams, ordinary_tokens, overlap
 from compress.students.start import contextual_vectors, principal, sif_log_weights
 from compress.students.static import StaticEncoder, compare_means, means
 from compress.students.vocabulary import prune, template, token_counts, train, whole
@@ -50,6 +50,51 @@ def test_the_one_hidden_state_is_the_mean_of_the_row() -> None:
     weights = model.log_weights(own).exp()
     expected = (weights * model.embedding(own)).sum(0) / weights.sum()
     torch.testing.assert_close(hidden, expected[None, None])
+
+
+# ---------------------------------------------------------------- pairs of neighbours
+
+
+def test_buckets_by_hand() -> None:
+    """(7919·before + token) mod buckets, exact and not negative for the largest tokens."""
+    ids = torch.tensor([[5, 7, 4], [250_000, 250_001, 0]])
+    assert bigrams(ids, 1000).tolist() == [
+        [5, (7919 * 5 + 7) % 1000, (7919 * 7 + 4) % 1000],
+        [0, (7919 * 250_000 + 250_001) % 1000, (7919 * 250_001) % 1000],
+    ]
+    assert 7919 * 250_001 + 250_001 < 2**31
+
+
+def test_tokens_before_the_same_one_have_buckets_of_their_own() -> None:
+    """With as many buckets as tokens no two pairs that share a token share a bucket."""
+    tokens = torch.arange(4096)
+    after = bigrams(torch.stack([torch.full_like(tokens, 11), tokens], 1), 4096)[:, 1]
+    before = bigrams(torch.stack([tokens, torch.full_like(tokens, 11)], 1), 4096)[:, 1]
+    assert len(after.unique()) == len(before.unique()) == 4096
+
+
+def test_which_tokens_have_a_neighbour() -> None:
+    """Not across special tokens (0 to 3), not from one text into the other, not into padding."""
+    ids, mask, segments = batch([([2, 7, 8, 1, 9, 3], [5, 6, 3]), ([7, 8], [9, 5])], 10)
+    ordinary = ordinary_tokens(ids, mask.float(), torch.tensor([0, 1, 2, 3]))
+    assert ordinary.tolist() == [[0, 1, 1, 0, 1, 0, 1, 1, 0, 0], [1, 1, 1, 1, 0, 0, 0, 0, 0, 0]]
+    assert bigram_mask(ordinary, segments).tolist() == [[0, 0, 1, 0, 0, 0, 0, 1, 0, 0], [0, 1, 0, 1, 0, 0, 0, 0, 0, 0]]
+    assert bigram_mask(ordinary, None).tolist() == [[0, 0, 1, 0, 0, 0, 0, 1, 0, 0], [0, 1, 1, 1, 0, 0, 0, 0, 0, 0]]
+
+
+def test_a_pair_is_added_to_the_token_that_ends_it() -> None:
+    """7 8 9: the mean of 7, 8 and (7, 8), 9 and (8, 9), each by the weight of its token."""
+    torch.manual_seed(0)
+    section = StaticStudent(kind="static", width=8, bigrams=256)
+    model = StaticEncoder(section, vocabulary=20, classes=2, pairs=False, special_ids=(0, 1)).eval()
+    torch.nn.init.normal_(model.log_weights.weight)
+    assert model.bigrams is not None
+    ids = torch.tensor([[7, 8, 9]])
+    _, hidden = model(ids, torch.ones_like(ids), hidden=(1,))
+    states = model.embedding(ids[0])
+    states[1:] += model.bigrams(torch.tensor([(7919 * 7 + 8) % 256, (7919 * 8 + 9) % 256]))
+    weights = model.log_weights(ids[0]).exp()
+    torch.testing.assert_close(hidden, ((weights * states).sum(0) / weights.sum())[None, None])
 
 
 # ---------------------------------------------------------------- the start
