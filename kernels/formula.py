@@ -15,16 +15,19 @@ Jensen-Shannon as in GKD (https://arxiv.org/abs/2306.13649).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from compress.kernels.bodies import accumulator
+
 DIVERGENCES = ("kl", "reverse_kl", "jensen_shannon")
-LOWEST = -1e35
+LOWEST = -1e37
 """Stands for a logit of −inf: no probability, and 0·(LOWEST − LOWEST) is 0 where 0·(−inf + inf) is not a number."""
-INFINITE = 1e12
-"""A row that is charged more met LOWEST where the other side has probability: its loss is infinite."""
+INFINITE = 1e8
+"""A row that is charged more met LOWEST where the other side has probability (above 1e-29): its loss is infinite."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,7 @@ def shares_of(
     if formula.hard and labels is None:
         raise ValueError(f"the weight hard is {formula.hard}, and there are no labels: give them, or leave it 0")
     count = len(rows)
-    kind = torch.float64 if rows.dtype == torch.float64 else torch.float32
+    kind = accumulator(rows)
     counted = torch.ones(count, dtype=kind, device=rows.device)
     for name, given in (("labels", labels), ("weights", weights)):
         if given is not None and given.shape != (count,):
@@ -91,22 +94,34 @@ def shares_of(
     return counted / counted.sum().clamp_min(torch.finfo(kind).tiny)
 
 
-def check_labels(labels: Tensor | None, shares: Tensor, columns: int) -> None:
-    """Every row that counts has a label from 0 to below columns.
+def check_rows(shares: Tensor, columns: int, **given: Tensor | None) -> None:
+    """No share is negative, and every number of a column in rows that count is from 0 to below columns.
+
+    Args:
+        given: numbers of columns by what they are called, int64 [N] or [N, K].
 
     Raises:
-        ValueError: one has not. On CUDA the device stops instead, so that the host need not wait.
+        ValueError: one is not. On CUDA the device stops instead, so that the host need not wait.
     """
-    if labels is None:
-        return
-    fine = (shares == 0) | ((labels >= 0) & (labels < columns))
-    if labels.device.type == "cuda":
+    _check(~(shares < 0), lambda row: f"the weight of row {row} is negative beside the others: weights must be >= 0")
+    for name, numbers in given.items():
+        if numbers is not None:
+            outside = (numbers < 0) | (numbers >= columns)
+            outside = outside.any(1) if outside.dim() > 1 else outside
+            _check(
+                (shares == 0) | ~outside,
+                lambda row: (
+                    f"{name} of row {row}: {numbers[row].tolist()} is not within the {columns} columns 0..{columns - 1}"  # noqa: B023
+                ),
+            )
+
+
+def _check(fine: Tensor, words: Callable[[int], str]) -> None:
+    """Raise about the first row that is not fine, [N]."""
+    if fine.device.type == "cuda":
         torch._assert_async(fine.all())
     elif not bool(fine.all()):
-        row = int((~fine).nonzero()[0])
-        raise ValueError(
-            f"label {int(labels[row])} of row {row} is none of the {columns} columns 0..{columns - 1}, nor ignore_index"
-        )
+        raise ValueError(words(int((~fine).nonzero()[0])))
 
 
 def charged(rows: Tensor, shares: Tensor) -> Tensor:

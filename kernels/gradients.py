@@ -43,9 +43,9 @@ class Gradients:
     def __init__(self, student: Linear, need: list[bool], shares: Tensor, formula: Formula) -> None:
         states, self.weight, _ = student
         self.need, self.dtype = need, accumulator(states)
-        self.scale = formula.factor / max(len(shares), 1)
-        # A factor of about 1 in the product, and the small rest after it: fp16 would lose the small numbers.
-        self.factors = shares.to(self.dtype) * len(shares)
+        # The largest factor in the product is 1, the small rest comes after it: fp16 would lose small numbers.
+        largest = shares.amax().to(self.dtype) if len(shares) else torch.ones((), dtype=self.dtype)
+        self.scale, self.factors = formula.factor * largest, shares.to(self.dtype) / largest
         self.weighed = (states * self.factors[:, None]).to(states.dtype) if need[1] else states
         self.for_states = torch.zeros(states.shape if need[0] else (0,), dtype=self.dtype, device=states.device)
         self.for_weight = gradient_room(self.weight, need[1])
@@ -66,12 +66,15 @@ class Gradients:
         if self.need[1]:
             accumulate_(block, slopes.T, self.weighed[rows])
         if self.need[2]:
-            self.for_bias[columns] += slopes.T.to(self.dtype) @ self.factors[rows]
+            factors = self.factors[rows].to(slopes.dtype)
+            accumulate_(self.for_bias[columns].unsqueeze(1), slopes.T, factors.unsqueeze(1))
 
     def close(self, columns: slice, block: Tensor) -> None:
         """All rows of these columns are added."""
         if self.need[1]:
-            self.for_weight[columns] = block.mul_(self.scale)
+            block.mul_(self.scale)
+        if self.need[1] and block.dtype != self.for_weight.dtype:
+            self.for_weight[columns] = block.to(self.for_weight.dtype)
 
     def result(self, student: Linear) -> tuple[Tensor, Tensor, Tensor]:
         """The gradients, each in the dtype that what it is for is kept in."""

@@ -101,7 +101,8 @@ def _op(
         if body == "triton":
             from compress.kernels.hidden_mse_triton import hidden_mse_triton  # needs Triton
 
-            return hidden_mse_triton(student, weight, teacher, mask, bias, wanted)
+            with torch.cuda.device_of(student):  # type: ignore[no-untyped-call]
+                return hidden_mse_triton(student, weight, teacher, mask, bias, wanted)
         found = reference if body == "reference" else chunked
         return found(student, weight, teacher, mask, bias, wanted)
 

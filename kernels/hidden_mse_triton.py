@@ -173,6 +173,7 @@ def hidden_mse_triton(
     scale = 2 / (count * len(weight)).clamp_min(1).to(kind)
     factor = torch.promote_types(student.dtype, weight.dtype)
     student, weight, teacher = dot_ready(student.to(factor), weight.to(factor), teacher)
+    bias = None if bias is None else bias.contiguous()
     (positions, width_s), width_t = student.shape, len(weight)
     rows = max(1, min(positions, PIECE_BYTES // (width_t * student.element_size())))
     rows = triton.cdiv(rows, TILE) * TILE

@@ -14,9 +14,9 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from compress.kernels.bodies import accumulator, choose
-from compress.kernels.formula import Formula, charged, check_labels, shares_of
+from compress.kernels.formula import Formula, charged, check_rows, shares_of
 from compress.kernels.reference import mean_loss
-from compress.kernels.saved import gradient_room, times
+from compress.kernels.saved import gradient_room, times, times_
 from compress.kernels.tiles import TorchTiles
 
 TILE = 1 << 18
@@ -41,7 +41,8 @@ def kd_kl(
         labels: columns int64 [N]; needed for the weight hard. A row with `ignore_index` counts in neither term.
         weights: of rows, >= 0, [N]; the mean is weighted by them. None: all the same.
         inplace: write the gradient over the student's logits, which are then lost, and its product with the upstream
-            gradient over that; backward may run once. Not under torch.compile, which plans memory itself.
+            gradient over that; backward may run once. They must be what a layer gives, not a leaf. Not under
+            torch.compile, which plans memory itself.
         body: see `bodies`.
 
     Raises:
@@ -55,9 +56,10 @@ def kd_kl(
     if kind == "reference":
         if inplace:
             raise ValueError("the reference body keeps its own gradient: leave inplace out")
-        check_labels(labels, shares, student.shape[1])
+        check_rows(shares, student.shape[1], labels=labels)
         return mean_loss(student, teacher, shares, labels, formula)
     if inplace and need and not torch.compiler.is_compiling():
+        _check_memory(student)
         return cast(Tensor, InPlace.apply(student, teacher, shares, labels, formula, kind))  # type: ignore[no-untyped-call]
     loss, _ = _kd_kl(student, teacher, shares, labels, formula.divergence, formula.numbers, need, kind)
     return cast(Tensor, loss)
@@ -68,6 +70,15 @@ def _check(student: Tensor, teacher: Tensor) -> None:
         raise ValueError(
             f"student's logits have the shape {tuple(student.shape)} and teacher's {tuple(teacher.shape)}: "
             "both must be [N, V]"
+        )
+
+
+def _check_memory(student: Tensor) -> None:
+    if student.is_leaf:
+        raise ValueError("inplace would write the gradient over a leaf, its own parameter: leave inplace out")
+    if 0 in student.stride() and student.numel() > 1:
+        raise ValueError(
+            f"inplace needs memory of its own for each logit, and strides are {student.stride()}: leave inplace out"
         )
 
 
@@ -120,7 +131,7 @@ def _kd_kl(
     body: str,
 ) -> tuple[Tensor, Tensor]:
     """Loss, and the gradient [N, V] for the student's logits; [0] where it is not needed."""
-    check_labels(labels, shares, student.shape[1])
+    check_rows(shares, student.shape[1], labels=labels)
     gradient = gradient_room(student, need_gradient)
     formula = Formula(divergence, *numbers)
     return RUN[body](student, teacher, shares, labels, formula, gradient if need_gradient else None), gradient
@@ -163,7 +174,7 @@ class InPlace(torch.autograd.Function):
         formula: Formula,
         kind: str,
     ) -> Tensor:
-        check_labels(labels, shares, student.shape[1])
+        check_rows(shares, student.shape[1], labels=labels)
         logits, ctx.rows = student.detach(), max(len(shares), 1)
         loss = RUN[kind](logits, teacher, shares * ctx.rows, labels, formula, logits)
         ctx.save_for_backward(logits)
@@ -173,4 +184,4 @@ class InPlace(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         (gradient,) = ctx.saved_tensors
-        return gradient.mul_(upstream / ctx.rows), None, None, None, None, None
+        return times_(gradient, upstream / ctx.rows), None, None, None, None, None

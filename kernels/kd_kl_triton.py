@@ -23,10 +23,16 @@ LOG_2 = tl.constexpr(0.6931471805599453)
 
 
 @triton.jit
+def _floored(logits):
+    """LOWEST for −inf; what is not a number stays so."""
+    return tl.where(logits < FLOOR, FLOOR, logits)
+
+
+@triton.jit
 def _logits(row, offsets, columns, scale):
     """Columns of a row of logits, fp32 [BLOCK]; LOWEST outside the row and for −inf."""
     found = tl.load(row + offsets, mask=offsets < columns, other=-float("inf")).to(tl.float32) * scale
-    return tl.maximum(found, FLOOR)
+    return _floored(found)
 
 
 @triton.jit
@@ -58,7 +64,7 @@ def _statistics(ours, theirs, columns, scale, temperature, HARD: tl.constexpr, B
         highest_s, sum_s = _online(highest_s, sum_s, s)
         highest_t, sum_t = _online(highest_t, sum_t, _logits(theirs, offsets, columns, scale))
         if HARD:
-            highest_1, sum_1 = _online(highest_1, sum_1, tl.maximum(s * temperature, FLOOR))
+            highest_1, sum_1 = _online(highest_1, sum_1, _floored(s * temperature))
     return highest_s + tl.log(sum_s), highest_t + tl.log(sum_t), highest_1 + tl.log(sum_1)
 
 
@@ -183,13 +189,13 @@ def _launch(
         return
     block = min(triton.next_power_of_2(columns), WIDEST)
     into = student if gradient is None else gradient
-    _rows[(count,)](
+    given = [found[2] if one is None else one.contiguous() for one in (labels, shares)]
+    arguments = (
         student,
         teacher,
         into,
         *found,
-        found[2] if labels is None else labels,
-        found[2] if shares is None else shares,
+        *given,
         student.stride(0),
         teacher.stride(0),
         into.stride(0),
@@ -199,16 +205,20 @@ def _launch(
         formula.soft,
         formula.hard,
         1.0 if shares is None else formula.factor,
-        DIVERGENCE=DIVERGENCES.index(formula.divergence),
-        FIND_STATISTICS=find[0],
-        FIND_TOTALS=find[1],
-        FIND_LOSS=find[2],
-        STORE=gradient is not None,
-        HARD=bool(formula.hard),
-        SHARED=shares is not None,
-        BLOCK=block,
-        num_warps=max(1, min(16, block // 256)),
     )
+    with torch.cuda.device_of(student):
+        _rows[(count,)](
+            *arguments,
+            DIVERGENCE=DIVERGENCES.index(formula.divergence),
+            FIND_STATISTICS=find[0],
+            FIND_TOTALS=find[1],
+            FIND_LOSS=find[2],
+            STORE=gradient is not None,
+            HARD=bool(formula.hard),
+            SHARED=shares is not None,
+            BLOCK=block,
+            num_warps=max(1, min(16, block // 256)),
+        )
 
 
 def launch_rows(
@@ -244,13 +254,15 @@ class TritonTiles:
     """
 
     def __init__(self, formula: Formula, dtype: torch.dtype) -> None:
-        check_width(torch.empty(0, dtype=dtype))
         self.formula, self.dtype = formula, dtype
 
     def product(self, side: int, states: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """Logits [n, c], fp32: states [n, H], weight [c, H], bias [c]."""
-        if states.is_cuda and states.dtype != torch.float32:
-            logits = torch.mm(states, weight.T.to(states.dtype), out_dtype=torch.float32)
+        check_width(states, weight)
+        common = torch.promote_types(states.dtype, weight.dtype)
+        states, weight = states.to(common), weight.to(common)
+        if states.is_cuda and common != torch.float32:
+            logits = torch.mm(states, weight.T, out_dtype=torch.float32)
         else:
             logits = states.float() @ weight.T.float()
         return logits if bias is None else logits.add_(bias)

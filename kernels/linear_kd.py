@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from compress.kernels.bodies import accumulator, as_autocast, choose
-from compress.kernels.formula import Formula, check_labels, shares_of
+from compress.kernels.formula import Formula, check_rows, shares_of
 from compress.kernels.reference import mean_loss, mean_loss_of_largest
 from compress.kernels.saved import gradient_rooms, times
 from compress.kernels.streaming import stream
@@ -93,7 +93,7 @@ def _reference(
     student: Head, teacher: Head | Largest, shares: Tensor, labels: Tensor | None, formula: Formula
 ) -> Tensor:
     logits, dtype = student.logits(), accumulator(student.states)
-    check_labels(labels, shares, logits.shape[1])
+    check_rows(shares, logits.shape[1], labels=labels)
     if isinstance(teacher, Largest):
         return mean_loss_of_largest(logits, (teacher.indices, teacher.logits), shares, labels, formula).to(dtype)
     return mean_loss(logits, teacher.logits().detach(), shares, labels, formula).to(dtype)
@@ -149,7 +149,7 @@ def _linear_kd(  # noqa: PLR0913, PLR0917 - an operator's schema is flat
     body: str,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The loss, and the gradients of the student's states, weight and bias; [0] for one that is not needed."""
-    check_labels(labels, shares, len(weight))
+    check_rows(shares, len(weight), labels=labels)
     rows, formula = _Counted(shares), Formula(divergence, *numbers)
     student, teacher = (rows.of(states), weight, bias), (rows.of(their_states), their_weight, their_bias)
     with torch.autocast(states.device.type, enabled=False):
@@ -172,7 +172,7 @@ def _linear_kd_largest(  # noqa: PLR0913, PLR0917 - an operator's schema is flat
     body: str,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """As `_linear_kd`."""
-    check_labels(labels, shares, len(weight))
+    check_rows(shares, len(weight), labels=labels, indices=indices)
     rows, formula = _Counted(shares), Formula(divergence, *numbers)
     student, teacher = (rows.of(states), weight, bias), (rows.of(indices), rows.of(logits))
     with torch.autocast(states.device.type, enabled=False):

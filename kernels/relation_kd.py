@@ -74,9 +74,9 @@ def _op(
         if body == "triton":
             from compress.kernels.relation_kd_triton import relation_kd_triton  # needs Triton
 
-            return relation_kd_triton(
-                student, teacher, mask, query_shares(student, teacher, mask, heads), heads, need_grad
-            )
+            shares = query_shares(student, teacher, mask, heads)
+            with torch.cuda.device_of(student):  # type: ignore[no-untyped-call]
+                return relation_kd_triton(student, teacher, mask, shares, heads, need_grad)
         found = reference if body == "reference" else chunked
         return found(student, teacher, mask, heads, need_grad)
 

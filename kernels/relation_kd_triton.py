@@ -179,7 +179,7 @@ def relation_kd_triton(
     grid = (rows * heads, triton.cdiv(tokens, block))
     sums_s, sums_t = (student.new_empty((rows * heads, tokens), dtype=kind) for _ in range(2))
     parts = student.new_empty(grid, dtype=kind)
-    real = mask.contiguous().view(torch.uint8)
+    real, shares = mask.contiguous().view(torch.uint8), shares.contiguous()
     sizes = (tokens, heads, *student.stride()[:2], *teacher.stride()[:2], size_s, size_t, width_s, width_t, block)
     _log_sums[grid](student, teacher, real, sums_s, sums_t, *sizes, dot_precision())
     _divergence[grid](

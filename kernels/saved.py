@@ -5,6 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+WIDE = (torch.float32, torch.float64)
+PIECE = 1 << 22
+"""Elements that are multiplied at a time."""
+
 
 def kept_dtype(tensor: Tensor) -> torch.dtype:
     """What the gradient for a tensor is kept in until the backward pass.
@@ -37,4 +41,21 @@ def times(gradient: Tensor, upstream: Tensor, dtype: torch.dtype) -> Tensor:
     """
     if type(upstream) is Tensor and upstream.device.type == "cpu" and upstream.item() == 1:
         return gradient.to(dtype)
-    return (gradient * upstream.to(gradient.dtype)).to(dtype)
+    if (gradient.dtype in WIDE and dtype in WIDE) or torch.compiler.is_compiling():
+        return (gradient * upstream).to(dtype)
+    return _scaled(gradient, upstream, torch.empty(gradient.shape, dtype=dtype, device=gradient.device))
+
+
+def times_(gradient: Tensor, upstream: Tensor) -> Tensor:
+    """A gradient times the upstream one, in its own memory."""
+    return gradient.mul_(upstream) if gradient.dtype in WIDE else _scaled(gradient, upstream, gradient)
+
+
+def _scaled(gradient: Tensor, upstream: Tensor, into: Tensor) -> Tensor:
+    """Multiplied in float32, a piece after the other: half precision would round, or lose, the factor first."""
+    rows = max(1, PIECE // max(1, gradient[:1].numel())) if gradient.dim() else 0
+    if not gradient.dim():
+        return into.copy_(gradient.float() * upstream)
+    for one, other in zip(torch.split(gradient, rows), torch.split(into, rows), strict=True):
+        other.copy_(one.float() * upstream)
+    return into

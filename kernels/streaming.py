@@ -14,8 +14,8 @@ from compress.kernels.tiles import TorchTiles
 
 CPU_TILE = 1 << 20
 """Elements of a tile on the CPU: four buffers of fp32 are 16 MiB."""
-DEVICE_TILE = 1 << 28
-"""Elements of a tile elsewhere: two buffers of fp32 are 2 GiB."""
+DEVICE_TILE = 1 << 27
+"""Elements of a tile elsewhere: two of fp32, and their gradients in half precision, are 1.25 GiB."""
 FEWEST_ROWS = 128
 """Whole rows of logits are tiled only if so many fit: with fewer, reading the weights again for each tile costs more
 than making each logit twice."""
@@ -26,18 +26,20 @@ def plan(rows: int, columns: int, device: torch.device) -> tuple[int, int]:
     most = CPU_TILE if device.type == "cpu" else DEVICE_TILE
     whole = most // max(columns, 1)
     if whole >= min(FEWEST_ROWS, max(rows, 1)):
-        return max(1, min(whole, rows)), columns
+        height = max(1, min(whole, rows))
+        return height // FEWEST_ROWS * FEWEST_ROWS or height, columns
     height = max(1, min(rows, 1024 if device.type == "cpu" else 8192))
     return height, min(columns, most // height)
 
 
-def tiles_of(body: str, formula: Formula, shape: tuple[int, int], like: Tensor) -> Any:
+def tiles_of(body: str, formula: Formula, shape: tuple[int, int], student: Linear) -> Any:
     """The tiles of a body, at most of this shape."""
+    states, weight, _ = student
     if body == "chunked":
-        return TorchTiles(formula, *shape, accumulator(like), like.device)
+        return TorchTiles(formula, *shape, accumulator(states), states.device)
     from compress.kernels.kd_kl_triton import TritonTiles  # triton need not be installed
 
-    return TritonTiles(formula, like.dtype)
+    return TritonTiles(formula, torch.promote_types(states.dtype, weight.dtype))
 
 
 class Stream:
@@ -50,7 +52,7 @@ class Stream:
         states, weight, _ = student
         self.sides, self.labels, self.formula = (student, teacher), labels, formula
         self.height, self.width = plan(len(states), len(weight), states.device)
-        self.tiles = tiles_of(body, formula, (self.height, self.width), states)
+        self.tiles = tiles_of(body, formula, (self.height, self.width), student)
         dtype = accumulator(states)
         self.sums = torch.full((len(states), 4), -torch.inf, dtype=dtype, device=states.device)
         self.sums[:, 3] = 0
@@ -104,13 +106,17 @@ class Stream:
         for columns in self.columns():
             block = gradients.block(columns)
             for rows in self.rows():
-                made = self.logits(rows, columns)
-                if whole:
-                    self.look(rows, made)
-                    if self.formula.has_totals:
-                        self.total(rows, made)
-                gradients.add(rows, columns, self.slopes(rows, columns, made), block)
+                gradients.add(rows, columns, self.tile(rows, columns, whole=whole), block)
             gradients.close(columns, block)
+
+    def tile(self, rows: slice, columns: slice, *, whole: bool) -> Tensor:
+        """A tile's slopes; its logits end with the call, before the next are made."""
+        made = self.logits(rows, columns)
+        if whole:
+            self.look(rows, made)
+            if self.formula.has_totals:
+                self.total(rows, made)
+        return self.slopes(rows, columns, made)
 
 
 def stream(

@@ -24,7 +24,7 @@ class LargestStream:
         self.kept = indices.shape[1]
         self.columns = indices if labels is None else torch.cat([indices, labels[:, None]], 1)
         self.height, self.width = plan(len(self.states), len(self.weight), self.states.device)
-        self.tiles = tiles_of(body, Formula(), (self.height, self.width), self.states)
+        self.tiles = tiles_of(body, Formula(), (self.height, self.width), student)
         dtype = accumulator(self.states)
         self.logits = torch.zeros(self.columns.shape, dtype=dtype, device=self.states.device)
         self.rest = torch.full((len(self.states),), -torch.inf, dtype=dtype, device=self.states.device)
@@ -46,31 +46,36 @@ class LargestStream:
         """Find `logits` and `rest`."""
         for part, all_rows in self.parts():
             for rows in all_rows:
-                logits, (row, column, which) = self.tile(rows, part)
-                self.logits[rows].index_put_((row, which), logits[row, column])
-                largest = which < self.kept
-                logits[row[largest], column[largest]] = LOWEST
-                self.rest[rows] = torch.logaddexp(self.rest[rows], self.tiles.log_sum_exp(logits))
+                self._look_at(rows, part)
         self.rest.clamp_(min=LOWEST)
 
-    def add(self, gradients: Gradients, at_rest: Tensor, tracked: Tensor, extra: Tensor) -> None:
+    def _look_at(self, rows: slice, part: slice) -> None:
+        logits, (row, column, which) = self.tile(rows, part)
+        self.logits[rows].index_put_((row, which), logits[row, column])
+        largest = which < self.kept
+        logits[row[largest], column[largest]] = LOWEST
+        self.rest[rows] = torch.logaddexp(self.rest[rows], self.tiles.log_sum_exp(logits))
+
+    def add(self, gradients: Gradients, at_rest: Tensor, tracked: Tensor) -> None:
         """Take all tiles into the gradients.
 
         Args:
             at_rest: gradient of all columns not among the largest is their probability within the rest times this, [N].
-            tracked: gradient of the largest, [N, K]. extra: added at the label, [N, 0 or 1].
+            tracked: gradient of the largest and, added at its column, what the label takes off, as `columns`.
         """
-        values = torch.cat([tracked, extra], 1)
         for part, all_rows in self.parts():
             block = gradients.block(part)
             for rows in all_rows:
-                logits, (row, column, which) = self.tile(rows, part)
-                slopes = logits.sub_(self.rest[rows, None]).exp_().mul_(at_rest[rows, None])
-                largest = which < self.kept
-                slopes[row[largest], column[largest]] = values[rows][row[largest], which[largest]]
-                slopes[row[~largest], column[~largest]] += values[rows][row[~largest], which[~largest]]
-                gradients.add(rows, part, slopes.to(self.states.dtype), block)
+                gradients.add(rows, part, self._slopes(rows, part, at_rest[rows], tracked[rows]), block)
             gradients.close(part, block)
+
+    def _slopes(self, rows: slice, part: slice, at_rest: Tensor, tracked: Tensor) -> Tensor:
+        logits, (row, column, which) = self.tile(rows, part)
+        slopes = logits.sub_(self.rest[rows, None]).exp_().mul_(at_rest[:, None])
+        largest = which < self.kept
+        slopes[row[largest], column[largest]] = tracked[row[largest], which[largest]]
+        slopes[row[~largest], column[~largest]] += tracked[row[~largest], which[~largest]]
+        return slopes.to(self.tiles.dtype)
 
 
 def stream_largest(
@@ -96,14 +101,14 @@ def stream_largest(
     run.look()
     merged = torch.cat([run.logits[:, : run.kept], run.rest[:, None]], 1)
     losses, slopes = _merged(merged, kept.to(dtype), Formula(formula.divergence, formula.temperature, formula.soft))
-    extra = slopes.new_zeros(len(slopes), 0)
+    tracked = slopes[:, :-1]
     if hard:
         at_one = merged.logsumexp(1)
         losses = losses + hard * (at_one - run.logits[:, -1])
         slopes = slopes * (formula.soft * formula.temperature) + hard * (merged - at_one[:, None]).exp()
-        extra = slopes.new_full((len(slopes), 1), -hard)
+        tracked = torch.cat([slopes[:, :-1], slopes.new_full((len(slopes), 1), -hard)], 1)
     gradients = Gradients(student, need, shares, formula)
-    run.add(gradients, slopes[:, -1], slopes[:, :-1], extra)
+    run.add(gradients, slopes[:, -1], tracked)
     return charged(losses, shares), *gradients.result(given)
 
 

@@ -24,9 +24,30 @@ def assert_near(found: Sequence[Tensor], expected: Sequence[Tensor], *, dtype: t
         torch.testing.assert_close(one.double(), other.double(), rtol=0, atol=allowed)
 
 
+def generator(seed: int) -> torch.Generator:
+    """Random numbers on the device that tensors are made on."""
+    return torch.Generator(torch.get_default_device()).manual_seed(seed)
+
+
+Found = tuple[Tensor, list[Tensor]]
+"""A loss, and its gradients."""
+
+
+def slopes_of(loss: Callable[..., Tensor], inputs: Sequence[Tensor], upstream: float = 1.0) -> Found:
+    """As `loss_and_gradients`, apart."""
+    value, *gradients = loss_and_gradients(loss, *inputs, upstream=upstream)
+    return value, gradients
+
+
+def assert_same(found: Found, expected: Found, dtype: torch.dtype) -> None:
+    """Loss and each gradient as near as the dtype of the inputs allows."""
+    for one, other in zip((found[0], *found[1]), (expected[0], *expected[1]), strict=True):
+        assert_near([one], [other], dtype=dtype)
+
+
 def loss_and_gradients(loss: Callable[..., Tensor], *inputs: Tensor, upstream: float = 1.0) -> list[Tensor]:
     """The loss of fresh leaves with these values, and the gradient of `upstream` times it for each."""
-    leaves = [one.detach().requires_grad_() for one in inputs]
+    leaves = [one.detach().clone().requires_grad_() for one in inputs]
     value = loss(*leaves)
     (value * upstream).backward()
     gradients = [leaf.grad for leaf in leaves]

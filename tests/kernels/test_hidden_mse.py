@@ -14,7 +14,7 @@ from torch import Tensor
 
 from compress.kernels import hidden_mse as module
 from compress.kernels.hidden_mse import chunked, hidden_mse
-from tests.kernels.agreement import Largest, assert_near, loss_and_gradients
+from tests.kernels.agreement import Largest, assert_near, generator, loss_and_gradients
 
 DTYPES = [torch.float64, torch.float32, torch.float16, torch.bfloat16]
 Inputs = tuple[Tensor, Tensor, Tensor, Tensor]
@@ -22,13 +22,13 @@ Inputs = tuple[Tensor, Tensor, Tensor, Tensor]
 
 def inputs(*shape: int, ours: int, theirs: int, dtype: torch.dtype = torch.float32, seed: int = 0) -> Inputs:
     """States, weight, bias and the teacher's states."""
-    draw = partial(torch.randn, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    draw = partial(torch.randn, generator=generator(seed), dtype=torch.float64)
     made = draw(*shape, ours), draw(theirs, ours) / ours**0.5, draw(theirs), draw(*shape, theirs)
     return made[0].to(dtype), made[1].to(dtype), made[2].to(dtype), made[3].to(dtype)
 
 
 def some(*shape: int, seed: int = 0) -> Tensor:
-    return torch.rand(*shape, generator=torch.Generator().manual_seed(seed)) < 0.6
+    return torch.rand(*shape, generator=generator(seed)) < 0.6
 
 
 def found_by(body: str, given: Inputs, mask: Tensor | None, upstream: float = 1.0) -> list[Tensor]:
@@ -75,7 +75,7 @@ def test_triton_over_several_blocks_and_pieces() -> None:
     from compress.kernels import hidden_mse_triton
 
     given, mask = inputs(150, ours=70, theirs=66), some(150)
-    mask[torch.randperm(150, generator=torch.Generator().manual_seed(0))[:50]] = False
+    mask[torch.randperm(150, generator=generator(0))[:50]] = False
     assert 0 < mask.sum() < 128
     with patch.object(hidden_mse_triton, "PIECE_BYTES", 1):
         for these in (None, mask):
@@ -130,7 +130,8 @@ def test_inputs_that_do_not_lie_in_order(body: str) -> None:
     student, weight, bias, teacher = inputs(6, 4, ours=5, theirs=7)
     mask = some(6, 8)[:, ::2]
     expected = found_by("reference", (student, weight, bias, teacher), mask)
-    turned = student.permute(2, 1, 0).contiguous().permute(2, 1, 0), weight.t().contiguous().t(), bias
+    apart = torch.stack([bias, -bias], 1)[:, 0]
+    turned = student.permute(2, 1, 0).contiguous().permute(2, 1, 0), weight.t().contiguous().t(), apart
     assert not turned[0].is_contiguous()
     wide = torch.zeros(6, 4, 14)
     wide[..., ::2] = teacher

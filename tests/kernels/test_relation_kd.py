@@ -12,16 +12,20 @@ from torch import Tensor
 
 from compress.kernels import relation_kd as module
 from compress.kernels.relation_kd import chunked, relation_kd
-from tests.kernels.agreement import Largest, assert_near, loss_and_gradients
+from tests.kernels.agreement import Largest, assert_near, generator, loss_and_gradients
 from tests.relations_by_loops import relations_by_loops
 
 DTYPES = [torch.float64, torch.float32, torch.float16, torch.bfloat16]
 
 
 def states(rows: int, tokens: int, width: int, *, seed: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:
-    return torch.randn(rows, tokens, width, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(
-        dtype
-    )
+    return torch.randn(
+        rows,
+        tokens,
+        width,
+        generator=generator(seed),
+        dtype=torch.float64,
+    ).to(dtype)
 
 
 def lengths(tokens: int, *these: int) -> Tensor:
@@ -99,7 +103,7 @@ def test_any_sizes_in_any_pieces(sizes: tuple[int, ...], piece: int, seed: int, 
     rows, tokens, heads, ours, theirs = sizes
     student = scale * states(rows, tokens, heads * ours, seed=seed, dtype=torch.float64)
     teacher = states(rows, tokens, heads * theirs, seed=seed + 1, dtype=torch.float64)
-    mask = torch.rand(rows, tokens, generator=torch.Generator().manual_seed(seed)) < 0.7
+    mask = torch.rand(rows, tokens, generator=generator(seed)) < 0.7
     with patch.object(module, "PIECE", piece):
         found = found_by("chunked", student, teacher, mask, heads, 2.0)
     expected = found_by("reference", student, teacher, mask, heads, 2.0)
@@ -146,6 +150,8 @@ def test_inputs_that_do_not_lie_in_order(body: str) -> None:
     student, teacher, mask = whole[0].permute(1, 2, 0), whole[1].transpose(1, 2), whole[2][:, ::2]
     expected = found_by("reference", student.contiguous(), teacher.contiguous(), mask.contiguous(), 2, 1.0)
     assert_near(found_by(body, student, teacher, mask, 2, 1.0), expected)
+    dense = mask.t().contiguous().t()
+    assert_near(found_by(body, student, teacher, dense, 2, 1.0), expected)
 
 
 @pytest.mark.parametrize("body", ["chunked", "triton"])
