@@ -73,19 +73,19 @@ def linear(device: torch.device, dtype: torch.dtype, rows: int, columns: int, wi
 
 
 def _liger(student: tuple[Tensor, Tensor], teacher: tuple[Tensor, Tensor], formula: Formula) -> Tensor:
-    """Liger's chunked distillation loss, soft targets alone, on the scale of ours."""
+    """Liger's chunked distillation loss, soft targets alone, on the scale of ours; without labels' loss, as we are."""
     from liger_kernel.chunked_loss import LigerFusedLinearJSDLoss
 
     loss = LigerFusedLinearJSDLoss(
         weight_hard_loss=0.0,
-        weight_soft_loss=1.0,
+        weight_soft_loss=formula.temperature**2,
         beta=LIGER_BETA[formula.divergence],
         temperature=formula.temperature,
         compiled=student[0].is_cuda,  # on the CPU its compiled chunks are no faster, and take a C++ compiler
     )
     labels = torch.zeros(len(student[0]), dtype=torch.int64, device=student[0].device)
     found: Tensor = loss(*student, *teacher, labels)
-    return found * formula.temperature**2
+    return found
 
 
 def sparse(device: torch.device, dtype: torch.dtype, rows: int, columns: int, width: int, top_k: int) -> Case:

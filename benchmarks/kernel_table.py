@@ -17,7 +17,7 @@ def kernel_table(rows: list[Row]) -> list[str]:
     """Lines of the table: one row for each case and contestant, and how many times as long as kdc it took."""
     ours = {_case(row): row for row in rows if row["contestant"] == "kdc"}
     return table(
-        ["kernel", "sizes", "", "ms, p50 (p20 to p80)", "÷ kdc", "MB beyond inputs and gradients", "GB/s"],
+        ["kernel", "sizes", "dtype", "", "ms, p50 (p20 to p80)", "÷ kdc", "MB beyond inputs and gradients", "GB/s"],
         [_cells(row, ours[_case(row)]) for row in rows],
     )
 
@@ -55,7 +55,7 @@ def _size(size: int | str) -> str:
 
 
 def _cells(row: Row, ours: Row) -> list[str]:
-    head = [*_case(row), row["contestant"]]
+    head = [*_case(row), row["dtype"], row["contestant"]]
     if "not_run" in row:
         return [*head, f"not run: {row['not_run']}", "–", "–", "–"]
     rate = row["gb_a_second"]

@@ -26,6 +26,7 @@ def row(contestant: str, milliseconds: float = 1.0, extra: float = 1.0, kernel: 
         "machine": {"processor": "P", "cores": 2},
         "kernel": kernel,
         "sizes": sizes,
+        "dtype": "float32",
         "contestant": contestant,
         "extra_mb": extra,
         "gb_a_second": None,
@@ -96,17 +97,32 @@ def test_memory_beyond_inputs_and_gradients_is_told() -> None:
 )
 def test_targets_are_held(rows: list[dict[str, Any]], words: str) -> None:
     with pytest.raises(GateError, match=words):
-        kernels.check(rows)
+        kernels.check(rows, "cpu")
 
 
 def test_a_target_is_met_where_torch_does_not_fit() -> None:
-    kernels.check([row("kdc", 9.0), row("torch") | {"not_run": "needs 49 GB"}])
+    kernels.check([row("kdc", 9.0), row("torch") | {"not_run": "needs 49 GB"}], "cpu")
+
+
+def test_on_a_gpu_liger_is_the_rival() -> None:
+    kernels.check([row("kdc", 2.0, 100.0), row("torch", 1.0), row("Liger", 3.0, 200.0)], "cuda")
+    with pytest.raises(GateError, match=r"2\.0 ms, and Liger takes 1\.0"):
+        kernels.check([row("kdc", 2.0), row("Liger", 1.0, 9.0)], "cuda")
+    with pytest.raises(GateError, match=r"101\.0 MB, and Liger takes 200\.0"):
+        kernels.check([row("kdc", 2.0, 101.0), row("Liger", 3.0, 200.0)], "cuda")
+
+
+def test_another_loss_is_no_contestant() -> None:
+    leaf = torch.ones(3, requires_grad=True)
+    runs = {"kdc": leaf.sum, "torch": lambda: leaf.sum() * 1.5}
+    made = kernels.measure(Case("kd_kl", {"N": 3}, (leaf,), runs), CPU, 1)
+    assert made[1]["not_run"] == "its loss is 4.5, and kdc's 3: not the same loss"
 
 
 def test_the_table_has_ratios_and_reasons() -> None:
     rows = [row("kdc", 2.0), row("torch", 5.0, 300.0), row("Liger") | {"not_run": "ImportError: liger_kernel"}]
     text = "\n".join(kernel_table(rows))
-    assert "| linear_kd | N 2,048, loss kl | torch | 5.0 (5.0 to 5.0) | 2.50 | 300.0 | – |" in text
+    assert "| linear_kd | N 2,048, loss kl | float32 | torch | 5.0 (5.0 to 5.0) | 2.50 | 300.0 | – |" in text
     assert "not run: ImportError: liger_kernel" in text
     page = draw_kernels([row("kdc", 99.0), *rows])
     assert "99.0" not in page

@@ -1,7 +1,7 @@
 """Compiles Triton kernels for an H100 on a machine without one: `python -m tests.kernels.compiled`.
 
-The interpreter runs Python, and accepts what Triton's own language, with its fixed types, does not. One line a kernel:
-its name and whether its products are on tensor cores.
+The interpreter runs Python, and accepts what Triton's own language, with its fixed types, does not. One line a kernel
+and dtype: whether its products are on tensor cores.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ H100 = GPUTarget("cuda", 90, 32)
 RELATIONS = {"D_S": 32, "D_T": 64, "WIDTH_S": 32, "WIDTH_T": 64, "BLOCK": 64, "NEED_GRAD": True}
 ERRORS = {"HAS_BIAS": True, "NEED_WEIGHT": True, "NEED_BIAS": True, "ROWS": 64, "COLUMNS": 64, "INNER": 32}
 ROWS = dict.fromkeys(("FIND_STATISTICS", "FIND_TOTALS", "FIND_LOSS", "STORE", "HARD", "SHARED"), True) | {"BLOCK": 4096}
+NONE = dict.fromkeys(ROWS, False) | {"BLOCK": 128}
 KERNELS: tuple[tuple[Any, dict[str, Any]], ...] = (
     (relation_kd_triton._log_sums, RELATIONS),
     (relation_kd_triton._divergence, RELATIONS),
@@ -25,6 +26,7 @@ KERNELS: tuple[tuple[Any, dict[str, Any]], ...] = (
     (hidden_mse_triton._student_gradient, ERRORS),
     (hidden_mse_triton._weight_gradient, ERRORS),
     *((kd_kl_triton._rows, ROWS | {"DIVERGENCE": number}) for number in range(3)),
+    *((kd_kl_triton._rows, NONE | {"DIVERGENCE": 1, only: True}) for only in ("FIND_STATISTICS", "FIND_TOTALS")),
 )
 """With the values of their constants, of which a kernel takes those it has."""
 POINTERS = dict.fromkeys(("student", "teacher", "weight", "errors", "gradient"), "*bf16")
@@ -35,13 +37,15 @@ POINTERS |= dict.fromkeys(("weight_sums", "bias_sums"), "*fp32") | {"mask": "*u8
 """Types by the names of arguments; the others are 32-bit numbers."""
 
 
-def compiled(kernel: Any, constants: dict[str, Any]) -> Any:
-    """A kernel of bfloat16 states."""
+def compiled(kernel: Any, constants: dict[str, Any], states: str) -> Any:
+    """A kernel of states, weights and logits of a dtype, as Triton calls it."""
+    types_of = POINTERS | {name: f"*{states}" for name, kind in POINTERS.items() if kind == "*bf16"}
     fixed = {name: value for name, value in (constants | {"PRECISION": "ieee"}).items() if name in kernel.arg_names}
-    types = {name: "constexpr" if name in fixed else POINTERS.get(name, "i32") for name in kernel.arg_names}
+    types = {name: "constexpr" if name in fixed else types_of.get(name, "i32") for name in kernel.arg_names}
     return triton.compile(ASTSource(kernel, types, fixed), target=H100)
 
 
 if __name__ == "__main__":
     for kernel, constants in KERNELS:
-        print(kernel.__name__, "wgmma" in compiled(kernel, constants).asm["ptx"])
+        for states in ("bf16", "fp32"):
+            print(kernel.__name__, states, "wgmma" in compiled(kernel, constants, states).asm["ptx"])

@@ -19,5 +19,6 @@ def test_kernels_compile_for_an_h100_onto_its_tensor_cores(root: Path, tmp_path:
     found = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False)
     assert found.returncode == 0, found.stderr
     lines = [line.split() for line in found.stdout.splitlines()]
-    assert len(lines) == 8
-    assert {name for name, dense in lines if dense == "False"} == {"_rows"}  # it has no products
+    assert len(lines) == 20
+    dense = {(name, states) for name, states, cores in lines if cores == "True"}
+    assert dense == {(name, "bf16") for name, _, _ in lines if name != "_rows"}  # which has no products
