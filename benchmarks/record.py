@@ -72,6 +72,7 @@ def settings_of(recipe: dict[str, Any], weights: list[str]) -> str:
         recipe: as resolved. weights: hashes of the teacher's weights; runs may share one, taught in the first.
     """
     made = {name: recipe[name] for name in ("task", "data", "student", "distill", "quantize")}
+    made["distill"] = made["distill"] | {"control": True}  # whether there is one changes nothing in the student
     return digest({**made, "teacher": weights})[:10]
 
 

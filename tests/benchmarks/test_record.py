@@ -70,6 +70,8 @@ def test_settings_are_all_but_the_seed() -> None:
     assert settings_of(recipe, ["0"]) == settings_of(recipe | {"seed": 2, "teacher": {"model": "b"}}, ["0"])
     assert settings_of(recipe, ["0"]) != settings_of(recipe | {"student": {"kind": "static"}}, ["0"])
     assert settings_of(recipe, ["0"]) != settings_of(recipe, ["1"])
+    alone = recipe | {"distill": recipe["distill"] | {"control": False}}
+    assert settings_of(recipe, ["0"]) == settings_of(alone, ["0"])
 
 
 def test_a_row_tells_steps_and_whether_files_were_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
