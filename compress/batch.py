@@ -41,7 +41,8 @@ class Examples:
     Columns of texts may be read from disk when they are asked for (`compress.texts`): go through them in order, in
     pieces, and keep none. labels: see `Labels`. groups: rows of equal group belong together; for ranking, they are
     those of one query. privileged, privileged_pairs: what the teacher alone reads after a row's text and second text,
-    empty where a row has nothing; given in all splits of a run or in none.
+    empty where a row has nothing; given in all splits of a run or in none. slices: of test rows, the columns that the
+    certificate is sliced by, a JSON list a row, which no model reads.
     """
 
     ids: Sequence[str]
@@ -52,6 +53,7 @@ class Examples:
     weights: Floats | None = None
     privileged: Sequence[str] | None = None
     privileged_pairs: Sequence[str] | None = None
+    slices: Sequence[str] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -94,6 +96,7 @@ class Examples:
             weights=None if self.weights is None else self.weights[picked],
             privileged=pick(self.privileged),
             privileged_pairs=pick(self.privileged_pairs),
+            slices=pick(self.slices),
         )
 
 

@@ -132,7 +132,7 @@ def stages(recipe: Recipe, found: dict[str, Any], splits: Splits, tokens: float,
         what = "the same student on hard labels, as many steps"
         rows.append(_stage("control", train, distilling, ADAM_COPIES * student.bytes, what))
     rows.append(_stage("onnx", None, 15, teacher.bytes + student.bytes, "ONNX of teacher and student, parity"))
-    rows.append(_stage("quantized", len(splits.validation), 10, student.bytes // 3, "int8, parity on validation"))
+    rows.append(_quantized_stage(recipe, found, splits, tokens, read))
     rows += _engines_stage(recipe, student)
     rows.append(
         _stage("bench", *_bench(recipe, teacher, student, tokens, read), "teacher, student, shipped take turns")
@@ -198,6 +198,17 @@ def _outputs_stage(recipe: Recipe, found: dict[str, Any], splits: Splits, tokens
     several = isinstance(recipe.teacher, SeveralTeachers)
     what = "each teacher answers each row once" if several else "the teacher answers each row once"
     return _stage("outputs", rows, seconds, disk, what)
+
+
+def _quantized_stage(
+    recipe: Recipe, found: dict[str, Any], splits: Splits, tokens: float, read: float
+) -> dict[str, Any]:
+    student, rows = student_size(recipe, found), len(splits.test)
+    answers = 2 * _answer(student, tokens)
+    for section, facts in _facts(recipe, found):
+        answers += _answer(teacher_size(facts), read) if isinstance(section, HuggingFaceTeacher) else 0
+    what = "int8, parity on validation; certificate: all models on test"
+    return _stage("quantized", rows, 10 + rows * answers, student.bytes // 3, what)
 
 
 def _engines_stage(recipe: Recipe, student: Size) -> list[dict[str, Any]]:

@@ -119,6 +119,12 @@ def _engines_depend(run: Run) -> dict[str, Any]:
     }
 
 
+def _certificate_depends(run: Run) -> dict[str, Any]:
+    from compress.steps.certifying import certificate_depends
+
+    return certificate_depends(run)
+
+
 def _bundle_depends(run: Run) -> dict[str, Any]:
     from compress.steps.shipping import licenses
 
@@ -128,6 +134,7 @@ def _bundle_depends(run: Run) -> dict[str, Any]:
         "recipe": run.recipe.digest,
         "data": run.splits.fingerprint,
         "quality": {stage: run.artifacts[stage].metrics.get("quality") for stage in stages},
+        "certificate": run.artifacts["quantized"].metrics["certificate"],
         "licenses": licenses(run.loaded),
         "parents": hashes(run, *stages),
     }
@@ -205,12 +212,14 @@ STAGES = (
             "data": run.splits.fingerprint,
             "task": run.recipe.task.model_dump(),
             "seed": run.recipe.seed,
-            "parents": hashes(run, "onnx"),
+            "parents": hashes(run, "teacher", "student", "onnx"),
+            **_certificate_depends(run),
         },
+        version=2,
     ),
     StageRule("engines", _shipping("engines"), _engines_depend, wanted=_no_engines),
     StageRule("bench", _shipping("bench"), _bench_depends, passing=_unsafe_figures),
-    StageRule("bundle", _shipping("bundle"), _bundle_depends, version=2),
+    StageRule("bundle", _shipping("bundle"), _bundle_depends, version=3),
 )
 LAST = {
     "teach": "teacher",

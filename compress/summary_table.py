@@ -76,6 +76,7 @@ def summary_lines(summary: Mapping[str, Any]) -> list[str]:
         )
     if summary.get("speedup") is not None:
         lines.append(f"speed-up           {summary['speedup']:.1f}× (p50, same runtime, end to end from text)")
+    lines += _certified(summary.get("certificate"))
     lines += [_gate(gate) for gate in summary.get("gates") or []]
     lines += [
         f"{stage['stage']}: {stage['status']}" + (f": {stage['reason']}" if stage.get("reason") else "")
@@ -86,6 +87,19 @@ def summary_lines(summary: Mapping[str, Any]) -> list[str]:
     named = (("run", "run"), ("report", "report"), ("bundle", "bundle"))
     lines += [f"{title:<7}{summary[key]}" for title, key in named if summary.get(key)]
     return lines
+
+
+def _certified(found: Mapping[str, Any] | None) -> list[str]:
+    """What the shipped model lost against its parent, how sure that is, and the slices that lost more."""
+    shipped = next((each for each in (found or {}).get("comparisons", []) if each["role"] == "parent"), None)
+    if found is None or shipped is None:
+        return []
+    metric = shipped["whole"]["metric"]
+    change = "not defined" if metric is None else f"{metric['name']} {metric['difference']:+.4f}"
+    sure = "" if metric is None else f" ({found['confidence']:.0%}: {metric['low']:+.4f} … {metric['high']:+.4f})"
+    flagged = [f"{part['by']} {part['value']}" for part in shipped["slices"] if part["status"] == "flagged"]
+    lost = f"; loses more on: {', '.join(flagged)}" if flagged else ""
+    return [f"certificate        {shipped['model']} against the float student: {change}{sure}{lost}"]
 
 
 def _teacher_lines(teacher: Mapping[str, Any], metric: str) -> list[str]:

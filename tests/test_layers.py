@@ -17,7 +17,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("pipeline", "paths", "housekeeping"),
     ("stages", "summary", "check"),
     ("steps",),
-    ("distill", "quantize", "bundle"),
+    ("distill", "quantize", "bundle", "certificate"),
     ("bench", "export"),
     ("data", "teachers", "students"),
     ("models",),

@@ -67,6 +67,20 @@ def test_every_model_is_measured_in_the_metrics_of_the_task(ran: dict[str, Any])
     assert ran["models"]["shipped"]["threshold"] is None
 
 
+def test_the_certificate_has_the_figures_of_the_task(ran: dict[str, Any]) -> None:
+    task, quality = ran["task"], {name: model["quality"][ran["metric"]] for name, model in ran["models"].items()}
+    for each in ran["certificate"]["comparisons"]:
+        metric = each["whole"]["metric"]
+        before = {"exported": "student"}.get(each["reference"], each["reference"])
+        assert metric["reference"] == pytest.approx(quality[before], rel=1e-4)
+        assert metric["low"] <= metric["difference"] <= metric["high"]
+        own = {"ndcg_change", "top_k_overlap"} if task == "ranking" else {"spearman"}
+        assert each["whole"].keys() >= own
+        assert {part["by"] for part in each["slices"]} == ({"length"} if task == "ranking" else {"length", "label"})
+    said = kdc("verify", ran["bundle"], "--certificate").stdout
+    assert ("top-k" if task == "ranking" else "rank corr.") in said
+
+
 def test_the_student_learns_something(ran: dict[str, Any]) -> None:
     """More than answering the same to everything."""
     if ran["task"] == "ranking":

@@ -102,7 +102,7 @@ def run(tmp_path: Path) -> Path:
     tiny_deployable(folder / "onnx" / "student")
     tiny_deployable(folder / "onnx" / "teacher")
     as_stage(folder / "onnx", "onnx")
-    quality = {"quality": {"macro_f1": 0.9}}
+    quality = {"quality": {"macro_f1": 0.9}, "certificate": {"rows": 3, "comparisons": []}}
     parents = {"teacher": "t", "student": "s", "outputs": "o"}
     as_stage(tiny_deployable(folder / "quantized"), "quantized", metrics=quality, parents=parents)
     (folder / "recipe.yaml").write_text("name: shop\nseed: 7\n")
@@ -390,8 +390,9 @@ def test_names_tell_artifacts_apart() -> None:
 def test_a_packed_run_carries_its_figures_and_notes(run: Path, tmp_path: Path) -> None:
     found = package_path(run, tmp_path / "shop.kdc")
     assert found["metrics"] == {"shipped": {"macro_f1": 0.9}}
-    assert verify_bundle(tmp_path / "shop.kdc")["ok"]
+    assert verify_bundle(tmp_path / "shop.kdc", certificate=True)["certificate"]["rows"] == 3
     facts = inspect_path(tmp_path / "shop.kdc")
+    assert facts["certificate"] is True
     assert facts["kind"] == "bundle"
     assert facts["provenance"]["parents"].keys() == {"teacher", "student", "quantized"}
     assert facts["notes"] == ["simulated"]

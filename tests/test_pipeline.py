@@ -354,10 +354,12 @@ def test_a_file_of_scores_teaches(project: Path) -> None:
 def test_scores_of_training_rows_alone_leave_the_teacher_unmeasured(project: Path) -> None:
     write_scores(project / "noten.csv", "classification", ("train",))
     recipe = write_recipe(project, scores_recipe("noten.csv"))
-    done = kdc("distill", recipe, "--runs", project / "runs", "--set", "distill.control=false", "--json")
+    done = kdc("quantize", recipe, "--runs", project / "runs", "--set", "distill.control=false", "--json")
     assert done.exit_code == 0, done.stderr
     found = json.loads(done.stdout)
     assert found["models"]["teacher"]["quality"] is None
+    assert {each["role"] for each in found["certificate"]["comparisons"]} == {"parent"}
+    assert found["certificate"]["reason"] == found["models"]["teacher"]["reason"]
     assert "no scores for 48 of 48 rows of validation" in found["models"]["teacher"]["reason"]
     assert found["retention"] is None
     assert "the teacher's quality is not run" in done.stderr

@@ -327,6 +327,9 @@ def test_a_whole_run_of_several_times_the_lead(project: Path) -> None:
     assert (Path(found["run"]) / "onnx" / "teacher" / ONNX).is_file()
     assert {row["artifact"] for row in found["latency"]} == {"teacher", "student", "shipped"}
     assert found["models"]["teacher"]["calibration"]["temperature"] > 0
+    certified = {each["role"]: each["whole"]["metric"] for each in found["certificate"]["comparisons"]}
+    together = found["models"]["teacher"]["quality"][found["metric"]]
+    assert certified["teacher"]["reference"] == pytest.approx(together, abs=1e-6)
     assert "2 teachers together" in (Path(found["run"]) / "report.html").read_text(encoding="utf-8")
     planned = [row["stage"] for row in kdc_json("check", project / "recipe.yaml")["stages"]]
     assert planned == [name for name, status in statuses(found).items() if status != "skipped"]

@@ -14,6 +14,7 @@ from typing import Any
 
 from compress.artifacts import publishing
 from compress.bench import figures
+from compress.bench.certified import certificate
 from compress.bench.markup import (
     Cell,
     cell,
@@ -69,6 +70,7 @@ def render(summary: Summary) -> str:
         lambda s: _pair(figures.pareto(s), figures.sizes(s)),
         lambda s: _pair(figures.latency(s), figures.throughput(s)),
         figures.curves,
+        certificate,
         lambda s: _pair(_gates(s), _stages(s)),
         _bench,
         _background,

@@ -6,27 +6,35 @@ import json
 from pathlib import Path
 from typing import Any
 
-from compress.errors import IntegrityError
+from compress.errors import IntegrityError, RecipeError
 from compress.runtime.answers import AnyAnswer, reading_of
 from compress.runtime.bundle import GOLDEN, Bundle, open_bundle
 from compress.runtime.predictor import Request
 
 
-def verify_bundle(path: Path) -> dict[str, Any]:
+def verify_bundle(path: Path, *, certificate: bool = False) -> dict[str, Any]:
     """Check every byte, then ask the golden requests.
+
+    Args:
+        certificate: whether to return the bundle's certificate, too.
 
     Returns:
         bundle: the path; name; files: members besides the manifest; digest: the manifest's;
         golden: {requests, label_mismatches, max_probability_difference (0..1), tolerance}, or for numbers
-        {requests, max_score_difference, tolerance}; ok: True.
+        {requests, max_score_difference, tolerance}; ok: True; certificate, where asked for.
 
     Raises:
-        RecipeError: nothing is there.
+        RecipeError: nothing is there, or it has no certificate.
         IntegrityError: a byte is changed, or a golden answer differs beyond the tolerance.
         EnvironmentProblem: it was made for a newer kdc.
     """
     bundle = open_bundle(path)
     requests, recorded = read_golden(bundle)
+    if certificate and bundle.manifest.certificate is None:
+        raise RecipeError(
+            f"{path} is intact but has no certificate, as `kdc package RECIPE` puts into a bundle: make it again "
+            "from its recipe, or leave out --certificate"
+        )
     predictor = bundle.predictor()
     answers = predictor.answer(requests, batch_size=1)
     broken, figures = predictor.reading.compare(answers, recorded)
@@ -44,6 +52,7 @@ def verify_bundle(path: Path) -> dict[str, Any]:
         "digest": bundle.manifest.digest,
         "golden": figures,
         "ok": True,
+        **({"certificate": bundle.manifest.certificate} if certificate else {}),
     }
 
 

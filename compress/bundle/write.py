@@ -37,7 +37,7 @@ STOCK_GOLDEN = (
 """Asked when there is no data at hand: any text shows whether a machine computes the same answer."""
 
 
-def write_bundle(
+def write_bundle(  # noqa: PLR0913  # one parameter a part of the manifest
     deployable: Path,
     out: Path,
     *,
@@ -45,6 +45,7 @@ def write_bundle(
     golden: Sequence[Request] = (),
     metrics: Mapping[str, Any],
     provenance: Mapping[str, Any],
+    certificate: Mapping[str, Any] | None = None,
     columns: Mapping[str, Sequence[str]] | None = None,
     notes: Sequence[str] = (),
     licenses: Mapping[str, str] | None = None,
@@ -58,6 +59,7 @@ def write_bundle(
         golden: requests whose answers go in, for `kdc verify`; without any, STOCK_GOLDEN.
         metrics: measure -> number, or model -> measure -> number; plain data.
         provenance: what it was made from (digests, parents, versions); plain data without times.
+        certificate: what `compress.certificate` says of it; plain data.
         columns: field -> columns that training joined into it; rows may have these instead.
         notes: sentences that belong beside the figures.
         licenses: file name -> text, for the members below LICENSES/.
@@ -103,6 +105,7 @@ def write_bundle(
         columns={name: tuple(joined) for name, joined in (columns or {}).items()},
         files={member: file_entry(content) for member, content in sorted(members.items())},
         metrics=dict(metrics),
+        certificate=None if certificate is None else dict(certificate),
         provenance=dict(provenance),
         notes=tuple(notes),
     ).model_dump(mode="json")

@@ -52,6 +52,9 @@ def predict(  # noqa: PLR0913, PLR0917  # one parameter an option
 
 def verify(
     bundle: Annotated[Path, typer.Argument(metavar="NAME.kdc", help="A bundle.", show_default=False)],
+    certificate: Annotated[
+        bool, typer.Option("--certificate", help="Show what it lost against its parent and teacher, by slice.")
+    ] = False,
     json: options.Json = False,
     verbose: options.Verbose = False,
     quiet: options.Quiet = False,
@@ -61,13 +64,16 @@ def verify(
 
     output.configure(json=json, verbose=verbose, quiet=quiet)
     with results_only():
-        report = verify_bundle(bundle)
+        report = verify_bundle(bundle, certificate=certificate)
     if json:
         output.object(report)
         return
+    from compress.commands.certificate import print_certificate
     from compress.summary_table import print_facts
 
-    print_facts(report)
+    print_facts({key: value for key, value in report.items() if key != "certificate"})
+    if certificate:
+        print_certificate(report["certificate"])
 
 
 def inspect(

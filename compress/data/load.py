@@ -116,9 +116,14 @@ class _Reader:
             task=self.task,
             key=key,
             first=first,
+            slices=self.data.slices if self._holds_test(role) else (),
         )
         reporter.detail(f"  data: {len(table):,} {role} rows")
         return self.labelling.grouped(table)
+
+    def _holds_test(self, role: Role) -> bool:
+        """Whether rows of a table are test rows, or become some."""
+        return role == "test" or (role == "train" and isinstance(self.data.test, Fraction))
 
     @property
     def labelling(self) -> Labelling:
@@ -277,6 +282,7 @@ def _examples(table: Table, labels: Labels | None) -> Examples:
         weights=table.weights,
         privileged=table.privileged,
         privileged_pairs=table.privileged_pairs,
+        slices=table.slices,
     )
 
 

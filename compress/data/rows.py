@@ -1,7 +1,8 @@
-"""From the cells of a row to texts, label, id, group, weight and privileged texts, or to what is wrong."""
+"""From the cells of a row to texts, label, id, group, weight, privileged texts and slices, or to what is wrong."""
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -38,7 +39,8 @@ def _weight(value: Any) -> float:
 class RowMaker:
     """Makes checked rows of the cells of the wanted columns, which stand in the order of the fields below.
 
-    privileged, privileged_pairs: None where the run has none, empty where only this table names none.
+    privileged, privileged_pairs: None where the run has none, empty where only this table names none. slices: columns
+    that are kept for the certificate, empty where none are.
     """
 
     texts: tuple[Want, ...]
@@ -49,13 +51,15 @@ class RowMaker:
     weight: Want | None = None
     privileged: tuple[Want, ...] | None = None
     privileged_pairs: tuple[Want, ...] | None = None
+    slices: tuple[Want, ...] = ()
 
     @property
     def wants(self) -> list[Want]:
         """All columns to read."""
         single = (self.label, self.id, self.group, self.weight)
         named = (want for want in single if want is not None)
-        return [*self.texts, *self.pairs, *named, *(self.privileged or ()), *(self.privileged_pairs or ())]
+        private = [*(self.privileged or ()), *(self.privileged_pairs or ())]
+        return [*self.texts, *self.pairs, *named, *private, *self.slices]
 
     @classmethod
     def for_source(cls, source: TableSource, train: TableSource, role: Role, task: Task, key: str) -> RowMaker:
@@ -122,6 +126,7 @@ class RowMaker:
             "weight": None if self.weight is None else _weighed(self.weight, next(single), where),
             "privileged": _more(self.privileged, single, where),
             "privileged_pair": _more(self.privileged_pairs, single, where),
+            "slices": _listed(self.slices, single, where),
             "file": file,
             "line": line,
         }
@@ -201,6 +206,16 @@ def _full(wants: Sequence[Want], cells: Sequence[Any], where: str, what: str) ->
 def _more(wants: Sequence[Want] | None, single: Iterator[Any], where: str) -> str | None:
     """What only the teacher reads; it may be empty."""
     return None if wants is None else join_texts([_text(want, next(single), where) for want in wants])
+
+
+def slice_wants(columns: Sequence[Column]) -> tuple[Want, ...]:
+    """The columns of `data.slices`, which single JSON rows may lack."""
+    return tuple(Want("data.slices", column, part=True) for column in columns)
+
+
+def _listed(wants: Sequence[Want], single: Iterator[Any], where: str) -> str | None:
+    """The texts of columns as a JSON list; they may be empty."""
+    return json.dumps([_text(want, next(single), where) for want in wants]) if wants else None
 
 
 def _named(want: Want | None, single: Iterator[Any], where: str, what: str) -> str | None:

@@ -1,4 +1,4 @@
-"""A recipe's table as checked columns: texts, label, id, group, weight and privileged texts of every row.
+"""A recipe's table as checked columns: texts, label, id, group, weight, privileged texts and slices of every row.
 
 Rows are checked once, where file and line are known, and kept by HF `datasets` as a memory-mapped Arrow file
 named after the content of what was read, so a file changed in place is read again. Texts stay in that file; of each row
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,11 @@ from compress.artifacts import is_disk_full
 from compress.batch import Floats, Ints
 from compress.data.arrow import Mapped, read_hub
 from compress.data.readers import Layout, read_file
-from compress.data.rows import Role, RowMaker
+from compress.data.rows import Role, RowMaker, slice_wants
 from compress.data.sources import DataFile, digest_content, find_files, format_of
 from compress.errors import EnvironmentProblem, KdcError
 from compress.progress import reporter
-from compress.recipe import TableSource, Task, digest
+from compress.recipe import Column, TableSource, Task, digest
 from compress.texts import Picked, row_numbers
 
 READER_VERSION = 1
@@ -34,7 +34,8 @@ READER_VERSION = 1
 class Table:
     """Rows of one source; all sequences have the same length.
 
-    labels as text. weights float32, above 0. files: position in `origins`; lines: line or row number, from 1.
+    labels as text. weights float32, above 0. files: position in `origins`; lines: line or row number, from 1. slices: a
+    JSON list of the texts in `data.slices`.
     """
 
     ids: Sequence[str]
@@ -48,6 +49,7 @@ class Table:
     origins: tuple[str, ...]
     privileged: Sequence[str] | None = None
     privileged_pairs: Sequence[str] | None = None
+    slices: Sequence[str] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -76,6 +78,7 @@ class Table:
             origins=self.origins,
             privileged=pick(self.privileged),
             privileged_pairs=pick(self.privileged_pairs),
+            slices=pick(self.slices),
         )
 
 
@@ -89,6 +92,7 @@ def read_table(
     task: Task,
     key: str,
     first: int = 0,
+    slices: Sequence[Column] = (),
 ) -> Table:
     """Read and check one source of the recipe.
 
@@ -101,6 +105,7 @@ def read_table(
         task: what the rows must have: a second text, groups.
         key: the source's place in the recipe, such as `data.train`.
         first: number of the first row in ids of the form `role-number`, which rows without an id get.
+        slices: further columns to keep, of `data.slices`.
 
     Raises:
         DataError: a file, column or row that cannot be used, with its place.
@@ -111,7 +116,7 @@ def read_table(
 
     datasets.disable_progress_bars()
     datasets.logging.set_verbosity_error()
-    maker = RowMaker.for_source(source, train, role, task, key)
+    maker = replace(RowMaker.for_source(source, train, role, task, key), slices=slice_wants(slices))
     if source.hub is not None:
         reporter.say(f"loading the data set {source.hub} ({key}.hub)")
         origins = [f"{source.hub}, row "]
@@ -140,7 +145,7 @@ def _layouts(files: Sequence[DataFile], source: TableSource, train: TableSource,
 def _features() -> Any:
     from datasets import Features, Value
 
-    names = ("id", "text", "pair", "label", "group", "privileged", "privileged_pair")
+    names = ("id", "text", "pair", "label", "group", "privileged", "privileged_pair", "slices")
     texts = {name: Value("string") for name in names}
     return Features({**texts, "weight": Value("float32"), "file": Value("int64"), "line": Value("int64")})
 
@@ -196,6 +201,7 @@ def _table(rows: Mapped, role: Role, origins: Sequence[str], first: int) -> Tabl
         origins=tuple(origins),
         privileged=rows.texts("privileged"),
         privileged_pairs=rows.texts("privileged_pair"),
+        slices=rows.texts("slices"),
     )
 
 

@@ -249,6 +249,7 @@ def package_path(artifact: Path, out: Path) -> dict[str, Any]:
     data: Data | None = None
     metrics: dict[str, Any] = {}
     provenance: dict[str, Any] = {}
+    certificate: dict[str, Any] | None = None
     if own is not None:
         parents = {stage: own.parents[stage] for stage in PARENTS if stage in own.parents}
         provenance = {
@@ -257,13 +258,23 @@ def package_path(artifact: Path, out: Path) -> dict[str, Any]:
             "versions": own.versions,
         }
         metrics = {"shipped": own.metrics["quality"]} if own.metrics.get("quality") else {}
+        certificate = own.metrics.get("certificate")
         notes, data = _said_by_run(folder)
         if own.status == "failed":
             reporter.warn(f"{folder} did not meet a gate: {own.reason}")
             notes.append(f"A gate of its recipe was not met: {own.reason}.")
     columns = {} if data is None else data.joined_columns
     with publishing(out) as made:
-        write_bundle(folder, made, name=out.stem, metrics=metrics, provenance=provenance, columns=columns, notes=notes)
+        write_bundle(
+            folder,
+            made,
+            name=out.stem,
+            metrics=metrics,
+            provenance=provenance,
+            certificate=certificate,
+            columns=columns,
+            notes=notes,
+        )
         check_access(made, {} if data is None else data.privileged_columns)
     return {"path": str(out), "name": out.stem, "size_bytes": out.stat().st_size, "metrics": metrics}
 

@@ -117,7 +117,8 @@ def _artifact(artifact: Artifact, *, brief: bool) -> dict[str, Any]:
         "files": {name: entry.size for name, entry in artifact.files.items()},
         "recipe_digest": artifact.recipe_digest,
         "parents": artifact.parents,
-        "metrics": artifact.metrics,
+        # the certificate is as long as its slices are many: it stands in summary.json and in the bundle
+        "metrics": {name: value for name, value in artifact.metrics.items() if name != "certificate"},
         "versions": artifact.versions,
     }
 
@@ -135,6 +136,7 @@ def _bundle(path: Path) -> dict[str, Any]:
         "outputs": {tensor.name: f"{tensor.dtype} {list(tensor.shape)}" for tensor in manifest.outputs},
         "files": {name: entry.model_dump() for name, entry in manifest.files.items()},
         "metrics": manifest.metrics,
+        "certificate": manifest.certificate is not None,
         "provenance": manifest.provenance,
         "notes": list(manifest.notes),
         "runtime_minimum": manifest.runtime_minimum,

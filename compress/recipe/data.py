@@ -126,6 +126,15 @@ class FilesData(Section):
     """More of a transfer set, made from the training rows."""
     overlap: Literal["warn", "drop"] = "warn"
     """Rows whose texts also stand in a split that is measured on (test, then validation): warn, or drop them."""
+    slices: Annotated[tuple[Column, ...], Field(exclude_if=lambda columns: not columns)] = ()
+    """Columns of the test rows by whose values the certificate is sliced (brand, country …); no model reads them."""
+
+    @model_validator(mode="after")
+    def _slices_differ(self) -> FilesData:
+        twice = [column for column in self.slices if self.slices.count(column) > 1]
+        if twice:
+            raise ValueError(f"data.slices names {twice[0]!r} twice: leave one out")
+        return self
 
     @property
     def joined_columns(self) -> dict[str, tuple[str, ...]]:

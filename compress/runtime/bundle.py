@@ -18,9 +18,9 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from compress import __version__
 from compress.artifacts import ONNX, TOKENIZER, FileEntry, ModelSpec
@@ -72,6 +72,9 @@ class Manifest(BaseModel):
     files: dict[str, FileEntry]
     """Every member but the manifest."""
     metrics: dict[str, Any] = {}
+    certificate: Annotated[dict[str, Any] | None, Field(exclude_if=lambda found: found is None)] = None
+    """What the model does on the test rows beside its parents and its teacher, in whole and by slice; not in bundles
+    that are made from a model alone, or by a kdc that did not know it."""
     provenance: dict[str, Any] = {}
     """What it was made from: digest of the recipe, hashes of data, teacher and parents, versions."""
     notes: tuple[str, ...] = ()

@@ -10,7 +10,9 @@ import numpy as np
 
 from compress.artifacts import link_or_copy, read_artifact, remove
 from compress.batch import Floats, Ints, Labels, Numbers
+from compress.data.encode import encode_examples
 from compress.errors import DataError, IntegrityError
+from compress.predict import predict_logits
 from compress.progress import reporter
 from compress.recipe import HuggingFaceTeacher, OneTeacher, ScoresTeacher, SeveralTeachers, is_plain, teachers_of
 from compress.steps.answers import Part, Scored, Taught, ask, measured_scores, scored, uncovered
@@ -156,6 +158,21 @@ class Panel:
         """Logits for validation or test, whose labels no gate sees."""
         said = [self._on(number, part) for number in range(len(self.teachers))]
         return self.mixed(said, None).astype(np.float32)
+
+    def on_test(self) -> Floats:
+        """Logits float32 [N, C] for test, by models that are run again: nothing is kept, and no process needs help."""
+        return self.mixed([self._measured(number) for number in range(len(self.teachers))], None).astype(np.float32)
+
+    def _measured(self, number: int) -> Floats:
+        """One teacher's logits for test, in full precision."""
+        key, section = self.teachers[number]
+        with told_of(key):
+            if isinstance(section, ScoresTeacher):
+                return self.scored(section).of(self.run.splits.test, "test")
+            taught = self.taught(model_of(self.run, number, key, section))
+            teacher = self.run.opened(section, taught.folder)
+            rows = encode_examples(teacher.encoder, self.run.read_by_teacher.test)
+            return predict_logits(teacher.module, rows, self.run.device)
 
     def judged(self) -> Metrics:
         """Measures of what they say together, with a threshold of its own; why not, where scores do not cover it."""

@@ -26,6 +26,7 @@ from compress.quantize.dynamic import quantize_dynamic_int8
 from compress.quantize.static import quantize_static_int8
 from compress.recipe import LoadedRecipe, TensorRTExport
 from compress.runtime.predictor import Predictor, Request
+from compress.steps.certifying import certificate
 from compress.steps.context import Metrics, Run, requests_of, with_threshold
 from compress.students.build import load_student
 from compress.teachers.huggingface import Teacher
@@ -140,7 +141,10 @@ def quantize_folder(source: Path, out: Path, method: str, calibration: Sequence[
 
 
 def quantized(run: Run, out: Path, work: Path) -> Metrics:
-    """Quantize the student; its own threshold is chosen on validation, its loss of quality measured there."""
+    """Quantize the student; its own threshold is chosen on validation, its loss of quality measured there.
+
+    What it does on test beside its parents and the teacher stands in its `certificate`.
+    """
     section = run.recipe.quantize
     method = section.method or run.recipe.student.quantization
     source = run.at("onnx") / FLOAT
@@ -160,6 +164,7 @@ def quantized(run: Run, out: Path, work: Path) -> Metrics:
         "threshold": verdict.threshold,
         "quality_loss": loss,
         "parity": agreement(before, after),
+        "certificate": certificate(run, read_logits(source, run, "test", "student"), test, verdict.threshold, work),
     }
     accepted = loss <= section.max_quality_loss
     return found if accepted else found | {"failure": f"quality loss {loss:.4f} is above the limit"}
@@ -251,6 +256,7 @@ def bundle(run: Run, out: Path, work: Path) -> Metrics:
         name=name,
         golden=golden,
         metrics=measured,
+        certificate=run.artifacts["quantized"].metrics["certificate"],
         provenance={
             "recipe_digest": run.recipe.digest,
             "data": run.splits.fingerprint,

@@ -29,6 +29,21 @@ def ranking_metrics(
     Raises:
         ValueError: no group has a relevant row.
     """
+    found = group_metrics(scores, grades, groups, ids, cutoff)
+    return {name: float(values.mean()) for name, values in found.items()}
+
+
+def group_metrics(
+    scores: npt.NDArray[Any], grades: npt.NDArray[Any], groups: Sequence[str], ids: Sequence[str], cutoff: int
+) -> dict[str, npt.NDArray[np.float64]]:
+    """The measures of each group that has a relevant row, [G], in the order of the groups' names.
+
+    Args:
+        scores: [N]. grades: [N], 0 or more. groups, ids: of each row.
+
+    Raises:
+        ValueError: no group has a relevant row.
+    """
     codes = codes_of(groups)
     relevant_rows = np.bincount(codes, grades > 0)
     judged = np.flatnonzero(relevant_rows)
@@ -47,10 +62,9 @@ def ranking_metrics(
     discount = within / np.log2(rank + 1)
     before = np.cumsum(relevant_rows) - relevant_rows
     hits_so_far = np.cumsum(hit) - before[group]
-    found = {
+    return {
         f"ndcg@{cutoff}": total(discount * grades[order]) / total(discount * grades[by_grade]),
         f"mrr@{cutoff}": total(hit * (hits_so_far == 1) * within / rank),
         "map": total(hit * hits_so_far / rank) / relevant_rows[judged],
         f"recall@{cutoff}": total(hit & within) / relevant_rows[judged],
     }
-    return {name: float(values.mean()) for name, values in found.items()}

@@ -179,9 +179,35 @@ def test_any_part_may_be_missing_or_empty(summary: dict[str, Any], key: str, val
     Page(render(summary))
 
 
+def test_the_certificate_marks_flagged_slices_and_folds_the_others(summary: dict[str, Any]) -> None:
+    page = render(summary)
+    drawn = page[page.index("<h2>Certificate</h2>") :]
+    short, every = drawn.split("<summary>Every slice</summary>")[:2]
+    for shown in (
+        "95% interval",
+        "1,000 resamples",
+        "in logits",
+        "more than 2 times",
+        "label: shoes",
+        "−0.050",
+        "0.981",
+    ):
+        assert shown in short, shown
+    assert '<span class="chip bad">flagged</span>' in short
+    assert "column brand: Alpha" not in short
+    for shown in ("column brand: Alpha", "too small", "length: 3 to 6 tokens", '<span class="chip good">ok</span>'):
+        assert shown in every, shown
+
+
 def test_an_empty_summary_says_not_run() -> None:
     visible = Page(render({})).visible
-    for reason in ("the summary has no models", "no training history", "nothing was timed", "no stages"):
+    for reason in (
+        "the summary has no models",
+        "no training history",
+        "nothing was timed",
+        "no stages",
+        "no certificate",
+    ):
         assert re.search(f"not run: .*{reason}", visible)
 
 

@@ -10,11 +10,13 @@ import pytest
 from compress.bundle import write as writer
 from compress.bundle.verify import verify_bundle
 from compress.bundle.write import write_bundle
-from compress.errors import IntegrityError
+from compress.errors import IntegrityError, RecipeError
 from compress.runtime.answers import PROBABILITY_TOLERANCE as TOLERANCE
 from compress.runtime.answers import Answer, Score
+from compress.runtime.bundle import MANIFEST, open_bundle
 from compress.runtime.predictor import Predictor, Request
 from tests.tiny import tiny_deployable, tiny_requests
+from tests.tiny_project import kdc
 
 
 def make(tmp_path: Path, task: str = "classification", **changes: object) -> Path:
@@ -108,3 +110,32 @@ def test_a_changed_byte_is_refused(tmp_path: Path) -> None:
     path.write_bytes(content)
     with pytest.raises(IntegrityError):
         verify_bundle(path)
+
+
+# ---------------------------------------------------------------- certificate
+
+
+def test_a_bundle_without_a_certificate_says_so(tmp_path: Path) -> None:
+    """Bundles of a model alone have none, and neither have those from before there were any."""
+    bundle = make(tmp_path)
+    assert b'"certificate"' not in open_bundle(bundle).members[MANIFEST]
+    assert open_bundle(bundle).manifest.certificate is None
+    with pytest.raises(RecipeError, match=r"tiny\.kdc is intact but has no certificate"):
+        verify_bundle(bundle, certificate=True)
+    for more in ([], ["--json"]):
+        refused = kdc("verify", bundle, "--certificate", *more)
+        assert (refused.exit_code, refused.stdout == "") == (2, not more)
+        assert "has no certificate" in refused.stderr + refused.stdout
+    assert kdc("verify", bundle).exit_code == 0
+
+
+def test_a_certificate_is_part_of_what_the_digest_covers(tmp_path: Path) -> None:
+    folder, told = tiny_deployable(tmp_path / "deployable"), {"rows": 3, "comparisons": []}
+    golden = tiny_requests()
+    out = write_bundle(folder, tmp_path / "t.kdc", name="t", golden=golden, metrics={}, provenance={}, certificate=told)
+    assert verify_bundle(out, certificate=True)["certificate"] == told
+    raw = out.read_bytes()
+    assert raw.count(b'"rows": 3') == 1
+    out.write_bytes(raw.replace(b'"rows": 3', b'"rows": 4'))
+    with pytest.raises(IntegrityError):
+        verify_bundle(out, certificate=True)
