@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import settings
+
+if not torch.cuda.is_available():
+    # Triton's kernels then run under its interpreter: it must know before anything imports it, as torch.compile does.
+    os.environ["TRITON_INTERPRET"] = "1"
 
 settings.register_profile("kdc", deadline=None)  # how long an example takes says something of the machine alone
 settings.load_profile("kdc")

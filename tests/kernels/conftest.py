@@ -1,15 +1,11 @@
-"""The kernels are tested on the device that there is; without one, Triton's run under its interpreter."""
+"""The kernels are tested on the device that there is."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 
 import pytest
 import torch
-
-if not torch.cuda.is_available():
-    os.environ["TRITON_INTERPRET"] = "1"  # before they are defined
 
 
 @pytest.fixture(autouse=True)
