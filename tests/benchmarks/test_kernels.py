@@ -89,8 +89,8 @@ def test_memory_beyond_inputs_and_gradients_is_told() -> None:
         ([row("kdc", 2.0), row("torch", 1.0)], "2.0 ms, and torch takes 1.0"),
         ([row("kdc", extra=70.0), row("torch")], "70 MB beyond inputs and gradients, and 67 are allowed"),
         (
-            [row("kdc", kernel="relation_kd"), row("torch", extra=7.0, kernel="relation_kd")],
-            "1.0 MB, and torch takes 7.0",
+            [row("kdc", extra=10.0, kernel="relation_kd"), row("torch", extra=70.0, kernel="relation_kd")],
+            "10.0 MB, and torch takes 70.0",
         ),
         ([row("kdc") | {"not_run": "broken"}, row("torch")], "not run: broken"),
     ],
@@ -102,6 +102,7 @@ def test_targets_are_held(rows: list[dict[str, Any]], words: str) -> None:
 
 def test_a_target_is_met_where_torch_does_not_fit() -> None:
     kernels.check([row("kdc", 9.0), row("torch") | {"not_run": "needs 49 GB"}], "cpu")
+    kernels.check([row("kdc", kernel="relation_kd"), row("torch", extra=7.0, kernel="relation_kd")], "cpu")
 
 
 def test_on_a_gpu_liger_is_the_rival() -> None:
