@@ -44,6 +44,12 @@ def test_odd_shapes(body: str, count: int, columns: int, formula: Formula) -> No
     both(student, teacher, formula, body, upstream=-2.5, labels=labels)
 
 
+@pytest.mark.parametrize("body", BODIES)
+def test_many_rows(body: str) -> None:
+    student, teacher, labels = rows(1271, 17)
+    both(student, teacher, Formula("kl", 2.0, 1.0, 0.5), body, labels=labels)
+
+
 @pytest.mark.parametrize("columns", [30_522, 100_003])
 @pytest.mark.parametrize(
     ("body", "divergence"), [("triton", "jensen_shannon"), *(("chunked", name) for name in DIVERGENCES)]

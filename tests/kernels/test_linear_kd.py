@@ -69,7 +69,7 @@ def test_losses_and_gradients(body: str, sparse: bool, formula: Formula, tiling:
     assert_same(found, wanted, torch.float32)
 
 
-@pytest.mark.parametrize(("count", "columns"), [(1, 17), (41, 1), (3, 30_522)])
+@pytest.mark.parametrize(("count", "columns"), [(1, 17), (41, 1), (1271, 17), (3, 30_522)])
 @pytest.mark.parametrize("body", BODIES)
 def test_odd_shapes(body: str, count: int, columns: int) -> None:
     student, teacher, _ = heads(count, columns)
