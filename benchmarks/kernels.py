@@ -91,7 +91,7 @@ class Meter:
         before = self._now()
         self._wait()
         start = time.perf_counter()
-        run().backward()  # type: ignore[no-untyped-call]
+        torch.autograd.backward(run())
         self._wait()
         seconds = time.perf_counter() - start
         gradients = sum(leaf.grad.numel() * leaf.grad.element_size() for leaf in case.leaves if leaf.grad is not None)
@@ -122,7 +122,7 @@ def _try(case: Case, name: str, run: Callable[[], torch.Tensor], losses: dict[st
     """Run once, to warm up, and keep its loss; why it cannot take part, or None. A failure is a row, not the end."""
     try:
         loss = run()
-        loss.backward()  # type: ignore[no-untyped-call]
+        torch.autograd.backward(loss)
     except Exception as error:
         return f"{type(error).__name__}: {error}".splitlines()[0][:200]
     finally:

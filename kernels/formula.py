@@ -106,14 +106,18 @@ def check_rows(shares: Tensor, columns: int, **given: Tensor | None) -> None:
     _check(~(shares < 0), lambda row: f"the weight of row {row} is negative beside the others: weights must be >= 0")
     for name, numbers in given.items():
         if numbers is not None:
-            outside = (numbers < 0) | (numbers >= columns)
-            outside = outside.any(1) if outside.dim() > 1 else outside
-            _check(
-                (shares == 0) | ~outside,
-                lambda row: (
-                    f"{name} of row {row}: {numbers[row].tolist()} is not within the {columns} columns 0..{columns - 1}"  # noqa: B023
-                ),
-            )
+            _check_columns(name, numbers, shares, columns)
+
+
+def _check_columns(name: str, numbers: Tensor, shares: Tensor, columns: int) -> None:
+    outside = (numbers < 0) | (numbers >= columns)
+    fine = (shares == 0) | ~(outside.any(1) if outside.dim() > 1 else outside)
+    _check(
+        fine,
+        lambda row: (
+            f"{name} of row {row}: {numbers[row].tolist()} is not within the {columns} columns 0..{columns - 1}"
+        ),
+    )
 
 
 def _check(fine: Tensor, words: Callable[[int], str]) -> None:

@@ -101,7 +101,7 @@ def _op(
         if body == "triton":
             from compress.kernels.hidden_mse_triton import hidden_mse_triton  # needs Triton
 
-            with torch.cuda.device_of(student):  # type: ignore[no-untyped-call]
+            with torch.cuda.device_of(student):  # type: ignore[no-untyped-call] # torch's own
                 return hidden_mse_triton(student, weight, teacher, mask, bias, wanted)
         found = reference if body == "reference" else chunked
         return found(student, weight, teacher, mask, bias, wanted)

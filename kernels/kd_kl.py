@@ -60,7 +60,8 @@ def kd_kl(
         return mean_loss(student, teacher, shares, labels, formula)
     if inplace and need and not torch.compiler.is_compiling():
         _check_memory(student)
-        return cast(Tensor, InPlace.apply(student, teacher, shares, labels, formula, kind))  # type: ignore[no-untyped-call]
+        loss = InPlace.apply(student, teacher, shares, labels, formula, kind)  # type: ignore[no-untyped-call] # torch's own
+        return cast(Tensor, loss)
     loss, _ = _kd_kl(student, teacher, shares, labels, formula.divergence, formula.numbers, need, kind)
     return cast(Tensor, loss)
 

@@ -75,7 +75,7 @@ def _op(
             from compress.kernels.relation_kd_triton import relation_kd_triton  # needs Triton
 
             shares = query_shares(student, teacher, mask, heads)
-            with torch.cuda.device_of(student):  # type: ignore[no-untyped-call]
+            with torch.cuda.device_of(student):  # type: ignore[no-untyped-call] # torch's own
                 return relation_kd_triton(student, teacher, mask, shares, heads, need_grad)
         found = reference if body == "reference" else chunked
         return found(student, teacher, mask, heads, need_grad)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -86,7 +86,7 @@ class Stream:
         labels = None if self.labels is None else self.labels[rows] - columns.start
         losses, slopes = self.tiles.gradient_(*made, self.sums[rows, :3], self.sums[rows, 3], labels)
         self.losses[rows] += losses
-        return slopes  # type: ignore[no-any-return]
+        return cast(Tensor, slopes)
 
     def sum_up(self) -> None:
         """All sums of all rows, where the last pass is not to find them tile by tile."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,6 @@ import numpy as np
 import pytest
 
 from compress.artifacts import SPEC, ModelSpec
-from compress.bench import measure
 from tests import tiny_models
 from tests.tiny_numbers import COLUMNS, make_number_project, number_recipe, priced_rows, ranked_rows
 from tests.tiny_project import kdc, kdc_json, statuses, write_csv, write_recipe
@@ -20,14 +18,7 @@ METRICS = {"ranking": ("ndcg@10", "mrr@10", "map", "recall@10"), "regression": (
 ROWS = {"ranking": ranked_rows, "regression": priced_rows}
 
 one_thread = pytest.fixture(scope="module", autouse=True)(tiny_models.one_thread)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick_bench() -> Iterator[None]:
-    """These tests do not quote times."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(measure, "WARM_SECONDS", 0.1)
-        yield
+quick_bench = pytest.fixture(scope="module", autouse=True)(tiny_models.quick_bench)
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,6 @@ from typing import Any
 import pytest
 
 from compress.artifacts import ONNX, list_files, read_artifact, verify_artifact
-from compress.bench import measure
 from compress.bench.results import BenchResult
 from compress.recipe import LoadedRecipe
 from compress.recipe.file import load_recipe
@@ -41,14 +39,7 @@ MODELS = {"baseline", "teacher", "control", "student", "shipped"}
 
 
 one_thread = pytest.fixture(scope="module", autouse=True)(tiny_models.one_thread)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick_bench() -> Iterator[None]:
-    """On a busy machine warming up takes as long as it may; these tests do not quote times."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(measure, "WARM_SECONDS", 0.1)
-        yield
+quick_bench = pytest.fixture(scope="module", autouse=True)(tiny_models.quick_bench)
 
 
 @dataclass(frozen=True)

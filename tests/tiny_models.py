@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor, nn
 
 from compress.batch import Encoded, Examples, Splits
+from compress.bench import measure
 from compress.text_model import TextModel, masked_mean
 
 COLOURS = ("red", "blue", "dark green", "crème", "schwarz")
@@ -39,6 +41,13 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+def quick_bench() -> Iterator[None]:
+    """A bench that hardly warms up, for tests that quote no times: on a busy machine it takes as long as it may."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(measure, "WARM_SECONDS", 0.1)
+        yield
 
 
 class ToyModel(TextModel):

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from compress.bench import measure
 from compress.recipe.file import load_recipe
 from compress.runtime.bundle import open_bundle
 from tests import tiny_models
@@ -18,14 +16,7 @@ from tests.tiny_project import kdc, kdc_json, recipe_of, statuses, write_csv, wr
 BRANDS = ("Alpha", "Beta")
 
 one_thread = pytest.fixture(scope="module", autouse=True)(tiny_models.one_thread)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick_bench() -> Iterator[None]:
-    """These tests do not quote times."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(measure, "WARM_SECONDS", 0.1)
-        yield
+quick_bench = pytest.fixture(scope="module", autouse=True)(tiny_models.quick_bench)
 
 
 def sliced(project: Path, slices: list[str], **data: Any) -> dict[str, Any]:

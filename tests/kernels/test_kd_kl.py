@@ -146,7 +146,7 @@ def test_inputs_that_are_not_contiguous(body: str) -> None:
 def test_nothing_to_learn_from(body: str) -> None:
     student, teacher, labels = rows(3, 8)
     for some, given_labels in ((slice(0, 0), labels[:0]), (slice(None), torch.full((3,), -100))):
-        loss, (slopes,) = slopes_of(lambda x: kd_kl(x, teacher[some], labels=given_labels, body=body), [student[some]])  # noqa: B023
+        loss, (slopes,) = slopes_of(lambda x: kd_kl(x, teacher[some], labels=given_labels, body=body), [student[some]])
         assert loss == 0
         assert not slopes.any()
 
@@ -180,7 +180,7 @@ def test_labels_and_weights_that_do_not_lie_in_order(body: str) -> None:
     formula, weights = Formula("kl", 2.0, 1.0, 0.5), torch.rand(6)
     wide = [torch.stack([one, one.flip(0)], 1)[:, 0] for one in (labels, weights)]
     found, wanted = (
-        slopes_of(lambda x: kd_kl(x, teacher, formula, labels=one, weights=other, body=body), [student])  # noqa: B023
+        slopes_of(lambda x: kd_kl(x, teacher, formula, labels=one, weights=other, body=body), [student])
         for one, other in (wide, (labels, weights))
     )
     assert_same(found, wanted, torch.float32)
@@ -259,7 +259,7 @@ def test_memory_is_a_tile_and_not_a_softmax() -> None:
 def test_compiled_it_is_the_same() -> None:
     student, teacher, labels = rows(4, 30)
     formula = Formula("jensen_shannon", 2.0, 1.0, 0.1)
-    loss = lambda x: kd_kl(x * 2, teacher, formula, labels=labels, inplace=True) * 3  # noqa: E731
+    loss = lambda x: kd_kl(x * 2, teacher, formula, labels=labels, inplace=True) * 3
     compiled = torch.compile(loss, backend="aot_eager", fullgraph=True)
     assert_same(slopes_of(compiled, [student]), slopes_of(loss, [student]), torch.float32)
 

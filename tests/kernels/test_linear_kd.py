@@ -63,7 +63,7 @@ def test_losses_and_gradients(body: str, sparse: bool, formula: Formula, tiling:
     rows, columns = streaming.plan(13, 137, torch.device("cpu"))
     assert (columns == 137 and rows < 13) if tiling == "rows" else columns < 137
     found, wanted = (
-        slopes_of(lambda *s: run(s, said, formula, labels=labels, weights=weights, body=one), student, 2.5)  # noqa: B023
+        slopes_of(lambda *s: run(s, said, formula, labels=labels, weights=weights, body=one), student, 2.5)
         for one in (body, "reference")
     )
     assert_same(found, wanted, torch.float32)
@@ -75,8 +75,8 @@ def test_odd_shapes(body: str, count: int, columns: int) -> None:
     student, teacher, _ = heads(count, columns)
     for divergence in DIVERGENCES:
         formula = Formula(divergence, 2.0)
-        found = slopes_of(lambda *s: run(s, teacher, formula, body=body), student)  # noqa: B023
-        assert_same(found, slopes_of(lambda *s: run(s, teacher, formula, body="reference"), student), torch.float32)  # noqa: B023
+        found = slopes_of(lambda *s: run(s, teacher, formula, body=body), student)
+        assert_same(found, slopes_of(lambda *s: run(s, teacher, formula, body="reference"), student), torch.float32)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64], ids=str)
@@ -87,7 +87,7 @@ def test_dtypes(sparse: bool, dtype: torch.dtype, tiling: str) -> None:
     formula = Formula("kl", 1.5, 1.0, 0.3)
     wanted = slopes_of(lambda *s: run(s, said, formula, labels=labels, body="reference"), student)
     for body in BODIES if dtype != torch.float64 else ("chunked",):
-        found = slopes_of(lambda *s: run(s, said, formula, labels=labels, body=body), student)  # noqa: B023
+        found = slopes_of(lambda *s: run(s, said, formula, labels=labels, body=body), student)
         assert_same(found, wanted, dtype)
 
 
@@ -142,8 +142,7 @@ def test_columns_ruled_out_by_the_bias_and_large_logits(body: str, tiling: str) 
     student[0][0] *= 3e3
     teacher.states[1] *= 3e3
     found, wanted = (
-        slopes_of(lambda *s: run(s, teacher, Formula("kl", 2.0), body=one), student)  # noqa: B023
-        for one in (body, "reference")
+        slopes_of(lambda *s: run(s, teacher, Formula("kl", 2.0), body=one), student) for one in (body, "reference")
     )
     assert_same(found, wanted, torch.float32)
 
@@ -166,7 +165,7 @@ def test_nothing_to_learn_from() -> None:
     student, teacher, labels = heads(4, 30)
     nobody = torch.full_like(labels, -100)
     for said in (teacher, kept(teacher, 3)):
-        loss, slopes = slopes_of(lambda *s: run(s, said, Formula(hard=0.1), labels=nobody), student)  # noqa: B023
+        loss, slopes = slopes_of(lambda *s: run(s, said, Formula(hard=0.1), labels=nobody), student)
         assert loss == 0
         assert not any(one.any() for one in slopes)
     states, weight, bias = student
@@ -249,7 +248,7 @@ def test_a_large_factor_does_not_overflow_fp16() -> None:
     student[0][0], weights = 900.0, torch.full((120,), 1e-6)
     weights[0] = 1.0
     for body in BODIES:
-        found = slopes_of(lambda *s: run(s, teacher, Formula(), weights=weights, body=body), student)  # noqa: B023
+        found = slopes_of(lambda *s: run(s, teacher, Formula(), weights=weights, body=body), student)
         wanted = slopes_of(lambda *s: run(s, teacher, Formula(), weights=weights, body="reference"), student)
         assert_same(found, wanted, torch.float16)
 
@@ -259,8 +258,7 @@ def test_a_gradient_scaler_comes_in_time_for_fp16(sparse: bool) -> None:
     student, teacher, _ = heads(400, 50, dtype=torch.float16)
     said = kept(teacher, 5) if sparse else teacher
     found, wanted = (
-        slopes_of(lambda *s: run(s, said, Formula(), body=body), student, 2.0**15)  # noqa: B023
-        for body in ("chunked", "reference")
+        slopes_of(lambda *s: run(s, said, Formula(), body=body), student, 2.0**15) for body in ("chunked", "reference")
     )
     assert_same(found, wanted, torch.float16)
 
@@ -277,7 +275,7 @@ def test_they_are_well_formed_operators() -> None:
 def test_compiled_it_is_the_same() -> None:
     student, teacher, labels = heads(4, 30)
     for said in (teacher, kept(teacher, 3)):
-        loss = lambda x, w, b: run((x * 2, w, b), said, Formula("kl", 2.0, 1.0, 0.1), labels=labels) * 3  # noqa: B023, E731
+        loss = lambda x, w, b: run((x * 2, w, b), said, Formula("kl", 2.0, 1.0, 0.1), labels=labels) * 3
         compiled = torch.compile(loss, backend="aot_eager", fullgraph=True)
         assert_same(slopes_of(compiled, student), slopes_of(loss, student), torch.float32)
 
