@@ -469,9 +469,9 @@ def negate(source: Path, target: Path) -> None:
 def test_a_loss_of_quality_by_quantization_marks_the_stage_as_failed(
     passed: Path, tiny_project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from compress.steps import shipping
+    from compress.quantize import methods
 
-    monkeypatch.setattr(shipping, "quantize_static_int8", lambda source, target, *_, **__: negate(source, target))
+    monkeypatch.setattr(methods, "quantize_static_int8", lambda source, target, *_, **__: negate(source, target))
     change = "quantize.max_quality_loss=0"
     for _ in range(2):  # made, then reused: it stays failed
         done = kdc("run", passed, "--runs", tiny_project / "runs", "--set", change, "--json")

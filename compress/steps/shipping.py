@@ -22,9 +22,9 @@ from compress.export.parity import agreement
 from compress.predict import predict_logits
 from compress.progress import bar, reporter
 from compress.quantize.calibration import feeds
-from compress.quantize.dynamic import quantize_dynamic_int8
+from compress.quantize.methods import METHODS, Work
 from compress.quantize.static import quantize_static_int8
-from compress.recipe import LoadedRecipe, TensorRTExport
+from compress.recipe import LoadedRecipe, Quantize, TensorRTExport
 from compress.runtime.predictor import Predictor, Request
 from compress.steps.certifying import certificate
 from compress.steps.context import Metrics, Run, requests_of, with_threshold
@@ -127,17 +127,16 @@ def _exportable(module: Any) -> Any:
     return module
 
 
-def quantize_folder(source: Path, out: Path, method: str, calibration: Sequence[Request]) -> None:
+def quantize_folder(
+    source: Path, out: Path, method: str, calibration: Sequence[Request], section: Quantize | None = None
+) -> None:
     """Quantize a deployable folder into another."""
     out.mkdir(parents=True, exist_ok=True)
     for name in (TOKENIZER, SPEC):
         shutil.copyfile(source / name, out / name)
-    if method == "none":
-        shutil.copyfile(source / ONNX, out / ONNX)
-    elif method == "dynamic":
-        quantize_dynamic_int8(source / ONNX, out / ONNX)
-    else:
-        quantize_static_int8(source / ONNX, out / ONNX, feeds(Predictor.from_folder(source), calibration))
+    METHODS[method].write(
+        Work(source / ONNX, out, lambda: feeds(Predictor.from_folder(source), calibration), section or Quantize())
+    )
 
 
 def quantized(run: Run, out: Path, work: Path) -> Metrics:
@@ -148,7 +147,7 @@ def quantized(run: Run, out: Path, work: Path) -> Metrics:
     section = run.recipe.quantize
     method = section.method or run.recipe.student.quantization
     source = run.at("onnx") / FLOAT
-    quantize_folder(source, out, method, _calibration(run))
+    quantize_folder(source, out, method, _calibration(run), section)
     before = read_logits(source, run, "validation", "student")
     after, test = (read_logits(out, run, split, "quantized") for split in ("validation", "test"))
     verdict = run.judge.verdict(after, test)
