@@ -203,6 +203,19 @@ def print_diagnosis(found: Mapping[str, Any]) -> None:
         table.add_row(item["name"], item["use"], status, escape(item["remedy"] or ""))
     screen = console()
     screen.print(table)
+    if "limits" in found:
+        screen.print(_limits(found["limits"]))
+
+
+def _limits(found: Mapping[str, Any]) -> Table:
+    """The roofs that `kdc doctor --limits` measured."""
+    table = Table(title=f"limits with {found['threads']} thread(s): the best of what is installed")
+    for column in ("what", "at best", "by"):
+        table.add_column(column, overflow="fold")
+    for roof in found["roofs"]:
+        reached = roof["reason"] if roof["value"] is None else f"{roof['value']:,g} {roof['unit']}"
+        table.add_row(roof["name"], reached, roof["by"] or "")
+    return table
 
 
 def print_facts(facts: Mapping[str, Any], indent: str = "") -> None:

@@ -10,6 +10,7 @@ import typer
 
 from compress.commands import options
 from compress.commands.output import output, results_only
+from compress.errors import RecipeError
 
 
 class TaskKind(StrEnum):
@@ -81,12 +82,28 @@ def schema(json: options.Json = False, verbose: options.Verbose = False, quiet: 
     output.object(head | Recipe.model_json_schema())
 
 
-def doctor(json: options.Json = False, verbose: options.Verbose = False, quiet: options.Quiet = False) -> None:
+def doctor(
+    limits: Annotated[
+        bool, typer.Option("--limits", help="Measure the machine's roofs too: matrix products and memory, in seconds.")
+    ] = False,
+    threads: Annotated[
+        int | None, typer.Option(min=1, max=256, help="Threads that --limits measures with; 1 when absent.")
+    ] = None,
+    json: options.Json = False,
+    verbose: options.Verbose = False,
+    quiet: options.Quiet = False,
+) -> None:
     """Each runtime and device: available, version, or the one command that makes it so."""
     from compress.doctor import diagnose
 
     output.configure(json=json, verbose=verbose, quiet=quiet)
+    if threads is not None and not limits:
+        raise RecipeError("--threads has no effect without --limits; add --limits or leave it out")
     found = diagnose()
+    if limits:
+        from compress.bench.limits import measure_limits
+
+        found["limits"] = {"threads": threads or 1, "roofs": measure_limits(threads or 1)}
     if json:
         output.object(found)
         return
