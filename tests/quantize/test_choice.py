@@ -1,0 +1,88 @@
+"""The automatic choice: the fastest of what is good enough, and a row for everything that was tried."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from compress.bench.results import BenchResult, Scenario
+from compress.errors import DataError, EnvironmentProblem, KdcError
+from compress.quantize.choice import Built, Row, choose
+
+
+class Bench:
+    """Candidates with a latency and a throughput each; those of no quality are refused."""
+
+    def __init__(self, times: dict[str, tuple[float, float]], poor: tuple[str, ...] = ()) -> None:
+        self.times, self.poor = times, poor
+        self.rounds = 0
+
+    def build(self, method: str) -> Built:
+        if method == "crashes":
+            raise ZeroDivisionError("a bug of theirs")
+        if method == "refuses":
+            raise DataError("nothing to quantize")
+        if method == "absent":
+            raise EnvironmentProblem("openvino is not installed")
+        return Built(Path(method), accepted=method not in self.poor, facts={"quality_loss": 0.001})
+
+    def time(self, folders: Mapping[str, Path]) -> dict[str, BenchResult]:
+        self.rounds += 1
+        assert all(folder == Path(name) for name, folder in folders.items())
+        return {
+            name: BenchResult(artifact=name, scenario="single-stream", threads=1, p50_ms=p50, qps=qps)
+            for name, (p50, qps) in self.times.items()
+            if name in folders
+        }
+
+    def choose(self, *methods: str, scenario: Scenario = "single-stream") -> tuple[str, dict[str, Row]]:
+        choice, rows = choose(methods, self.build, self.time, scenario)
+        assert [row["method"] for row in rows] == ["none", *methods]
+        return choice, {row["method"]: row for row in rows}
+
+
+def test_the_fastest_that_is_good_enough_is_shipped_and_all_are_told() -> None:
+    bench = Bench({"none": (4, 300), "a": (2, 800), "b": (1, 500), "worse": (0.5, 999), "slow": (5, 200)}, ("worse",))
+    choice, rows = bench.choose("a", "b", "worse", "slow", "crashes", "refuses", "absent")
+    assert choice == "b"
+    assert {name: row["outcome"] for name, row in rows.items()} == {
+        "none": "slower than the choice",
+        "a": "slower than the choice",
+        "b": "shipped",
+        "worse": "below the floor",
+        "slow": "slower than float",
+        "crashes": "error",
+        "refuses": "error",
+        "absent": "not run",
+    }
+    assert rows["b"]["speedup"] == 4
+    assert rows["slow"]["speedup"] == 0.8
+    assert rows["crashes"]["reason"] == "ZeroDivisionError: a bug of theirs"
+    assert rows["absent"]["reason"] == "openvino is not installed"
+    assert rows["worse"]["quality_loss"] == 0.001
+    assert bench.rounds == 1  # all of them take turns in one run
+
+
+def test_throughput_may_choose_another() -> None:
+    times = {"none": (4.0, 300.0), "a": (2.0, 800.0), "b": (1.0, 500.0)}
+    assert Bench(times).choose("a", "b", scenario="offline")[0] == "a"
+
+
+def test_float_ships_where_nothing_is_faster_and_as_good() -> None:
+    choice, rows = Bench({"none": (1, 10), "a": (2, 5), "b": (0.5, 20)}, poor=("b",)).choose("a", "b")
+    assert choice == "none"
+    assert rows["none"]["outcome"] == "shipped"
+
+
+def test_what_could_not_be_timed_is_not_shipped() -> None:
+    bench = Bench({"none": (1, 10), "a": (0.5, 20)})
+    gone = BenchResult.not_run("a", "single-stream", threads=1, batch=1, reason="no such runtime")
+    choice, rows = choose(["a"], bench.build, lambda folders: {**bench.time(folders), "a": gone}, "single-stream")
+    assert choice == "none"
+    assert rows[1]["outcome"] == "not run"
+    assert rows[1]["reason"] == "no such runtime"
+    lost = {"none": gone, "a": gone}
+    with pytest.raises(KdcError, match="float model could not be timed"):
+        choose(["a"], bench.build, lambda folders: lost, "single-stream")
