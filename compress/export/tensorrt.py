@@ -32,7 +32,7 @@ MAGIC = b"vtrt"
 CAPABILITY_BITS = {"sm75": 1, "sm80": 2, "sm86": 4, "sm89": 8, "sm120": 16, "sm121": 32}
 """Bit of each GPU generation in the byte 32 of a tensorrt-rtx engine."""
 INCONSISTENT_PROFILE = "kMAX values are not self-consistent"
-SYMMETRIC = "quantize_static_int8, symmetric=True"
+SYMMETRIC = "quantize_static_int8, tensorrt=True"
 MENDS = {
     "unsupported input type of UINT8": f"quantize it with int8 activations ({SYMMETRIC})",
     "Non-zero zero point": f"quantize it symmetrically ({SYMMETRIC})",

@@ -1,4 +1,18 @@
-"""The ways to lower precision, each under one interface, by the names that `quantize.method` gives them."""
+"""The ways to lower precision, each under one interface, by the names that `quantize.method` gives them.
+
+| method | weights | activations | calibrates | batch-independent | for |
+| --- | --- | --- | --- | --- | --- |
+| `dynamic` | int8 per channel | uint8, a scale a token, while it runs | no | yes | transformer, two-tower, static; the default |
+| `dynamic-tensor` | int8 per channel | uint8, a range a tensor, while it runs | no | no | transformer, for speed over exactness |
+| `static` | int8 per channel | uint8 or int8, ranges in the file | yes | yes | mobile, residual; the default there |
+| `smoothquant` | int8 per channel | as dynamic, after smoothing | yes | yes | transformer with outlier channels |
+| `weights` | 8 or 4 bits, a scale for 32 | float | no | yes | transformer, where activations do not bear int8 |
+| `half` | float16 | float | no | yes | all, where int8 loses too much |
+| `none` | float | float | no | yes | all |
+
+Embeddings (most of a small student's bytes) are int8 by row in all of them, float16 in `half`, and by
+`quantize.embedding_bits` 4 bits or float.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +24,11 @@ from typing import Literal
 
 from compress.artifacts import ONNX
 from compress.quantize.calibration import Feed
-from compress.quantize.dynamic import quantize_dynamic_int8
-from compress.quantize.static import quantize_static_int8
+from compress.quantize.dynamic import quantize_dynamic_int8, quantize_dynamic_tensor
+from compress.quantize.half import HALF_BITS, store_half
+from compress.quantize.smooth import quantize_smooth
+from compress.quantize.static import Ranges, quantize_static_int8
+from compress.quantize.weights import quantize_weights
 from compress.recipe import Quantize
 
 Feeds = Callable[[], Iterable[Feed]]
@@ -37,6 +54,11 @@ class Work:
         """The .onnx file to write."""
         return self.folder / ONNX
 
+    @property
+    def embedding_bits(self) -> int:
+        """The bits of embeddings that int8 methods are asked for."""
+        return 8 if self.section.embedding_bits is None else self.section.embedding_bits
+
 
 @dataclass(frozen=True)
 class Method:
@@ -52,15 +74,58 @@ def _none(work: Work) -> None:
 
 
 def _dynamic(work: Work) -> None:
-    quantize_dynamic_int8(work.source, work.target)
+    quantize_dynamic_int8(work.source, work.target, embedding_bits=work.embedding_bits, keep_float=work.keep_float)
+
+
+def _dynamic_tensor(work: Work) -> None:
+    quantize_dynamic_tensor(work.source, work.target, embedding_bits=work.embedding_bits, keep_float=work.keep_float)
 
 
 def _static(work: Work) -> None:
-    quantize_static_int8(work.source, work.target, work.feeds())
+    section = work.section
+    quantize_static_int8(
+        work.source,
+        work.target,
+        work.feeds(),
+        op_types=section.operators,
+        ranges=Ranges(section.calibrator, section.symmetric),
+        embedding_bits=work.embedding_bits,
+        keep_float=work.keep_float,
+    )
+
+
+def _smoothquant(work: Work) -> None:
+    quantize_smooth(
+        work.source,
+        work.target,
+        work.feeds(),
+        alpha=work.section.alpha,
+        embedding_bits=work.embedding_bits,
+        keep_float=work.keep_float,
+    )
+
+
+def _weights(work: Work) -> None:
+    quantize_weights(
+        work.source,
+        work.target,
+        bits=work.section.bits,
+        embedding_bits=work.embedding_bits,
+        keep_float=work.keep_float,
+    )
+
+
+def _half(work: Work) -> None:
+    bits = work.section.embedding_bits
+    store_half(work.source, work.target, embedding_bits=HALF_BITS if bits is None else bits, keep_float=work.keep_float)
 
 
 METHODS: dict[str, Method] = {
     "none": Method(_none),
     "dynamic": Method(_dynamic),
+    "dynamic-tensor": Method(_dynamic_tensor),
     "static": Method(_static, calibrates=True),
+    "smoothquant": Method(_smoothquant, calibrates=True),
+    "weights": Method(_weights),
+    "half": Method(_half),
 }

@@ -19,16 +19,20 @@ one range for all and changes half as many answers. Fine-tuned 3-layer MiniLM cu
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from compress.batch import Floats
+from compress.quantize.layers import name_of
+from compress.quantize.nibbles import BLOCK, NIBBLE_BITS, packed
 
 LEVELS = 127
 MINIMUM_TABLE = 4096
 """Embedding tables with fewer numbers stay in float, as do those of one number a row: nothing to gain."""
+FLOAT_BITS = 32
 MICROSOFT = "com.microsoft"
 
 
@@ -38,26 +42,32 @@ class RowQuantizer:
     Every name it makes up holds `kdc_`: names like `x_scale` are those of onnxruntime's own quantizer.
     """
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, *, embedding_bits: int = 8, keep: Collection[str] = ()) -> None:
+        """embedding_bits: 4, 8, or 32 for float. keep: names of nodes that stay in float (`layers.name_of`)."""
         self.model, self.graph = model, model.graph
+        self.embedding_bits, self.keep = embedding_bits, keep
         self.weights = {tensor.name: tensor for tensor in self.graph.initializer}
         self.opset = next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
         self.nodes: list[Any] = []
         self.rows: dict[str, tuple[str, str]] = {}
 
-    def run(self, *, linears: bool = True) -> int:
-        """Quantize embeddings (Gather) and, when asked, MatMul and Gemm with constant weights.
+    def run(self, *, linears: Collection[str] = ("MatMul", "Gemm")) -> int:
+        """Quantize embeddings (Gather), and those of MatMul and Gemm that are named, with constant weights.
 
         Returns:
             How many matrices were quantized.
+
+        Raises:
+            DataError: rows of embeddings that 4 bits cannot pack.
         """
         from onnx import helper
 
         count = 0
         for node in list(self.graph.node):
-            if node.op_type == "Gather" and self._is_table(node):
+            wanted = name_of(node) not in self.keep
+            if wanted and node.op_type == "Gather" and self._is_table(node):
                 self._embedding(node)
-            elif linears and (weight := self._matrix(node)) is not None:
+            elif wanted and node.op_type in linears and (weight := self._matrix(node)) is not None:
                 self._linear(node, weight)
             else:
                 self.nodes.append(node)
@@ -73,7 +83,9 @@ class RowQuantizer:
     def _is_table(self, node: Any) -> bool:
         table = self.weights.get(node.input[0])
         axis = next((a.i for a in node.attribute if a.name == "axis"), 0)
-        if table is None or not _is_float(table) or len(table.dims) != 2 or axis != 0:
+        if self.embedding_bits == FLOAT_BITS or table is None or not _is_float(table):
+            return False
+        if len(table.dims) != 2 or axis != 0:
             return False
         return int(np.prod(table.dims)) >= MINIMUM_TABLE and table.dims[1] > 1
 
@@ -93,10 +105,19 @@ class RowQuantizer:
         return array.T if options.get("transB") else array
 
     def _embedding(self, node: Any) -> None:
-        """Gather(table) -> Gather(int8 table) · Gather(scale of each row)."""
+        """Gather(table) -> Gather(int8 table) · Gather(scale of each row); at 4 bits GatherBlockQuantized."""
         from onnx import numpy_helper
 
         table, out = node.input[0], node.output[0]
+        if self.embedding_bits == NIBBLE_BITS:
+            nibbles, steps = packed(numpy_helper.to_array(self.weights[table]), table)
+            inputs = [self._constant(f"{table}/kdc_int4", nibbles), node.input[1]]
+            inputs.append(self._constant(f"{table}/kdc_scale", steps))
+            places = {"gather_axis": 0, "quantize_axis": 1}
+            self._add(
+                "GatherBlockQuantized", inputs, out, domain=MICROSOFT, bits=NIBBLE_BITS, block_size=BLOCK, **places
+            )
+            return
         values, scales = _int8(numpy_helper.to_array(self.weights[table]), axis=1)
         self._constant(f"{table}/kdc_int8", values)
         self._constant(f"{table}/kdc_scale", scales)

@@ -195,11 +195,18 @@ class Recipe(Section):
             raise ValueError("a file of scores brings no tokenizer: set student.vocabulary.train to a size")
         if scores and self.distill.wants_hidden:
             raise ValueError("a file of scores has no hidden states: set losses.hidden and losses.hidden_cosine to 0")
-        if self.quantize.method == "static" and self.student.quantization != "static":
+        only_convolutions = self.quantize.operators == ("Conv",)
+        if self.quantize.method == "static" and self.student.quantization != "static" and only_convolutions:
             raise ValueError(
                 f"quantize.method: static measures the ranges of convolutions, and a {self.student.kind} student has "
                 f"none; set it to {self.student.quantization}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _options_have_an_effect(self) -> Recipe:
+        if misfit := self.quantize.misfit(self.quantize.method or self.student.quantization):
+            raise ValueError(misfit)
         return self
 
     @model_validator(mode="after")

@@ -8,19 +8,56 @@ from pydantic import Field, model_validator
 
 from compress.recipe.base import Metric, Section
 
+QuantizeMethod = Literal["dynamic", "dynamic-tensor", "static", "smoothquant", "weights", "half", "none"]
+LOWERING = ("dynamic", "dynamic-tensor", "static", "smoothquant", "weights", "half")
+EFFECTIVE: dict[str, tuple[str, ...]] = {
+    "bits": ("weights",),
+    "embedding_bits": LOWERING,
+    "calibrator": ("static",),
+    "symmetric": ("static",),
+    "operators": ("static",),
+    "alpha": ("smoothquant",),
+}
+"""Option of `quantize` -> the methods that read it; those that are not named here are read by all."""
+
 
 class Quantize(Section):
     """Lower precision after training."""
 
-    method: Literal["dynamic", "static", "none"] | None = None
+    method: QuantizeMethod | None = None
     """Absent: static (QDQ) for convolutions, which dynamic makes slower; dynamic for all other students."""
-    bits: Literal[8] = 8
-    """Bits of weights and activations."""
+    bits: Literal[4, 8] = 8
+    """Bits of weights (and of activations, where the method lowers them); 4 is for `weights`."""
+    embedding_bits: Annotated[Literal[4, 8, 32] | None, Field(exclude_if=lambda bits: bits is None)] = None
+    """Bits of embeddings: 8 (a scale a row), 4 (a scale for 32 numbers) or 32 (float); absent: 8, for half 16."""
+    calibrator: Annotated[
+        Literal["minmax", "entropy", "percentile"], Field(exclude_if=lambda calibrator: calibrator == "minmax")
+    ] = "minmax"
+    """How `static` sets ranges: all that was seen, the range that loses least information, or 99.999% of the values."""
+    symmetric: Annotated[bool, Field(exclude_if=lambda symmetric: not symmetric)] = False
+    """Whether `static` codes activations as int8 around 0 instead of uint8 with a zero point."""
+    operators: Annotated[
+        tuple[Literal["Conv", "MatMul", "Gemm"], ...],
+        Field(min_length=1, exclude_if=lambda operators: operators == ("Conv",)),
+    ] = ("Conv",)
+    """Operators that `static` gives measured ranges; other MatMul and Gemm are quantized as by `dynamic`."""
+    alpha: Annotated[float, Field(ge=0, le=1, exclude_if=lambda alpha: alpha == 0.5)] = 0.5
+    """Share of the difficulty that `smoothquant` moves from activations to weights: 0 none, 1 all."""
     calibration: Annotated[int, Field(ge=8)] = 256
-    """Training rows that set the ranges of static quantization."""
+    """Training rows that set ranges, and by which the layers to blame for a lost quality are found."""
     max_quality_loss: Annotated[float, Field(ge=0, le=1)] = 0.01
     """Largest loss of the task's metric on validation that is accepted, for errors (rmse, mae) their growth as a share;
-    beyond it the run ends with exit code 5."""
+    beyond it layers stay in float until it is met, and if it cannot be, the run ends with exit code 5."""
+
+    def misfit(self, method: str) -> str | None:
+        """The first option that has no effect with a method, as a sentence; None where all have one."""
+        for name, methods in EFFECTIVE.items():
+            value = getattr(self, name)
+            if method not in methods and value != type(self).model_fields[name].default:
+                return (
+                    f"quantize.{name} has no effect with method {method}, only with {', '.join(methods)}: leave it out"
+                )
+        return None
 
 
 class OnnxExport(Section):

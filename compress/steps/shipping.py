@@ -196,7 +196,7 @@ def engines(run: Run, out: Path, work: Path) -> Metrics:
 
     def to_int8(model: Path, target: Path) -> None:
         rows = feeds(Predictor.from_folder(source), _calibration(run))
-        quantize_static_int8(model, target, rows, symmetric=True)
+        quantize_static_int8(model, target, rows, tensorrt=True)
 
     sections = [section for section in run.recipe.export if isinstance(section, TensorRTExport)]
     max_length = read_spec(source).max_length

@@ -65,7 +65,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     paths = {name: folder / f"{name}.onnx" for name in ("fp32", "fp16", "int8", "cpu")}
     export_module(Bert(), paths["fp32"], inputs=INPUTS, vocabulary=VOCABULARY)
     to_fp16(paths["fp32"], paths["fp16"])
-    quantize_static_int8(paths["fp32"], paths["int8"], [feed(8, 12)], symmetric=True)
+    quantize_static_int8(paths["fp32"], paths["int8"], [feed(8, 12)], tensorrt=True)
     quantize_static_int8(paths["fp32"], paths["cpu"], [feed(8, 12)], op_types=["MatMul"])
     return paths
 

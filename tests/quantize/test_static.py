@@ -40,9 +40,9 @@ def quantized(source: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def symmetric(source: Path) -> Path:
-    target = source.with_name("symmetric.onnx")
-    quantize_static_int8(source, target, CALIBRATION, symmetric=True)
+def tensorrt(source: Path) -> Path:
+    target = source.with_name("tensorrt.onnx")
+    quantize_static_int8(source, target, CALIBRATION, tensorrt=True)
     return target
 
 
@@ -55,7 +55,7 @@ def test_onnxruntime_runs_every_convolution_in_int8(quantized: Path, tmp_path: P
     assert (found["QLinearConv"], found["Conv"], found["MatMulIntegerToFloat"]) == (3, 0, 1)
 
 
-@pytest.mark.parametrize("name", ["quantized", "symmetric"])
+@pytest.mark.parametrize("name", ["quantized", "tensorrt"])
 def test_answers_stay_close(name: str, source: Path, request: pytest.FixtureRequest) -> None:
     given = models.feed(200, 9, seed=5)
     before, after = run(source, given), run(request.getfixturevalue(name), given)
@@ -63,8 +63,8 @@ def test_answers_stay_close(name: str, source: Path, request: pytest.FixtureRequ
     assert (after.argmax(1) == before.argmax(1)).mean() > 0.95
 
 
-def test_symmetric_is_what_tensorrt_takes(symmetric: Path) -> None:
-    graph = onnx.load(symmetric).graph
+def test_symmetric_is_what_tensorrt_takes(tensorrt: Path) -> None:
+    graph = onnx.load(tensorrt).graph
     constants = {tensor.name: tensor for tensor in graph.initializer}
     pairs = [node for node in graph.node if node.op_type in ("QuantizeLinear", "DequantizeLinear")]
     assert len(pairs) >= 8
@@ -86,12 +86,12 @@ def test_linear_operators_on_request(tmp_path: Path) -> None:
     assert found["MatMulIntegerToFloat"] == 0 < found["QuantizeLinear"]
 
 
-@pytest.mark.parametrize("name", ["quantized", "symmetric"])
+@pytest.mark.parametrize("name", ["quantized", "tensorrt"])
 def test_same_source_and_feeds_give_same_bytes(name, source, request, tmp_path: Path, capfd, monkeypatch) -> None:
     (tmp_path / "temporary").mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
     again = tmp_path / "new" / "again.onnx"
-    quantize_static_int8(source, again, CALIBRATION, symmetric=name == "symmetric")
+    quantize_static_int8(source, again, CALIBRATION, tensorrt=name == "tensorrt")
     assert again.read_bytes() == request.getfixturevalue(name).read_bytes()
     assert list(again.parent.iterdir()) == [again]
     assert list((tmp_path / "temporary").iterdir()) == []
