@@ -42,6 +42,7 @@ def summarise(run: Run, stages: list[dict[str, Any]]) -> dict[str, Any]:
         "notes": run.notes,
         "parity": _parity(run),
         "certificate": run.artifacts["quantized"].metrics["certificate"] if "quantized" in run.artifacts else None,
+        "candidates": run.artifacts["quantized"].metrics.get("candidates", []) if "quantized" in run.artifacts else [],
         "engines": run.artifacts["engines"].metrics if "engines" in run.artifacts else {},
         "device": run.artifacts["bench"].metrics["device"] if "bench" in run.artifacts else {},
         "versions": next(iter(run.artifacts.values())).versions if run.artifacts else {},

@@ -76,6 +76,7 @@ def summary_lines(summary: Mapping[str, Any]) -> list[str]:
         )
     if summary.get("speedup") is not None:
         lines.append(f"speed-up           {summary['speedup']:.1f}× (p50, same runtime, end to end from text)")
+    lines += _tried(summary.get("candidates") or [])
     lines += _certified(summary.get("certificate"))
     lines += [_gate(gate) for gate in summary.get("gates") or []]
     lines += [
@@ -87,6 +88,17 @@ def summary_lines(summary: Mapping[str, Any]) -> list[str]:
     named = (("run", "run"), ("report", "report"), ("bundle", "bundle"))
     lines += [f"{title:<7}{summary[key]}" for title, key in named if summary.get(key)]
     return lines
+
+
+def _tried(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What `quantize.method: auto` took, and what it left, each with its speed over float."""
+    said = []
+    for row in rows:
+        speed = "" if row.get("speedup") is None else f" {row['speedup']:.2f}×"
+        outcome = "" if row["outcome"] in ("shipped", "slower than the choice") else f" ({row['outcome']})"
+        said.append(f"{row['method']}{speed}{outcome}")
+    shipped = next((row["method"] for row in rows if row["outcome"] == "shipped"), None)
+    return [f"automatic choice   {shipped}, of: {', '.join(said)}"] if rows else []
 
 
 def _certified(found: Mapping[str, Any] | None) -> list[str]:

@@ -48,6 +48,7 @@ from compress.bench.summary import (
     size_ratio,
     timing_of,
 )
+from compress.bench.tried import candidates
 from compress.bench.verdict import gate_value, headline, warnings
 
 TEMPLATE = "report.html"
@@ -70,6 +71,7 @@ def render(summary: Summary) -> str:
         lambda s: _pair(figures.pareto(s), figures.sizes(s)),
         lambda s: _pair(figures.latency(s), figures.throughput(s)),
         figures.curves,
+        candidates,
         certificate,
         lambda s: _pair(_gates(s), _stages(s)),
         _bench,

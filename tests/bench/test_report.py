@@ -179,6 +179,23 @@ def test_any_part_may_be_missing_or_empty(summary: dict[str, Any], key: str, val
     Page(render(summary))
 
 
+def test_every_candidate_of_the_automatic_choice_is_told(summary: dict[str, Any]) -> None:
+    page = render(summary)
+    drawn = page[page.index("<h2>What was tried</h2>") : page.index("<h2>Certificate</h2>")]
+    for shown in (
+        "dynamic-tensor",
+        "below the floor",
+        "4.6×",
+        "8.20 MB",
+        "0.031",
+        "99.5%",
+        "openvino is not installed",
+    ):
+        assert shown in drawn, shown
+    assert '<span class="chip good">shipped</span>' in drawn
+    assert "What was tried" not in render(summary | {"candidates": []})
+
+
 def test_the_certificate_marks_flagged_slices_and_folds_the_others(summary: dict[str, Any]) -> None:
     page = render(summary)
     drawn = page[page.index("<h2>Certificate</h2>") :]
