@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
-from compress.batch import Floats
+from compress.batch import Floats, Ints
 from compress.errors import KdcError
 from compress.tasks.number_metrics import spearman
 
@@ -67,3 +68,14 @@ def compare(
         KdcError: as `agreement`.
     """
     return agreement(parent.logits(requests), child.logits(requests))
+
+
+def evaluated(model: Path, feed: Mapping[str, Ints]) -> Floats:
+    """The first output of a float .onnx by ONNX's own reference evaluator, which shares no code with onnxruntime.
+
+    It computes operator by operator in numpy: for small inputs. Operators outside of the standard are unknown to it.
+    """
+    from onnx.reference import ReferenceEvaluator
+
+    logits: Floats = ReferenceEvaluator(str(model)).run(None, dict(feed))[0]
+    return logits
