@@ -12,12 +12,16 @@ from compress.recipe.base import Metric, Section
 class Quantize(Section):
     """Lower precision after training."""
 
-    method: Literal["dynamic", "static", "none"] | None = None
-    """Absent: static (QDQ) for convolutions, which dynamic makes slower; dynamic for all other students."""
+    method: (
+        Literal["dynamic", "static", "none", "openvino", "openvino-bf16", "openvino-int8", "openvino-weights"] | None
+    ) = None
+    """Absent: static (QDQ) for convolutions, which dynamic makes slower; dynamic for all other students. The openvino
+    ones are for OpenVINO: float32, bfloat16 arithmetic, int8, int8 weights; the bundle then has both, the absent one
+    for onnxruntime and the named one."""
     bits: Literal[8] = 8
     """Bits of weights and activations."""
     calibration: Annotated[int, Field(ge=8)] = 256
-    """Training rows that set the ranges of static quantization."""
+    """Training rows that set the ranges of static and openvino-int8."""
     max_quality_loss: Annotated[float, Field(ge=0, le=1)] = 0.01
     """Largest loss of the task's metric on validation that is accepted, for errors (rmse, mae) their growth as a share;
     beyond it the run ends with exit code 5."""
@@ -57,8 +61,8 @@ Export = Annotated[OnnxExport | TensorRTExport, Field(discriminator="to")]
 class Bench(Section):
     """What is timed."""
 
-    targets: tuple[Literal["onnxruntime-cpu"], ...] = ("onnxruntime-cpu",)
-    """Runtimes."""
+    targets: tuple[Literal["onnxruntime-cpu", "openvino-cpu", "torch-cpu"], ...] = ("onnxruntime-cpu",)
+    """Runtimes; that of the shipped model is always timed. torch-cpu: the float models as they were trained."""
     threads: tuple[Annotated[int, Field(ge=1, le=256)], ...] = (1,)
     """Threads of the runtime, one measurement each."""
     scenarios: tuple[Literal["single-stream", "offline"], ...] = ("single-stream", "offline")
