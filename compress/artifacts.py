@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -21,10 +21,20 @@ MANIFEST = "artifact.json"
 SPEC = "model.json"
 TOKENIZER = "tokenizer.json"
 ONNX = "model.onnx"
+IR, IR_WEIGHTS = "model.xml", "model.bin"
+"""OpenVINO's intermediate representation: the graph, and its weights."""
 CACHE = ".cache"
 """Below a folder of runs: what they share."""
 LOGITS, EMBEDDING = "logits", "text_embedding"
 """Names of a model's outputs; the second only of students that read two texts apart."""
+Runtime = Literal["onnxruntime", "openvino"]
+"""What can run a deployable folder."""
+Arithmetic = Literal["float32", "bfloat16"]
+"""What operators that are not quantized compute in."""
+MODEL_FILES: dict[Runtime, tuple[str, ...]] = {"onnxruntime": (ONNX,), "openvino": (IR, IR_WEIGHTS)}
+"""What each runtime reads; the first is the graph."""
+PORTABLE = "portable"
+"""Below a deployable folder that is not for onnxruntime: the same student for onnxruntime."""
 TEMPORARY, REPLACED = ".tmp-", ".old-"
 CHUNK = 1 << 20
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -91,7 +101,7 @@ TWO_TEXTS = ("pairs", "ranking")
 
 
 class ModelSpec(BaseModel):
-    """How a folder with `model.onnx` or weights turns text into an answer; `model.json` is this, as JSON."""
+    """How a folder with a model or weights turns text into an answer; `model.json` is this, as JSON."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -120,6 +130,15 @@ class ModelSpec(BaseModel):
     model's second output an embedding."""
     student: dict[str, Any] | None = None
     """For a student: the section of the recipe that it was built from, and its sizes."""
+    runtime: Annotated[Runtime, Field(exclude_if=lambda name: name == "onnxruntime")] = "onnxruntime"
+    """What runs it: onnxruntime reads `model.onnx`, openvino `model.xml` with `model.bin`."""
+    arithmetic: Annotated[Arithmetic, Field(exclude_if=lambda name: name == "float32")] = "float32"
+    """What operators that are not quantized compute in; bfloat16 is OpenVINO's alone."""
+
+    @property
+    def model_files(self) -> tuple[str, ...]:
+        """Names of the model's own files; the first is the graph."""
+        return MODEL_FILES[self.runtime]
 
     @model_validator(mode="before")
     @classmethod

@@ -43,6 +43,15 @@ from compress.teachers.load import ATTENTION, check_teacher, told_of
 ENGINES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
 """Export format, which is also the extra's name -> importable package."""
 
+OPENVINO = {
+    "openvino": {"openvino": "openvino"},
+    "openvino-bf16": {"openvino": "openvino"},
+    "openvino-int8": {"nncf": "nncf", "openvino": "nncf"},
+    "openvino-int8-bf16": {"nncf": "nncf", "openvino": "nncf"},
+    "openvino-weights": {"nncf": "nncf", "openvino": "nncf"},
+}
+"""Method of quantization -> importable package -> the extra that brings it."""
+
 
 def plan(loaded: LoadedRecipe, runs: Path) -> dict[str, Any]:
     """Check environment, teacher and data, in this order, and estimate the run.
@@ -102,6 +111,13 @@ def check_packages(loaded: LoadedRecipe) -> None:
     missing = missing_for_training()
     if missing:
         raise EnvironmentProblem(f"training needs {', '.join(missing)}: {install_hint('train')}")
+    method = loaded.recipe.quantize.method
+    for package, extra in OPENVINO.get(method or "", {}).items():
+        if not available(package):
+            raise EnvironmentProblem(
+                f"quantize.method: {method} needs the package {package!r}, which is not installed: "
+                f"{install_hint(extra)}"
+            )
     for index, export in enumerate(loaded.recipe.export):
         if isinstance(export, TensorRTExport) and not available(ENGINES[export.to]):
             raise EnvironmentProblem(

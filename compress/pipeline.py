@@ -248,10 +248,16 @@ def _forget_work(current: Run, stage: str) -> None:
         remove(work)
 
 
+DECISIVE = (
+    *("kdc", "torch", "transformers", "onnxruntime", "openvino", "nncf", "onnx", "tokenizers", "numpy"),
+    "scikit-learn",
+)
+"""Distributions whose versions decide a result."""
+
+
 def versions() -> dict[str, str]:
     """Versions of what decides the result."""
-    names = ("kdc", "torch", "transformers", "onnxruntime", "onnx", "tokenizers", "numpy", "scikit-learn")
-    return {name: found for name in names if (found := version(name)) is not None}
+    return {name: found for name in DECISIVE if (found := version(name)) is not None}
 
 
 def _after(current: Run, name: str) -> None:

@@ -108,12 +108,12 @@ def _compared(
     return None if left is None or right is None else compare(left, right)
 
 
-def single_stream(latency: list[dict[str, Any]], artifact: str) -> dict[str, Any] | None:
-    """The first finished single-stream row of an artifact."""
+def single_stream(latency: list[dict[str, Any]], artifact: str, target: str | None = None) -> dict[str, Any] | None:
+    """The first finished single-stream row of an artifact, on a target or on any."""
     rows = (
         r for r in latency if r["artifact"] == artifact and r["scenario"] == "single-stream" and r["status"] == "ok"
     )
-    return next(rows, None)
+    return next((row for row in rows if target in (None, row["target"])), None)
 
 
 def speedup(latency: list[dict[str, Any]]) -> float | None:
@@ -121,7 +121,8 @@ def speedup(latency: list[dict[str, Any]]) -> float | None:
 
     With privileged columns the teacher's requests have them too: that is what its answers cost.
     """
-    teacher, shipped = single_stream(latency, "teacher"), single_stream(latency, "shipped")
+    shipped = single_stream(latency, "shipped")
+    teacher = None if shipped is None else single_stream(latency, "teacher", shipped["target"])
     return None if teacher is None or shipped is None else teacher["p50_ms"] / shipped["p50_ms"]
 
 

@@ -1,4 +1,4 @@
-"""Timing any ONNX model: without tokenizer.json and model.json, on inputs made from its signature."""
+"""Timing any model: without tokenizer.json and model.json, on inputs made from its signature."""
 
 from __future__ import annotations
 
@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from compress.artifacts import ONNX, SPEC, TOKENIZER
+from compress.artifacts import SPEC, TOKENIZER, Runtime
 from compress.errors import DataError
-from compress.runtime.predictor import Predictor, open_session
+from compress.runtime.engine import open_engine
 
 if TYPE_CHECKING:
-    from compress.bench.measure import Answering
     from compress.runtime.predictor import Request
 
 SEQUENCE = 32
@@ -24,14 +23,14 @@ HIGHEST_ID = 10
 """Generated ids stay below it, so that they stand in any vocabulary."""
 SEED = 7
 DTYPES: dict[str, Any] = {
-    "tensor(int64)": np.int64,
-    "tensor(int32)": np.int32,
-    "tensor(int8)": np.int8,
-    "tensor(uint8)": np.uint8,
-    "tensor(bool)": np.bool_,
-    "tensor(float)": np.float32,
-    "tensor(float16)": np.float16,
-    "tensor(double)": np.float64,
+    "int64": np.int64,
+    "int32": np.int32,
+    "int8": np.int8,
+    "uint8": np.uint8,
+    "bool": np.bool_,
+    "float32": np.float32,
+    "float16": np.float16,
+    "float64": np.float64,
 }
 
 Feed = dict[str, npt.NDArray[Any]]
@@ -42,18 +41,6 @@ def answers_text(folder: Path) -> bool:
     return (folder / TOKENIZER).is_file() and (folder / SPEC).is_file()
 
 
-def open_model(folder: Path, threads: int) -> Answering:
-    """What to time in a folder with `model.onnx`: from text where it can answer text, else a BareModel.
-
-    Raises:
-        IntegrityError: a file of it is damaged.
-        DataError: it cannot be run on generated inputs.
-    """
-    if answers_text(folder):
-        return Predictor.from_folder(folder, threads=threads)
-    return BareModel(folder / ONNX, threads=threads)
-
-
 class BareModel:
     """Runs a model on generated inputs; of the requests only their number counts.
 
@@ -62,20 +49,21 @@ class BareModel:
     requests; every other free axis is SEQUENCE long.
 
     Raises:
-        IntegrityError: onnxruntime cannot load the model.
-        DataError: an input has a type that cannot be made up, or the model refuses what was made up.
+        IntegrityError: the runtime cannot load the model.
+        DataError: an input has a type that cannot be made up, or the model refuses what was made up; OpenVINO does
+            not read one of its operators.
+        EnvironmentProblem: the runtime is not installed.
     """
 
-    def __init__(self, model: Path, *, threads: int = 1) -> None:
-        self._session = open_session(model, threads)
-        self._inputs = [(item.name, item.type, list(item.shape)) for item in self._session.get_inputs()]
-        fixed = [shape[0] for _, _, shape in self._inputs if shape and isinstance(shape[0], int)]
+    def __init__(self, model: Path, *, threads: int = 1, runtime: Runtime = "onnxruntime") -> None:
+        self._engine = open_engine(model, runtime=runtime, threads=threads)
+        fixed = [item.shape[0] for item in self._engine.inputs if item.shape and isinstance(item.shape[0], int)]
         self._rows_a_run: int | None = max(1, *fixed) if fixed else None
         self._feeds: dict[int, Feed] = {}
         try:
             for rows in (1, 2):
                 self._run(rows)
-        except Exception as error:  # onnxruntime's exceptions share no base class of their own
+        except Exception as error:  # the runtimes' exceptions share no base class
             if isinstance(error, DataError):
                 raise
             reason = " ".join(str(error).split())
@@ -94,13 +82,13 @@ class BareModel:
 
     def _run(self, rows: int) -> None:
         for _ in range(1 if self._rows_a_run is None else math.ceil(rows / self._rows_a_run)):
-            self._session.run(None, self._feed(rows))
+            self._engine.run(self._feed(rows))
 
     def _feed(self, rows: int) -> Feed:
         if rows not in self._feeds:
             rng = np.random.default_rng(SEED)
             self._feeds[rows] = {
-                name: _values(name, kind, _sizes(shape, rows), rng) for name, kind, shape in self._inputs
+                item.name: _values(item.name, item.dtype, _sizes(item.shape, rows), rng) for item in self._engine.inputs
             }
         return self._feeds[rows]
 

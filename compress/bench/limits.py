@@ -128,7 +128,7 @@ def _onnxruntime_int8(threads: int) -> dict[str, Call]:
         return {}
     from onnx import TensorProto, helper, numpy_helper
 
-    from compress.runtime.predictor import open_session
+    from compress.runtime.engine import ModelBytes, open_engine
 
     rng = np.random.default_rng(0)
     weight = numpy_helper.from_array(rng.integers(-127, 128, (SIDE, SIDE)).astype(np.int8), "weight")
@@ -140,9 +140,9 @@ def _onnxruntime_int8(threads: int) -> dict[str, Call]:
         [weight],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
-    session = open_session(model.SerializeToString(), threads)
+    engine = open_engine(ModelBytes(model.SerializeToString()), threads=threads)
     feed = {"x": rng.integers(0, 256, (SIDE, SIDE)).astype(np.uint8)}
-    return {"onnxruntime": lambda: session.run(None, feed)}
+    return {"onnxruntime": lambda: engine.run(feed)}
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ FLAGS = (
 )
 BUSY_SHARE = 0.25
 LOOK_SECONDS = 0.5
-PACKAGES = ("onnxruntime", "tokenizers", "numpy")
+PACKAGES = ("onnxruntime", "openvino", "tokenizers", "numpy")
 
 
 def describe() -> dict[str, Any]:

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from compress.artifacts import ONNX, SPEC, TOKENIZER
 from compress.bench import memory
 from compress.bench.results import BenchResult, Scenario
-from compress.errors import EnvironmentProblem
+from compress.bench.targets import ONNXRUNTIME, deployed_bytes, open_model, why_not
+from compress.errors import DataError, EnvironmentProblem
 from compress.progress import reporter
 
 if TYPE_CHECKING:
@@ -53,24 +53,38 @@ class Contender:
     """A name, and the deployable folder behind it.
 
     requests: what it is asked in place of the requests of all: the same ones in their order, with more text in them.
+    targets: what it is timed on, of the bench's; None for all.
     """
 
     name: str
     folder: Path
     requests: Sequence[Request] | None = field(default=None, compare=False)
+    targets: tuple[str, ...] | None = None
 
 
-def _open(folder: Path, threads: int) -> Answering:
-    from compress.runtime.predictor import Predictor
+@dataclass(frozen=True)
+class Lane:
+    """A contender on one target."""
 
-    return Predictor.from_folder(folder, threads=threads)
+    contender: Contender
+    target: str = ONNXRUNTIME
+
+    @property
+    def name(self) -> str:
+        """The contender's."""
+        return self.contender.name
+
+    @property
+    def folder(self) -> Path:
+        """The contender's."""
+        return self.contender.folder
 
 
 @dataclass(frozen=True)
 class Instruments:
     """What measuring needs from the outside; tests put their own in."""
 
-    open: Callable[[Path, int], Answering] = _open
+    open: Callable[[Path, int, str], Answering] = open_model
     clock_ns: Callable[[], int] = time.perf_counter_ns
     cpu_ns: Callable[[], int] = time.process_time_ns
     peak_mb: Callable[..., float] = memory.peak_mb
@@ -96,8 +110,8 @@ def run_bench(
 ) -> list[BenchResult]:
     """Time every contender in every scenario and with every thread count of `bench`.
 
-    Results stand in the order threads, scenario, contender. Requests are repeated when there are fewer than
-    `bench.requests`. A contender without a model file is answered with "not run".
+    Results stand in the order threads, scenario, target, contender. Requests are repeated when there are fewer than
+    `bench.requests`. A contender that a target does not run is answered with "not run" and why.
 
     Raises:
         ValueError: there are no requests.
@@ -105,19 +119,30 @@ def run_bench(
     if not requests:
         raise ValueError("run_bench was given 0 requests; it needs at least 1")
     tools = instruments or Instruments()
+    lanes = [Lane(c, t) for t in bench.targets for c in contenders if c.targets is None or t in c.targets]
     results: list[BenchResult] = []
     for threads in bench.threads:
-        runners = {c: tools.open(c.folder, threads) for c in contenders if (c.folder / ONNX).is_file()}
+        runners, refused = _open_all(lanes, threads, tools)
         for scenario in bench.scenarios:
             timed = _Scenario(scenario, threads, bench, requests, tools, budget_seconds).run(runners)
-            results += [timed.get(c) or _absent(c, scenario, threads, bench) for c in contenders]
+            results += [timed.get(lane) or _absent(lane, refused[lane], scenario, threads, bench) for lane in lanes]
     return results
 
 
-def deployed_bytes(folder: Path) -> int:
-    """Bytes of what answering needs: the model with its external weights, tokenizer.json, model.json."""
-    needed = [*folder.glob(f"{ONNX}*"), folder / TOKENIZER, folder / SPEC]
-    return sum(path.stat().st_size for path in needed if path.is_file())
+def _open_all(lanes: Sequence[Lane], threads: int, tools: Instruments) -> tuple[dict[Lane, Answering], dict[Lane, str]]:
+    """What can be timed, and why the rest cannot."""
+    runners: dict[Lane, Answering] = {}
+    refused: dict[Lane, str] = {}
+    for lane in lanes:
+        reason = why_not(lane.folder, lane.target)
+        if reason is None:
+            try:
+                runners[lane] = tools.open(lane.folder, threads, lane.target)
+                continue
+            except DataError as error:  # an operator that OpenVINO does not read, for example
+                reason = str(error)
+        refused[lane] = reason
+    return runners, refused
 
 
 def summarise(rounds: Sequence[Sequence[int]]) -> dict[str, Any]:
@@ -134,10 +159,9 @@ def summarise(rounds: Sequence[Sequence[int]]) -> dict[str, Any]:
     }
 
 
-def _absent(contender: Contender, scenario: Scenario, threads: int, bench: Bench) -> BenchResult:
+def _absent(lane: Lane, reason: str, scenario: Scenario, threads: int, bench: Bench) -> BenchResult:
     batch = bench.batch_size if scenario == "offline" else 1
-    reason = f"{contender.folder.name} has no {ONNX}"
-    return BenchResult.not_run(contender.name, scenario, threads=threads, batch=batch, reason=reason)
+    return BenchResult.not_run(lane.name, scenario, threads=threads, batch=batch, reason=reason, target=lane.target)
 
 
 @dataclass
@@ -155,12 +179,12 @@ class _Scenario:
         self.batch = self.bench.batch_size if self.scenario == "offline" else 1
         self.turn_calls = TURN_CALLS[self.scenario]
 
-    def run(self, runners: dict[Contender, Answering]) -> dict[Contender, BenchResult]:
+    def run(self, runners: dict[Lane, Answering]) -> dict[Lane, BenchResult]:
         """Warm up, plan, take turns, sum up."""
         if not runners:
             return {}
         with _no_garbage_collection():
-            slowest = max(self._warm_up(contender, runner) for contender, runner in runners.items())
+            slowest = max(self._warm_up(lane, runner) for lane, runner in runners.items())
             calls = self._calls_per_round(slowest)
             # A live bar redraws from its own thread, which would land in the latencies: one line must do.
             reporter.say(
@@ -169,14 +193,14 @@ class _Scenario:
                 f"about {calls * self.bench.rounds * slowest / 1e9:,.0f} s for the slowest"
             )
             times = self._take_turns(runners, calls)
-        return {contender: self._result(contender, times[contender]) for contender in runners}
+        return {lane: self._result(lane, times[lane]) for lane in runners}
 
-    def _asked(self, contender: Contender) -> Sequence[Request]:
-        return self.requests if contender.requests is None else contender.requests
+    def _asked(self, lane: Lane) -> Sequence[Request]:
+        return self.requests if lane.contender.requests is None else lane.contender.requests
 
-    def _call(self, contender: Contender, number: int) -> Sequence[Request]:
+    def _call(self, lane: Lane, number: int) -> Sequence[Request]:
         """The requests of one call, round and round through all of them."""
-        asked = self._asked(contender)
+        asked = self._asked(lane)
         return [asked[(number * self.batch + i) % len(asked)] for i in range(self.batch)]
 
     def _time(self, runner: Answering, requests: Sequence[Request]) -> int:
@@ -184,11 +208,11 @@ class _Scenario:
         runner.answer(requests, batch_size=self.batch)
         return self.tools.clock_ns() - start
 
-    def _warm_up(self, contender: Contender, runner: Answering) -> float:
+    def _warm_up(self, lane: Lane, runner: Answering) -> float:
         """Call until the median settles; returns the last median in nanoseconds."""
         took: list[int] = []
         while sum(took) < WARM_SECONDS * 1e9:
-            took.append(self._time(runner, self._call(contender, len(took))))
+            took.append(self._time(runner, self._call(lane, len(took))))
             if len(took) >= WARM_CALLS:
                 last = float(np.median(took[-WARM_WINDOW:]))
                 before = float(np.median(took[-2 * WARM_WINDOW : -WARM_WINDOW]))
@@ -202,15 +226,15 @@ class _Scenario:
         within = int(self.budget_seconds * 1e9 / self.bench.rounds / max(slowest_ns, 1.0)) - self.turn_calls
         return max(1, min(asked, within))
 
-    def _take_turns(self, runners: dict[Contender, Answering], calls: int) -> dict[Contender, _Times]:
-        times = {contender: _Times() for contender in runners}
+    def _take_turns(self, runners: dict[Lane, Answering], calls: int) -> dict[Lane, _Times]:
+        times = {lane: _Times() for lane in runners}
         order = list(runners)
         for number in range(self.bench.rounds):
             # Whoever comes first changes, so that no contender always follows the same one.
             turn = number % len(order)
-            for contender in order[turn:] + order[:turn]:
-                batches = [self._call(contender, number * calls + i) for i in range(calls)]
-                self._turn(runners[contender], batches, times[contender])
+            for lane in order[turn:] + order[:turn]:
+                batches = [self._call(lane, number * calls + i) for i in range(calls)]
+                self._turn(runners[lane], batches, times[lane])
             if max(t.spent for t in times.values()) >= self.budget_seconds * 1e9:
                 break
         return times
@@ -228,17 +252,18 @@ class _Scenario:
             times.tokenizer.append(self.tools.clock_ns() - start)
         times.spent += self.tools.clock_ns() - began
 
-    def _result(self, contender: Contender, times: _Times) -> BenchResult:
+    def _result(self, lane: Lane, times: _Times) -> BenchResult:
         answered = sum(len(calls) for calls in times.rounds) * self.batch
         total = sum(sum(calls) for calls in times.rounds)
         try:
-            asked = self._asked(contender)
-            peak = self.tools.peak_mb(contender.folder, asked, threads=self.threads, batch=self.batch)
+            asked = self._asked(lane)
+            peak = self.tools.peak_mb(lane.folder, asked, threads=self.threads, batch=self.batch, target=lane.target)
         except EnvironmentProblem as error:
-            reporter.warn(f"peak memory of {contender.name}: not measured: {error}")
+            reporter.warn(f"peak memory of {lane.name}: not measured: {error}")
             peak = None
         return BenchResult(
-            artifact=contender.name,
+            artifact=lane.name,
+            target=lane.target,
             scenario=self.scenario,
             threads=self.threads,
             batch=self.batch,
@@ -249,7 +274,7 @@ class _Scenario:
             cpu_ms=times.cpu / answered / 1e6,
             tokenizer_ms=float(np.median(times.tokenizer)) / 1e6,
             peak_mb=peak,
-            size_bytes=deployed_bytes(contender.folder),
+            size_bytes=deployed_bytes(lane.folder),
         )
 
 

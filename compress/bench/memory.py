@@ -1,6 +1,6 @@
 """Peak memory of a fresh process that loads a deployable folder and answers a few requests.
 
-`python -m compress.bench.memory FOLDER THREADS BATCH` reads requests (JSON list) on stdin, prints megabytes.
+`python -m compress.bench.memory FOLDER THREADS BATCH TARGET` reads requests (JSON list) on stdin, prints megabytes.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from compress.bench.targets import ONNXRUNTIME
 from compress.errors import EnvironmentProblem
 
 if TYPE_CHECKING:
@@ -22,14 +23,16 @@ REQUESTS = 20
 TIMEOUT_SECONDS = 120
 
 
-def peak_mb(folder: Path, requests: Sequence[Request], *, threads: int = 1, batch: int = 1) -> float:
+def peak_mb(
+    folder: Path, requests: Sequence[Request], *, threads: int = 1, batch: int = 1, target: str = ONNXRUNTIME
+) -> float:
     """Peak resident memory, in 10^6 bytes, of loading `folder` and answering 20 requests or one batch.
 
     Raises:
         EnvironmentProblem: the process ended badly, for lack of memory for example, or took over two minutes.
     """
     asked = json.dumps([asdict(request) for request in requests[: max(REQUESTS, batch)]])
-    command = [sys.executable, "-m", "compress.bench.memory", str(folder), str(threads), str(batch)]
+    command = [sys.executable, "-m", "compress.bench.memory", str(folder), str(threads), str(batch), target]
     try:
         done = subprocess.run(
             command, input=asked, capture_output=True, timeout=TIMEOUT_SECONDS, check=False, encoding="utf-8"
@@ -63,13 +66,13 @@ def own_peak_mb() -> float:
     return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
 
 
-def main(folder: str, threads: str, batch: str) -> None:
+def main(folder: str, threads: str, batch: str, target: str) -> None:
     """Answer the requests on stdin with the model in `folder`, then print this process's peak."""
-    from compress.bench.bare import open_model
+    from compress.bench.targets import open_model
     from compress.runtime.predictor import Request
 
     requests = [Request(**fields) for fields in json.load(sys.stdin)]
-    model = open_model(Path(folder), int(threads))
+    model = open_model(Path(folder), int(threads), target)
     for start in range(0, len(requests), int(batch)):
         model.answer(requests[start : start + int(batch)], int(batch))
     sys.stdout.write(f"{own_peak_mb():.3f}\n")

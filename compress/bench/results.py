@@ -58,10 +58,20 @@ class BenchResult(BaseModel):
     """Why it was not run; None when it was."""
 
     @classmethod
-    def not_run(cls, artifact: str, scenario: Scenario, *, threads: int, batch: int, reason: str) -> BenchResult:
+    def not_run(
+        cls,
+        artifact: str,
+        scenario: Scenario,
+        *,
+        threads: int,
+        batch: int,
+        reason: str,
+        target: str = "onnxruntime-cpu",
+    ) -> BenchResult:
         """The row of something that could not be measured; every number is None."""
         return cls(
             artifact=artifact,
+            target=target,
             scenario=scenario,
             threads=threads,
             batch=batch,

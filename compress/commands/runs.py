@@ -166,7 +166,9 @@ def bench(  # noqa: PLR0913, PLR0917  # one parameter an option
         list[Path],
         typer.Argument(metavar="RECIPE|ARTIFACT...", help="A recipe, or models to compare.", show_default=False),
     ],
-    target: Annotated[list[str] | None, typer.Option("--target", help="onnxruntime-cpu; repeatable.")] = None,
+    target: Annotated[
+        list[str] | None, typer.Option("--target", help="onnxruntime-cpu, openvino-cpu or torch-cpu; repeatable.")
+    ] = None,
     scenario: Annotated[
         list[str] | None, typer.Option("--scenario", help="single-stream or offline; repeatable.")
     ] = None,
@@ -197,7 +199,7 @@ def bench(  # noqa: PLR0913, PLR0917  # one parameter an option
     with results_only():
         rows = bench_paths(
             artifacts,
-            targets=target or ["onnxruntime-cpu"],
+            targets=target,
             scenarios=scenario or ["single-stream", "offline"],
             threads=threads or [1],
             requests=requests,

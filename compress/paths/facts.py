@@ -36,7 +36,7 @@ from compress.paths.locate import (
 )
 from compress.recipe import digest
 from compress.runtime.bundle import open_bundle
-from compress.runtime.predictor import open_session
+from compress.runtime.engine import open_engine
 from compress.teachers.load import head_labels, positions
 
 SUMMARY_KEYS = (
@@ -188,10 +188,10 @@ def _onnx(path: Path) -> dict[str, Any]:
     if available("onnx"):
         return facts | asdict(read_graph(path))
     # On a device there is onnxruntime alone, which tells the signature.
-    session = open_session(path, threads=1)
+    engine = open_engine(path)
     return facts | {
-        "inputs": {item.name: f"{item.type} {item.shape}" for item in session.get_inputs()},
-        "outputs": {item.name: f"{item.type} {item.shape}" for item in session.get_outputs()},
+        "inputs": {item.name: f"{item.dtype} {list(item.shape)}" for item in engine.inputs},
+        "outputs": {item.name: f"{item.dtype} {list(item.shape)}" for item in engine.outputs},
         "operators": "not read: pip install 'kdc[train]'",
     }
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from compress.artifacts import (
+    IR,
     MANIFEST,
     ONNX,
     SPEC,
@@ -76,12 +77,12 @@ def _file_kind(path: Path) -> Kind | None:
 
 def _folder_kind(folder: Path) -> Kind | None:
     names = {entry.name for entry in folder.iterdir()}
-    exported = bool(names & {BUNDLE_MANIFEST, ONNX})
+    exported = bool(names & {BUNDLE_MANIFEST, ONNX, IR})
     student = not exported and SPEC in names and read_spec(folder).student is not None
     made = SUMMARY in names or any(folder.glob(f"*/{MANIFEST}"))
     rules = (
         (BUNDLE_MANIFEST in names, Kind.bundle),
-        (ONNX in names, Kind.model),
+        (bool(names & {ONNX, IR}), Kind.model),
         (student, Kind.student),
         (CONFIG in names, Kind.teacher),
         (MANIFEST in names, Kind.stage),
@@ -143,7 +144,7 @@ def narrowed(path: Path) -> Path:
 
 
 def model_folder(path: Path, temporary: Path) -> Path:
-    """A folder with `model.onnx`, and with `tokenizer.json` and `model.json` where they are known.
+    """A folder with `model.onnx` or an OpenVINO model, and with `tokenizer.json` and `model.json` where they are known.
 
     Args:
         path: an exported model, a bundle, or an .onnx file, beside which the other two may stand.
@@ -228,7 +229,7 @@ def refuse_target(out: Path, source: Path) -> None:
     if source.resolve().is_relative_to(out.resolve()):
         raise RecipeError(f"-o {out} holds {source}, which is being read; name another folder")
     inside = {entry.name for entry in out.iterdir()}
-    if inside and ONNX not in inside:
+    if inside and not inside & {ONNX, IR}:
         raise RecipeError(f"-o {out} is there already and is no {Kind.model}; name a new folder")
     if MANIFEST in inside:
         raise RecipeError(f"-o {out} belongs to a run, whose stages only `kdc run` writes; name another folder")

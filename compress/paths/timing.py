@@ -12,11 +12,11 @@ from typing import Any
 from pydantic import ValidationError
 
 from compress.artifacts import ONNX, read_spec
-from compress.bench import memory
-from compress.bench.bare import SEQUENCE, answers_text, open_model
+from compress.bench.bare import SEQUENCE, answers_text
 from compress.bench.machine import describe
-from compress.bench.measure import Contender, Instruments, run_bench
+from compress.bench.measure import Contender, run_bench
 from compress.bench.results import BenchResult
+from compress.bench.targets import ONNXRUNTIME, TORCH, open_model, own_target, why_not
 from compress.bundle.verify import read_golden
 from compress.bundle.write import STOCK_GOLDEN
 from compress.errors import DataError, RecipeError
@@ -27,6 +27,7 @@ from compress.paths.locate import (
     kind_of,
     model_folder,
     speaking_of,
+    verified,
 )
 from compress.progress import reporter
 from compress.recipe import Bench
@@ -44,7 +45,7 @@ class Entry:
     """One model to time.
 
     where: parts of a name, of which the last is given, and as many before it as tell it apart. folder: holds
-    `model.onnx`. refused: why it cannot be timed, or None. more_bytes: of weights under other names.
+    the model. refused: why it cannot be timed, or None. more_bytes: of weights under other names.
     """
 
     where: tuple[str, ...]
@@ -61,7 +62,7 @@ class Entry:
 def bench_paths(
     artifacts: Sequence[Path],
     *,
-    targets: Sequence[str],
+    targets: Sequence[str] | None,
     scenarios: Sequence[str],
     threads: Sequence[int],
     requests: Path | None,
@@ -69,29 +70,41 @@ def bench_paths(
     """Time artifacts side by side.
 
     Args:
-        artifacts: exported models, runs (all their models), bundles, .onnx files. One without tokenizer.json
+        artifacts: exported models, runs (all their models), bundles, .onnx files; for torch-cpu folders of trained
+            weights. One without tokenizer.json
             and model.json beside it is timed on generated inputs, which its row's `notes` say.
-        targets: names of runtimes. scenarios: as in the recipe. threads: one measurement each.
+        targets: names of runtimes; None times each model on the one that it is for. scenarios: as in the recipe.
+        threads: one measurement each.
         requests: texts to ask; without them a bundle's golden requests, or stock ones.
 
     Returns:
-        A row (see BenchResult) for each of threads, scenario and model, with `notes` added: sentences.
+        A row (see BenchResult) for each of threads, scenario, target and model, with `notes` added: sentences.
 
     Raises:
         RecipeError: a path that is no artifact, or an unknown target or scenario.
         DataError: the requests cannot be used.
         IntegrityError: an artifact is damaged.
     """
-    bench = _section(targets, scenarios, threads)
+    bench = _section(targets or [ONNXRUNTIME], scenarios, threads)
     with TemporaryDirectory(prefix="kdc-bench-") as temporary:
         entries = [
-            entry for number, path in enumerate(artifacts) for entry in _entries(path, Path(temporary) / str(number))
+            entry
+            for number, path in enumerate(artifacts)
+            for entry in _entries(path, Path(temporary) / str(number), trained=TORCH in (targets or ()))
         ]
+        own = {entry.folder: own_target(entry.folder) for entry in entries}
+        if targets is None:
+            bench = bench.model_copy(update={"targets": tuple(dict.fromkeys(own.values()))})
         pairs = any(entry.from_text and read_spec(entry.folder).two_texts for entry in entries)
         asked = _requests(requests, artifacts, pairs=pairs)
         for warning in describe()["warnings"]:
             reporter.warn(warning)
-        return _time(dict(zip(distinct([entry.where for entry in entries]), entries, strict=True)), asked, bench)
+        named = dict(zip(distinct([entry.where for entry in entries]), entries, strict=True))
+        contenders = {
+            name: Contender(name, entry.folder, targets=None if targets else (own[entry.folder],))
+            for name, entry in named.items()
+        }
+        return _time(named, contenders, asked, bench)
 
 
 def _section(targets: Sequence[str], scenarios: Sequence[str], threads: Sequence[int]) -> Bench:
@@ -105,9 +118,12 @@ def _section(targets: Sequence[str], scenarios: Sequence[str], threads: Sequence
         ) from error
 
 
-def _entries(path: Path, temporary: Path) -> list[Entry]:
+def _entries(path: Path, temporary: Path, *, trained: bool) -> list[Entry]:
     kind = kind_of(path)
     parts = path.resolve().parts
+    if trained and kind in (Kind.student, Kind.teacher):
+        verified(path)
+        return [Entry(parts, path)]
     if kind is Kind.run:
         models = {name: path / folder for name, folder in RUN_MODELS.items()}
     elif kind is Kind.stage:
@@ -121,7 +137,7 @@ def _entries(path: Path, temporary: Path) -> list[Entry]:
     found = [
         _entry((*parts, name), model_folder(folder, temporary / name))
         for name, folder in models.items()
-        if (folder / ONNX).is_file()
+        if folder.is_dir() and kind_of(folder) is Kind.model
     ]
     if not found:
         raise RecipeError(f"the {kind} {path} holds no exported model; run `kdc quantize RECIPE` first")
@@ -130,8 +146,11 @@ def _entries(path: Path, temporary: Path) -> list[Entry]:
 
 def _entry(where: tuple[str, ...], folder: Path) -> Entry:
     """Open a model once, so that what is damaged is told before the long work."""
+    target = own_target(folder)
+    if why_not(folder, target) is not None:  # which its rows will say
+        return Entry(where, folder)
     try:
-        open_model(folder, threads=1)
+        open_model(folder, 1, target)
     except DataError as error:
         return Entry(where, folder, str(error).replace(str(folder / ONNX), "the model"))
     return Entry(where, folder)
@@ -165,15 +184,16 @@ def _requests(path: Path | None, artifacts: Sequence[Path], *, pairs: bool) -> l
     return list(STOCK_GOLDEN)
 
 
-def _time(entries: dict[str, Entry], asked: Sequence[Request], bench: Bench) -> list[dict[str, Any]]:
-    able = [Contender(name, entry.folder) for name, entry in entries.items() if entry.refused is None]
-    results = run_bench(able, asked, bench, instruments=Instruments(open=open_model, peak_mb=memory.peak_mb))
+def _time(
+    entries: dict[str, Entry], contenders: dict[str, Contender], asked: Sequence[Request], bench: Bench
+) -> list[dict[str, Any]]:
+    able = [contenders[name] for name, entry in entries.items() if entry.refused is None]
+    results = run_bench(able, asked, bench)
     rows = [_row(result, entries[result.artifact]) for result in results]
-    for (name, entry), threads, scenario in product(entries.items(), bench.threads, bench.scenarios):
-        if entry.refused is None:
-            continue
+    refused = {name: entry.refused for name, entry in entries.items() if entry.refused is not None}
+    for (name, reason), threads, scenario in product(refused.items(), bench.threads, bench.scenarios):
         batch = bench.batch_size if scenario == "offline" else 1
-        absent = BenchResult.not_run(name, scenario, threads=threads, batch=batch, reason=entry.refused)
+        absent = BenchResult.not_run(name, scenario, threads=threads, batch=batch, reason=reason)
         rows.append(absent.model_dump() | {"notes": []})
     for name, entry in entries.items():
         if entry.refused is None and not entry.from_text:

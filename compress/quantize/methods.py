@@ -2,16 +2,20 @@
 
 | method | weights | activations | calibrates | batch-independent | for |
 | --- | --- | --- | --- | --- | --- |
-| `dynamic` | int8 per channel | uint8, a scale a token, while it runs | no | yes | transformer, two-tower, static; the default |
-| `dynamic-tensor` | int8 per channel | uint8, a range a tensor, while it runs | no | no | transformer, for speed over exactness |
+| `dynamic` | int8 per channel | uint8, a scale a token, while it runs | no | yes | transformer, two-tower, static |
+| `dynamic-tensor` | int8 per channel | uint8, a range a tensor, while it runs | no | no | transformer, for speed |
 | `static` | int8 per channel | uint8 or int8, ranges in the file | yes | yes | mobile, residual; the default there |
 | `smoothquant` | int8 per channel | as dynamic, after smoothing | yes | yes | transformer with outlier channels |
 | `weights` | 8 or 4 bits, a scale for 32 | float | no | yes | transformer, where activations do not bear int8 |
 | `half` | float16 | float | no | yes | all, where int8 loses too much |
+| `openvino-int8`, `…-int8-bf16` | int8 per channel | int8, ranges in the file | yes | yes | transformer, convolutions |
+| `openvino-weights` | int8 per channel | float or int8 by token, as the processor has it | no | yes | transformer |
+| `openvino`, `openvino-bf16` | float | float | no | yes | all |
 | `none` | float | float | no | yes | all |
 
-Embeddings (most of a small student's bytes) are int8 by row in all of them, float16 in `half`, and by
-`quantize.embedding_bits` 4 bits or float.
+`static` is the default of mobile and residual, `dynamic` of all others. Those of OpenVINO are for its runtime, the others
+for onnxruntime. Embeddings (most of a small student's bytes) are int8 by row in all that lower weights, float16 in
+`half`, and by `quantize.embedding_bits` 4 bits or float for onnxruntime.
 """
 
 from __future__ import annotations
@@ -20,9 +24,9 @@ import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
-from compress.artifacts import ONNX
+from compress.artifacts import ONNX, Arithmetic, Runtime
+from compress.quantize import openvino
 from compress.quantize.calibration import Feed
 from compress.quantize.dynamic import quantize_dynamic_int8, quantize_dynamic_tensor
 from compress.quantize.half import HALF_BITS, store_half
@@ -62,11 +66,15 @@ class Work:
 
 @dataclass(frozen=True)
 class Method:
-    """One way: what writes the model, the runtime that the result is for, whether it reads calibration inputs."""
+    """One way: what writes the model, the runtime that the result is for, whether it reads calibration inputs.
+
+    arithmetic: what the runtime is told to compute in where nothing is quantized.
+    """
 
     write: Callable[[Work], None]
-    runtime: Literal["onnxruntime"] = "onnxruntime"
+    runtime: Runtime = "onnxruntime"
     calibrates: bool = False
+    arithmetic: Arithmetic = "float32"
 
 
 def _none(work: Work) -> None:
@@ -120,6 +128,27 @@ def _half(work: Work) -> None:
     store_half(work.source, work.target, embedding_bits=HALF_BITS if bits is None else bits, keep_float=work.keep_float)
 
 
+def _openvino(work: Work) -> None:
+    openvino.write_float(work.source, work.folder)
+
+
+def _openvino_bf16(work: Work) -> None:
+    openvino.write_bfloat16(work.source, work.folder)
+
+
+def _openvino_int8(work: Work) -> None:
+    openvino.write_int8(work.source, work.folder, work.feeds(), work.keep_float)
+
+
+def _openvino_int8_bf16(work: Work) -> None:
+    openvino.require_bfloat16("openvino-int8-bf16")
+    _openvino_int8(work)
+
+
+def _openvino_weights(work: Work) -> None:
+    openvino.write_int8_weights(work.source, work.folder, work.keep_float)
+
+
 METHODS: dict[str, Method] = {
     "none": Method(_none),
     "dynamic": Method(_dynamic),
@@ -128,4 +157,9 @@ METHODS: dict[str, Method] = {
     "smoothquant": Method(_smoothquant, calibrates=True),
     "weights": Method(_weights),
     "half": Method(_half),
+    "openvino": Method(_openvino, runtime="openvino"),
+    "openvino-bf16": Method(_openvino_bf16, runtime="openvino", arithmetic="bfloat16"),
+    "openvino-int8": Method(_openvino_int8, runtime="openvino", calibrates=True),
+    "openvino-int8-bf16": Method(_openvino_int8_bf16, runtime="openvino", calibrates=True, arithmetic="bfloat16"),
+    "openvino-weights": Method(_openvino_weights, runtime="openvino"),
 }

@@ -8,7 +8,20 @@ from pydantic import Field, model_validator
 
 from compress.recipe.base import Metric, Section
 
-QuantizeMethod = Literal["dynamic", "dynamic-tensor", "static", "smoothquant", "weights", "half", "none"]
+QuantizeMethod = Literal[
+    "dynamic",
+    "dynamic-tensor",
+    "static",
+    "smoothquant",
+    "weights",
+    "half",
+    "openvino",
+    "openvino-bf16",
+    "openvino-int8",
+    "openvino-int8-bf16",
+    "openvino-weights",
+    "none",
+]
 LOWERING = ("dynamic", "dynamic-tensor", "static", "smoothquant", "weights", "half")
 EFFECTIVE: dict[str, tuple[str, ...]] = {
     "bits": ("weights",),
@@ -25,7 +38,9 @@ class Quantize(Section):
     """Lower precision after training."""
 
     method: QuantizeMethod | None = None
-    """Absent: static (QDQ) for convolutions, which dynamic makes slower; dynamic for all other students."""
+    """Absent: static (QDQ) for convolutions, which dynamic makes slower; dynamic for all other students. The openvino
+    ones are for OpenVINO: float32, bfloat16 arithmetic, int8 (with the rest in bfloat16), int8 weights; the bundle then has both, the absent one
+    for onnxruntime and the named one."""
     bits: Literal[4, 8] = 8
     """Bits of weights (and of activations, where the method lowers them); 4 is for `weights`."""
     embedding_bits: Annotated[Literal[4, 8, 32] | None, Field(exclude_if=lambda bits: bits is None)] = None
@@ -94,8 +109,8 @@ Export = Annotated[OnnxExport | TensorRTExport, Field(discriminator="to")]
 class Bench(Section):
     """What is timed."""
 
-    targets: tuple[Literal["onnxruntime-cpu"], ...] = ("onnxruntime-cpu",)
-    """Runtimes."""
+    targets: tuple[Literal["onnxruntime-cpu", "openvino-cpu", "torch-cpu"], ...] = ("onnxruntime-cpu",)
+    """Runtimes; that of the shipped model is always timed. torch-cpu: the float models as they were trained."""
     threads: tuple[Annotated[int, Field(ge=1, le=256)], ...] = (1,)
     """Threads of the runtime, one measurement each."""
     scenarios: tuple[Literal["single-stream", "offline"], ...] = ("single-stream", "offline")

@@ -25,7 +25,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from compress import __version__
 from compress.artifacts import ONNX, TOKENIZER, FileEntry, ModelSpec
 from compress.errors import EnvironmentProblem, IntegrityError, RecipeError
-from compress.runtime.predictor import Predictor, Tensor
+from compress.runtime.engine import ModelBytes, Tensor
+from compress.runtime.predictor import Predictor
 
 SUFFIX = ".kdc"
 MANIFEST = "manifest.json"
@@ -98,7 +99,7 @@ class Bundle:
     def predictor(self, threads: int = 1) -> Predictor:
         """The bundle's model, ready to answer."""
         tokenizer_json = self.members[TOKENIZER].decode()
-        return Predictor(self.manifest.spec, tokenizer_json, self.members[ONNX], threads=threads)
+        return Predictor.open(self.manifest.spec, tokenizer_json, ModelBytes(self.members[ONNX]), threads=threads)
 
 
 def open_bundle(path: Path) -> Bundle:

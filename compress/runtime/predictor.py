@@ -5,20 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from compress.artifacts import EMBEDDING, ONNX, SPEC, TOKENIZER, ModelSpec, read_spec
+from compress.artifacts import EMBEDDING, ONNX, SPEC, TOKENIZER, ModelSpec, Runtime, read_spec
 from compress.errors import DataError, IntegrityError
 from compress.runtime.answers import AnyAnswer, reading_of
+from compress.runtime.engine import Engine, Model, Tensor, open_engine
 from compress.runtime.text import TextEncoder
-
-if TYPE_CHECKING:
-    import onnxruntime
-
-PROVIDERS = ["CPUExecutionProvider"]
 
 Feed = dict[str, npt.NDArray[np.int64]]
 
@@ -32,68 +27,81 @@ class Request:
     id: str | None = None
 
 
-@dataclass(frozen=True)
-class Tensor:
-    """An input or output of the model; shape entries are sizes, or names where the size is free."""
-
-    name: str
-    dtype: str
-    shape: tuple[int | str, ...]
-
-
 class Predictor:
-    """Answers requests with an ONNX model on the CPU.
+    """Answers requests with a model on the CPU; several threads may ask it at a time.
 
     Args:
         spec: labels, decision rule and inputs.
         tokenizer_json: content of `tokenizer.json`.
-        model: the ONNX model, as a file or as its bytes.
-        threads: threads of the runtime; with 1, tokenising keeps to the calling thread too.
+        engine: the loaded model; with one thread, tokenising keeps to the calling thread too.
+
+    Attributes:
+        runtime: what runs the model. threads: how many it computes with.
 
     Raises:
-        IntegrityError: the model cannot be loaded, or its inputs are not those of the spec.
+        IntegrityError: the model's inputs are not those of the spec.
     """
 
-    def __init__(self, spec: ModelSpec, tokenizer_json: str, model: bytes | Path, *, threads: int = 1) -> None:
+    def __init__(self, spec: ModelSpec, tokenizer_json: str, engine: Engine) -> None:
         self.spec = spec
-        self.threads = threads
+        self.runtime, self.threads = engine.runtime, engine.threads
+        self._engine = engine
         self.encoder = TextEncoder(
             tokenizer_json,
             max_length=spec.max_length,
             separator=spec.separator,
             pad_id=spec.pad_id,
             apart=spec.similarity is not None,
-            parallel=threads > 1,
+            parallel=engine.threads > 1,
         )
         self.reading = reading_of(spec)
-        self._session = open_session(model, threads)
-        wanted = [item.name for item in self._session.get_inputs()]
+        wanted = [item.name for item in engine.inputs]
         if sorted(wanted) != sorted(spec.inputs):
             raise IntegrityError(
                 f"the model's inputs are {wanted}, its {SPEC} says {list(spec.inputs)}: export it again"
             )
 
     @classmethod
-    def from_folder(cls, folder: Path, *, threads: int = 1) -> Predictor:
-        """Open a deployable folder: `model.onnx`, `tokenizer.json`, `model.json`.
+    def open(
+        cls, spec: ModelSpec, tokenizer_json: str, model: Model, *, threads: int = 1, runtime: Runtime | None = None
+    ) -> Predictor:
+        """Load a model, a file or its bytes, and answer with it.
+
+        Args:
+            threads: threads of the runtime.
+            runtime: what runs it, where that is not the spec's: OpenVINO can run an ONNX model.
+
+        Raises:
+            IntegrityError: the model cannot be loaded, or its inputs are not those of the spec.
+            EnvironmentProblem: its runtime is not installed, or lacks what the model needs on this processor.
+            DataError: OpenVINO was asked for and does not read an operator of the ONNX model.
+        """
+        engine = open_engine(model, runtime=runtime or spec.runtime, arithmetic=spec.arithmetic, threads=threads)
+        return cls(spec, tokenizer_json, engine)
+
+    @classmethod
+    def from_folder(cls, folder: Path, *, threads: int = 1, runtime: Runtime | None = None) -> Predictor:
+        """Open a deployable folder: `tokenizer.json`, `model.json`, and the model's own files.
 
         Raises:
             DataError: a file of it is missing.
             IntegrityError: a file of it is damaged.
+            EnvironmentProblem: its runtime is not installed, or lacks what the model needs on this processor.
         """
-        missing = [name for name in (ONNX, TOKENIZER, SPEC) if not (folder / name).is_file()]
-        if missing:
+        spec = read_spec(folder) if (folder / SPEC).is_file() else None
+        files = (ONNX,) if spec is None else spec.model_files
+        missing = [name for name in (*files, TOKENIZER, SPEC) if not (folder / name).is_file()]
+        if spec is None or missing:
             raise DataError(f"{folder} has no {', '.join(missing)}: it is not an exported model; export one first")
         try:
             tokenizer_json = (folder / TOKENIZER).read_text(encoding="utf-8")
         except UnicodeDecodeError as error:
             raise IntegrityError(f"{folder / TOKENIZER} is not readable ({error}); make {folder} anew") from error
-        return cls(read_spec(folder), tokenizer_json, folder / ONNX, threads=threads)
+        return cls.open(spec, tokenizer_json, folder / files[0], threads=threads, runtime=runtime)
 
     def tensors(self) -> tuple[list[Tensor], list[Tensor]]:
         """The model's inputs and outputs."""
-        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
-        return [_tensor(item) for item in inputs], [_tensor(item) for item in outputs]
+        return list(self._engine.inputs), list(self._engine.outputs)
 
     def encode(self, requests: Sequence[Request], start: int = 0) -> Feed:
         """The model's inputs, each int64 [B, T], padded to the longest request.
@@ -120,7 +128,7 @@ class Predictor:
             IntegrityError: the model answers with another number of classes than it has labels, or with NaN
                 or infinity.
         """
-        logits = np.asarray(self._session.run(None, feed)[0], np.float32)
+        logits = np.asarray(self._engine.run(feed)[0], np.float32)
         expected = (len(next(iter(feed.values()))), len(self.spec.labels))
         if logits.shape != expected:
             raise IntegrityError(
@@ -160,7 +168,7 @@ class Predictor:
             check_request(Request(text), position, pairs=False)
         ids, type_ids, _ = self.encoder.encode(texts)
         feed = self.encoder.arrays(ids, type_ids, self.spec.inputs)
-        return np.asarray(self._session.run([EMBEDDING], feed)[0], np.float32)
+        return np.asarray(self._engine.run(feed, [EMBEDDING])[0], np.float32)
 
     def answer(self, requests: Sequence[Request], batch_size: int = 32) -> list[AnyAnswer]:
         """Answers in the order of the requests."""
@@ -186,32 +194,3 @@ def check_request(request: Request, position: int, *, pairs: bool) -> None:
             value.encode()
         except UnicodeEncodeError as error:
             raise DataError(f"{name} has half a character (a lone surrogate) in {field} at {error.start}") from error
-
-
-def _tensor(item: Any) -> Tensor:
-    dtype = item.type.removeprefix("tensor(").removesuffix(")")
-    return Tensor(item.name, {"float": "float32", "double": "float64"}.get(dtype, dtype), tuple(item.shape))
-
-
-def open_session(model: bytes | Path, threads: int) -> onnxruntime.InferenceSession:
-    """An ONNX model, a file or its bytes, loaded by onnxruntime on the CPU.
-
-    Raises:
-        IntegrityError: it cannot be loaded.
-    """
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    try:
-        session = onnxruntime.InferenceSession(
-            str(model) if isinstance(model, Path) else model, sess_options=options, providers=PROVIDERS
-        )
-    except Exception as error:  # onnxruntime's exceptions share no base class of their own
-        name = model if isinstance(model, Path) else ONNX
-        raise IntegrityError(f"{name} cannot be loaded by onnxruntime ({str(error).strip()})") from error
-    if session.get_providers() != PROVIDERS:
-        raise IntegrityError(f"onnxruntime runs the model on {session.get_providers()}, {PROVIDERS} was asked for")
-    return session

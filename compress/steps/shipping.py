@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from compress.artifacts import EMBEDDING, LOGITS, ONNX, SPEC, TOKENIZER, read_spec, write_spec
+from compress.artifacts import EMBEDDING, LOGITS, ONNX, PORTABLE, SPEC, TOKENIZER, read_spec, write_spec
 from compress.batch import Floats
 from compress.bench.machine import describe as describe_machine
 from compress.bench.measure import Contender, run_bench
+from compress.bench.targets import ONNXRUNTIME, TORCH, own_target
 from compress.bundle.access import check_access
 from compress.bundle.write import write_bundle
 from compress.errors import DataError
@@ -141,11 +142,12 @@ def _exportable(module: Any) -> Any:
 def quantize_folder(
     source: Path, out: Path, method: str, calibration: Sequence[Request], section: Quantize | None = None
 ) -> None:
-    """Quantize a deployable folder into another."""
+    """Quantize a deployable folder into another, which is for the method's runtime."""
     out.mkdir(parents=True, exist_ok=True)
-    for name in (TOKENIZER, SPEC):
-        shutil.copyfile(source / name, out / name)
-    METHODS[method].write(
+    shutil.copyfile(source / TOKENIZER, out / TOKENIZER)
+    way = METHODS[method]
+    write_spec(out, read_spec(source).model_copy(update={"runtime": way.runtime, "arithmetic": way.arithmetic}))
+    way.write(
         Work(source / ONNX, out, lambda: feeds(Predictor.from_folder(source), calibration), section or Quantize())
     )
 
@@ -153,7 +155,8 @@ def quantize_folder(
 def quantized(run: Run, out: Path, work: Path) -> Metrics:
     """Quantize the student; its own threshold is chosen on validation, its loss of quality measured there.
 
-    What it does on test beside its parents and the teacher stands in its `certificate`.
+    What it does on test beside its parents and the teacher stands in its `certificate`. Beside a model for another
+    runtime than onnxruntime stands a portable one.
     """
     section = run.recipe.quantize
     method = section.method or run.recipe.student.quantization
@@ -166,9 +169,9 @@ def quantized(run: Run, out: Path, work: Path) -> Metrics:
     metric = run.judge.metric
     reference = run.judge.measure(before, "validation", run.judge.threshold(before))
     loss = run.judge.kind.metric.loss(reference[metric], verdict.validation[metric])
-    found = {
+    found: Metrics = {
         "method": method,
-        "size_bytes": (out / ONNX).stat().st_size,
+        "size_bytes": model_bytes(out),
         "validation": verdict.validation,
         "quality": verdict.test,
         "threshold": verdict.threshold,
@@ -176,8 +179,38 @@ def quantized(run: Run, out: Path, work: Path) -> Metrics:
         "parity": agreement(before, after),
         "certificate": certificate(run, read_logits(source, run, "test", "student"), test, verdict.threshold, work),
     }
-    accepted = loss <= section.max_quality_loss
-    return found if accepted else found | {"failure": f"quality loss {loss:.4f} is above the limit"}
+    failures = [] if loss <= section.max_quality_loss else [f"quality loss {loss:.4f} is above the limit"]
+    if METHODS[method].runtime != "onnxruntime":
+        beside = _portable(run, source, out / PORTABLE, before)
+        found["portable"] = beside
+        if beside["quality_loss"] > section.max_quality_loss:
+            failures.append(f"quality loss {beside['quality_loss']:.4f} of the portable model is above the limit")
+    return found | ({"failure": "; ".join(failures)} if failures else {})
+
+
+def _portable(run: Run, source: Path, out: Path, before: Floats) -> Metrics:
+    """The student for onnxruntime, by its family's own method, for devices without what the shipped model needs."""
+    method = run.recipe.student.quantization
+    quantize_folder(source, out, method, _calibration(run), run.recipe.quantize)
+    after, test = (read_logits(out, run, split, "portable") for split in ("validation", "test"))
+    verdict = run.judge.verdict(after, test)
+    write_spec(out, with_threshold(read_spec(out), verdict.threshold))
+    metric = run.judge.metric
+    reference = run.judge.measure(before, "validation", run.judge.threshold(before))
+    return {
+        "method": method,
+        "size_bytes": model_bytes(out),
+        "validation": verdict.validation,
+        "quality": verdict.test,
+        "threshold": verdict.threshold,
+        "quality_loss": run.judge.kind.metric.loss(reference[metric], verdict.validation[metric]),
+        "parity": agreement(before, after),
+    }
+
+
+def model_bytes(folder: Path) -> int:
+    """Bytes of a deployable folder's model, with its weights."""
+    return sum((folder / name).stat().st_size for name in read_spec(folder).model_files)
 
 
 def _calibration(run: Run) -> list[Request]:
@@ -215,21 +248,40 @@ def engines(run: Run, out: Path, work: Path) -> Metrics:
 
 
 def bench(run: Run, out: Path, work: Path) -> Metrics:
-    """Time teacher, control, student and shipped side by side, the teacher on all that it reads."""
+    """Time teacher, control, student and shipped side by side, the teacher on all that it reads.
+
+    The shipped model's own runtime comes first: its rows are those that gates and the speed-up are told in.
+    """
     out.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(run.recipe.seed)
     picked = rng.permutation(len(run.splits.test))[: run.recipe.bench.requests]
     rows, read = (requests_of(splits.test.take(picked)) for splits in (run.splits, run.read_by_teacher))
-    contenders = [
-        Contender(name, run.at("onnx") / name, read if name == "teacher" else None)
-        for name in ("teacher", "control", "student")
-        if (run.at("onnx") / name).is_dir()
-    ]
+    own = own_target(run.at("quantized"))
+    targets = (own, *(target for target in run.recipe.bench.targets if target != own))
     machine = describe_machine()
     for warning in machine.get("warnings", []):
         reporter.warn(warning)
-    results = run_bench([*contenders, Contender(SHIPPED, run.at("quantized"))], rows, run.recipe.bench)
+    timed = run.recipe.bench.model_copy(update={"targets": targets})
+    results = run_bench(_contenders(run, read, targets), rows, timed)
     return {"latency": [result.model_dump() for result in results], "device": machine}
+
+
+def _contenders(run: Run, read: Sequence[Request], targets: tuple[str, ...]) -> list[Contender]:
+    """The run's models, each on the targets that are for it; the first target is the shipped model's own."""
+    exported = tuple(target for target in targets if target != TORCH)
+    weights = {"teacher": run.lead_folder, "control": run.at("control"), "student": run.at("student")}
+    found = []
+    for name, folder in weights.items():
+        asked = read if name == "teacher" else None
+        if (run.at("onnx") / name).is_dir():
+            found.append(Contender(name, run.at("onnx") / name, asked, exported))
+            if TORCH in targets:
+                found.append(Contender(name, folder, asked, (TORCH,)))
+    shipped = run.at("quantized")
+    found.append(Contender(SHIPPED, shipped, targets=exported if targets[0] == ONNXRUNTIME else (targets[0],)))
+    if (shipped / PORTABLE).is_dir():
+        found.append(Contender(PORTABLE, shipped / PORTABLE, targets=(ONNXRUNTIME,)))
+    return found
 
 
 def licenses(loaded: LoadedRecipe) -> dict[str, str]:

@@ -30,10 +30,10 @@ class FakeMachine:
 
     def instruments(self, milliseconds: dict[str, float]) -> Instruments:
         return Instruments(
-            open=lambda folder, threads: FakePredictor(self, folder.name, milliseconds[folder.name]),
+            open=lambda folder, threads, target: FakePredictor(self, folder.name, milliseconds[folder.name]),
             clock_ns=lambda: self.now,
             cpu_ns=lambda: self.cpu,
-            peak_mb=lambda folder, requests, *, threads, batch: 42.0,
+            peak_mb=lambda folder, requests, *, threads, batch, target: 42.0,
         )
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from compress.artifacts import ONNX, SPEC, ModelSpec, write_json
 from compress.errors import DataError, IntegrityError
+from compress.runtime.engine import ModelBytes
 from compress.runtime.predictor import Predictor, Request
 from tests.tiny import tiny_deployable, tiny_onnx, tiny_requests, tiny_spec, tiny_tokenizer_json
 
@@ -115,7 +116,7 @@ def test_the_order_of_the_two_texts_matters_to_the_model(pairs: Path) -> None:
 
 def test_the_model_may_be_given_as_bytes(folder: Path) -> None:
     model = folder / ONNX
-    from_bytes = Predictor(tiny_spec("classification"), tiny_tokenizer_json(), model.read_bytes())
+    from_bytes = Predictor.open(tiny_spec("classification"), tiny_tokenizer_json(), ModelBytes(model.read_bytes()))
     assert from_bytes.answer(tiny_requests()) == Predictor.from_folder(folder).answer(tiny_requests())
 
 

@@ -1,0 +1,55 @@
+"""ONNX models on onnxruntime's CPU provider."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from compress.artifacts import ONNX
+from compress.errors import IntegrityError
+from compress.runtime.engine import Array, Model, Tensor
+
+PROVIDERS = ["CPUExecutionProvider"]
+NUMPY_NAMES = {"float": "float32", "double": "float64"}
+
+
+class OnnxEngine:
+    """A session of onnxruntime; see compress.runtime.engine.Engine.
+
+    Raises:
+        IntegrityError: onnxruntime cannot load the model, or runs it on something else than the CPU.
+    """
+
+    runtime = "onnxruntime"
+
+    def __init__(self, model: Model, threads: int) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        source = str(model) if isinstance(model, Path) else model.graph
+        try:
+            self._session = onnxruntime.InferenceSession(source, sess_options=options, providers=PROVIDERS)
+        except Exception as error:  # onnxruntime's exceptions share no base class of their own
+            name = model if isinstance(model, Path) else ONNX
+            raise IntegrityError(f"{name} cannot be loaded by onnxruntime ({str(error).strip()})") from error
+        if self._session.get_providers() != PROVIDERS:
+            raise IntegrityError(
+                f"onnxruntime runs the model on {self._session.get_providers()}, {PROVIDERS} was asked for"
+            )
+        self.inputs = tuple(map(_tensor, self._session.get_inputs()))
+        self.outputs = tuple(map(_tensor, self._session.get_outputs()))
+        self.threads = threads
+
+    def run(self, feed: Mapping[str, Array], names: Sequence[str] | None = None) -> list[Array]:
+        """The named outputs, or all, for these inputs."""
+        found: list[Array] = self._session.run(names, feed)
+        return found
+
+
+def _tensor(item: Any) -> Tensor:
+    dtype = item.type.removeprefix("tensor(").removesuffix(")")
+    return Tensor(item.name, NUMPY_NAMES.get(dtype, dtype), tuple(item.shape))
