@@ -80,7 +80,7 @@ class OpenVinoEngine:
 
     def run(self, feed: Mapping[str, Array], names: Sequence[str] | None = None) -> list[Array]:
         """The named outputs, or all, for these inputs."""
-        # Sharing saves a copy in and a copy out, a fifth of a small model's time; the answer must outlive the next call.
+        # Sharing saves copies that are a fifth of a small model's time; what is given out must outlive the next call.
         found = self._request().infer(feed, share_inputs=True, share_outputs=True)
         return [found[self._positions[name]].copy() for name in names or self._positions]
 
