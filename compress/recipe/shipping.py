@@ -6,21 +6,42 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from compress.recipe.aware import Aware
 from compress.recipe.base import Metric, Section
 
 
 class Quantize(Section):
     """Lower precision after training."""
 
-    method: Literal["dynamic", "static", "none"] | None = None
-    """Absent: static (QDQ) for convolutions, which dynamic makes slower; dynamic for all other students."""
-    bits: Literal[8] = 8
-    """Bits of weights and activations."""
+    method: Literal["dynamic", "static", "aware", "none"] | None = None
+    """Absent: static (QDQ) for convolutions, which dynamic makes slower; dynamic for all other students. aware: the
+    student is distilled a little further while its numbers are rounded, and the scales are learned (QDQ)."""
+    bits: Literal[8, 4] = 8
+    """Bits of the weights; 4 for method aware. Activations have 8."""
+    aware: Annotated[Aware | None, Field(exclude_if=lambda section: section is None)] = None
+    """Method aware: how long it learns, and from what."""
     calibration: Annotated[int, Field(ge=8)] = 256
-    """Training rows that set the ranges of static quantization."""
+    """Training rows that set the ranges of static quantization, and where method aware starts from."""
     max_quality_loss: Annotated[float, Field(ge=0, le=1)] = 0.01
     """Largest loss of the task's metric on validation that is accepted, for errors (rmse, mae) their growth as a share;
     beyond it the run ends with exit code 5."""
+
+    @model_validator(mode="after")
+    def _fits_method(self) -> Quantize:
+        asked = self.method or "that of the student's kind"
+        if self.bits != 8 and self.method != "aware":
+            raise ValueError(
+                f"bits: {self.bits} loses too much unless the student learns to be rounded, and method is {asked}: "
+                "set method: aware, or bits: 8"
+            )
+        if self.aware is not None and self.method != "aware":
+            raise ValueError(f"aware says how method: aware learns, and method is {asked}: leave one of the two out")
+        return self
+
+    @property
+    def learning(self) -> Aware | None:
+        """How the quantized student learns; None where it does not."""
+        return (self.aware or Aware()) if self.method == "aware" else None
 
 
 class OnnxExport(Section):

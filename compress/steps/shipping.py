@@ -65,7 +65,7 @@ def _export_teacher(run: Run, taught: Teacher, out: Path, requests: Sequence[Req
     inputs = export_teacher(run.lead_folder, out / ONNX, opset=opset_of(run))
     (out / TOKENIZER).write_text(taught.tokenizer_json, encoding="utf-8")
     write_spec(out, read_spec(run.lead_folder).model_copy(update={"inputs": inputs}))
-    return {"size_bytes": (out / ONNX).stat().st_size, "parity": _parity(taught.module, out, requests)}
+    return {"size_bytes": (out / ONNX).stat().st_size, "parity": torch_parity(taught.module, out, requests)}
 
 
 def export_student(student: Path, out: Path, opset: int, requests: Sequence[Request]) -> Metrics:
@@ -74,18 +74,20 @@ def export_student(student: Path, out: Path, opset: int, requests: Sequence[Requ
     out.mkdir(parents=True, exist_ok=True)
     vocabulary = int((spec.student or {})["vocabulary"])
     outputs = (LOGITS,) if spec.similarity is None else (LOGITS, EMBEDDING)
-    traced = _exportable(module)
+    traced = exportable(module)
     export_module(traced, out / ONNX, inputs=spec.inputs, outputs=outputs, opset=opset, vocabulary=vocabulary)
     (out / TOKENIZER).write_text(tokenizer_json, encoding="utf-8")
     write_spec(out, spec)
     size = {"size_bytes": (out / ONNX).stat().st_size}
-    return size | {"parity": _parity(module, out, requests)} if requests else size
+    return size | {"parity": torch_parity(module, out, requests)} if requests else size
 
 
-def _parity(module: TextModel, out: Path, requests: Sequence[Request]) -> dict[str, Any]:
+def torch_parity(
+    module: TextModel, out: Path, requests: Sequence[Request], tolerance: float = TOLERANCE
+) -> dict[str, Any]:
     """Agreement of an exported folder with the torch module that it came from, through the runtime that ships.
 
-    `limit` is the largest logit difference that is accepted.
+    `limit` is the largest logit difference that is accepted; tolerance: it as a share of the largest logit above 1.
     """
     import torch
 
@@ -99,7 +101,7 @@ def _parity(module: TextModel, out: Path, requests: Sequence[Request]) -> dict[s
         pairs=[request.text_pair or "" for request in requests] if predictor.spec.two_texts else None,
     )
     said = predict_logits(module, encode_examples(predictor.encoder, rows), torch.device("cpu"))
-    return agreement(said, predictor.logits(requests)) | {"limit": TOLERANCE * max(1.0, float(np.abs(said).max()))}
+    return agreement(said, predictor.logits(requests)) | {"limit": tolerance * max(1.0, float(np.abs(said).max()))}
 
 
 def parity_failure(exported: Metrics, name: str) -> str | None:
@@ -113,7 +115,7 @@ def parity_failure(exported: Metrics, name: str) -> str | None:
     )
 
 
-def _exportable(module: Any) -> Any:
+def exportable(module: Any) -> Any:
     """The module to trace: for a BERT classifier the form that computes no more than its answer needs."""
     from compress.students.first_token import FirstTokenBert, is_plain_bert
     from compress.students.two_tower import TwoTower, WithEmbedding
@@ -147,7 +149,13 @@ def quantized(run: Run, out: Path, work: Path) -> Metrics:
     section = run.recipe.quantize
     method = section.method or run.recipe.student.quantization
     source = run.at("onnx") / FLOAT
-    quantize_folder(source, out, method, _calibration(run), section)
+    exported: Metrics = {}
+    if section.learning is None:
+        quantize_folder(source, out, method, calibration_rows(run), section)
+    else:
+        from compress.steps.aware import write_aware
+
+        exported = write_aware(run, out)
     before = read_logits(source, run, "validation", "student")
     after, test = (read_logits(out, run, split, "quantized") for split in ("validation", "test"))
     verdict = run.judge.verdict(after, test)
@@ -165,11 +173,13 @@ def quantized(run: Run, out: Path, work: Path) -> Metrics:
         "parity": agreement(before, after),
         "certificate": certificate(run, read_logits(source, run, "test", "student"), test, verdict.threshold, work),
     }
-    accepted = loss <= section.max_quality_loss
-    return found if accepted else found | {"failure": f"quality loss {loss:.4f} is above the limit"}
+    failures = [exported.pop("failure")] if "failure" in exported else []
+    if loss > section.max_quality_loss:
+        failures.append(f"quality loss {loss:.4f} is above the limit")
+    return found | exported | ({"failure": "; ".join(failures)} if failures else {})
 
 
-def _calibration(run: Run) -> list[Request]:
+def calibration_rows(run: Run) -> list[Request]:
     """Training rows, drawn by the recipe's seed: the first ones of a sorted file may all be of one label."""
     train = run.splits.train
     count = min(run.recipe.quantize.calibration, len(train))
@@ -195,7 +205,7 @@ def engines(run: Run, out: Path, work: Path) -> Metrics:
     source = run.at("onnx") / FLOAT
 
     def to_int8(model: Path, target: Path) -> None:
-        rows = feeds(Predictor.from_folder(source), _calibration(run))
+        rows = feeds(Predictor.from_folder(source), calibration_rows(run))
         quantize_static_int8(model, target, rows, symmetric=True)
 
     sections = [section for section in run.recipe.export if isinstance(section, TensorRTExport)]
