@@ -37,6 +37,8 @@ MINILM_BODY = 10_600_000
 UNKNOWN_TEACHER = {"parameters": 110_000_000, "layers": 12, "hidden": 768}
 ADAM_COPIES = 4
 """fp32 weights, best weights and AdamW's two moments in a checkpoint."""
+FAKE_COST = 1.5
+"""Of a step under fake quantization, about, as a multiple of one without."""
 
 
 @dataclass(frozen=True)
@@ -132,6 +134,7 @@ def stages(recipe: Recipe, found: dict[str, Any], splits: Splits, tokens: float,
         what = "the same student on hard labels, as many steps"
         rows.append(_stage("control", train, distilling, ADAM_COPIES * student.bytes, what))
     rows.append(_stage("onnx", None, 15, teacher.bytes + student.bytes, "ONNX of teacher and student, parity"))
+    rows += _aware_stage(recipe, student, splits, tokens)
     rows.append(_quantized_stage(recipe, found, splits, tokens, read))
     rows += _engines_stage(recipe, student)
     rows.append(
@@ -200,6 +203,15 @@ def _outputs_stage(recipe: Recipe, found: dict[str, Any], splits: Splits, tokens
     return _stage("outputs", rows, seconds, disk, what)
 
 
+def _aware_stage(recipe: Recipe, student: Size, splits: Splits, tokens: float) -> list[dict[str, Any]]:
+    section, rows = recipe.quantize.learning, len(splits.transfer)
+    if section is None:
+        return []
+    epoch = FAKE_COST * rows * _train(student, tokens) + len(splits.validation) * _answer(student, tokens)
+    what = f"the student learns to be rounded to {recipe.quantize.bits} bits; at most {section.epochs} epochs"
+    return [_stage("aware", rows, section.epochs * epoch, ADAM_COPIES * student.bytes, what)]
+
+
 def _quantized_stage(
     recipe: Recipe, found: dict[str, Any], splits: Splits, tokens: float, read: float
 ) -> dict[str, Any]:
@@ -207,7 +219,7 @@ def _quantized_stage(
     answers = 2 * _answer(student, tokens)
     for section, facts in _facts(recipe, found):
         answers += _answer(teacher_size(facts), read) if isinstance(section, HuggingFaceTeacher) else 0
-    what = "int8, parity on validation; certificate: all models on test"
+    what = f"int{recipe.quantize.bits}, parity on validation; certificate: all models on test"
     return _stage("quantized", rows, 10 + rows * answers, student.bytes // 3, what)
 
 

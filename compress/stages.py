@@ -56,6 +56,12 @@ def _shipping(name: str) -> Callable[[], Body]:
     return find
 
 
+def _aware() -> Body:
+    from compress.steps.aware import aware
+
+    return aware
+
+
 def hashes(run: Run, *stages: str) -> dict[str, str]:
     return {stage: run.artifacts[stage].sha256 for stage in stages if stage in run.artifacts}
 
@@ -102,6 +108,17 @@ def _student_depends(run: Run) -> dict[str, Any]:
         "task": recipe.task.model_dump(),
         "data": run.splits.fingerprint,
         "seed": recipe.seed,
+    }
+
+
+def _aware_depends(run: Run) -> dict[str, Any]:
+    section = run.recipe.quantize
+    learning = section.learning
+    return _student_depends(run) | {
+        "aware": None if learning is None else learning.model_dump(mode="json"),
+        "bits": section.bits,
+        "calibration": section.calibration,
+        "parents": hashes(run, "outputs", "student", "onnx"),
     }
 
 
@@ -165,6 +182,10 @@ def _no_control(run: Run) -> str | None:
     return None if run.recipe.distill.control else "distill.control is false"
 
 
+def _no_aware(run: Run) -> str | None:
+    return "quantize.method is not aware" if run.recipe.quantize.learning is None else None
+
+
 def _no_engines(run: Run) -> str | None:
     asked = any(isinstance(export, TensorRTExport) for export in run.recipe.export)
     return None if asked else "the recipe exports no engine"
@@ -204,6 +225,7 @@ STAGES = (
         passing=_failed,
         halts=True,
     ),
+    StageRule("aware", _aware, _aware_depends, wanted=_no_aware, shared=True),
     StageRule(
         "quantized",
         _shipping("quantized"),
@@ -212,7 +234,7 @@ STAGES = (
             "data": run.splits.fingerprint,
             "task": run.recipe.task.model_dump(),
             "seed": run.recipe.seed,
-            "parents": hashes(run, "teacher", "student", "onnx"),
+            "parents": hashes(run, "teacher", "student", "onnx", "aware"),
             **_certificate_depends(run),
         },
         version=2,
@@ -234,6 +256,7 @@ LAST = {
 
 GATE_OF = {
     "quantize.max_quality_loss": "quantized",
+    "quantize.parity": "quantized",
     "quality": "quantized",
     "speedup": "bench",
     "p99_ms": "bench",

@@ -128,7 +128,7 @@ def speedup(latency: list[dict[str, Any]]) -> float | None:
 
 def _history(run: Run) -> dict[str, Any]:
     found: dict[str, Any] = {}
-    for name in ("teacher", "student", "control"):
+    for name in ("teacher", "student", "control", "aware"):
         path = run.at(name) / "history.json"
         if name in run.artifacts and path.is_file():
             found[name] = json.loads(path.read_bytes())
@@ -174,6 +174,9 @@ def gates(run: Run, summary: dict[str, Any]) -> list[dict[str, Any]]:
     if "quantized" in run.artifacts:
         loss, limit = run.artifacts["quantized"].metrics["quality_loss"], run.recipe.quantize.max_quality_loss
         found.append({"gate": "quantize.max_quality_loss", "limit": limit, "value": loss, "passed": loss <= limit})
+        if (parity := run.artifacts["quantized"].metrics.get("fake_quantization")) is not None:
+            limit, far = parity["limit"], parity["max_logit_difference"]
+            found.append({"gate": "quantize.parity", "limit": limit, "value": far, "passed": far <= limit})
     if limits.quality is not None and "quantized" in run.artifacts:
         found.append(_at_least("quality", limits.quality.retain, summary["retention"]))
     if limits.speedup is not None and "bench" in run.artifacts:

@@ -11,7 +11,7 @@ from compress.bench.summary import Summary, mapping, measure_of, metric_of, mode
 from compress.tasks.measures import Measure
 
 SINGLE = "single-stream"
-MODELS = ("teacher", "student", "control")
+MODELS = ("teacher", "student", "control", "aware")
 LOSSES = {
     "loss": "",
     "soft": "7 3",
@@ -117,7 +117,7 @@ def _with_threads(row: dict[str, Any], several: bool) -> str:
 
 
 def curves(summary: Summary) -> str:
-    """Validation metric, loss terms and what moved of their weights, over the epochs of teacher, student, control."""
+    """Validation metric, loss terms and what moved of their weights, over the epochs of each training."""
     history = {name: runs for name in MODELS if (runs := _epochs(rows_of(mapping(summary, "history"), name)))}
     if not history:
         return section("Training", not_run("the summary has no training history"))

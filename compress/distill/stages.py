@@ -134,7 +134,7 @@ def distil(
             log=moves(schooling.section),
         )
         phases = [_phase(stage, built, aim) for stage in schooling.section.stages]
-        return train(_job("student", built, rows, phases, schooling, work, built.projections))
+        return train(job_of("student", built, rows, phases, schooling, work, built.projections))
 
 
 @contextmanager
@@ -183,7 +183,7 @@ def control(built: Built, schooling: Schooling, work: Path) -> Progress:
                 objective=hard_objective(objectives),
             )
         )
-    job = _job("control", built, splits.train, phases, schooling, work, nn.Module())
+    job = job_of("control", built, splits.train, phases, schooling, work, nn.Module())
     return train(replace(job, patience=math.ceil(job.patience * theirs.steps(0, 0) / own.steps(0, 0))))
 
 
@@ -204,7 +204,7 @@ def _epochs(sampler: Sampler, stage: int, steps: int) -> int:
     return epochs
 
 
-def _job(
+def job_of(
     name: str,
     built: Built,
     rows: Examples,
@@ -213,6 +213,7 @@ def _job(
     work: Path,
     extra: nn.Module,
 ) -> Job:
+    """What the loop needs to train a student on rows; extra: modules that learn along and are thrown away."""
     judge, device, bf16 = schooling.judge, schooling.device, schooling.bf16
     validation = encode_examples(encoder_of(built), judge.splits.validation)
 

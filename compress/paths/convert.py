@@ -61,6 +61,11 @@ def quantize_path(model: Path, out: Path, *, calibration: Path | None, method: s
         DataError: requests that cannot be used, or nothing to quantize.
         IntegrityError: the model is damaged.
     """
+    if method == "aware":
+        raise RecipeError(
+            "--method aware trains the student further, for which it needs its teacher and data, and a model has "
+            "neither: set quantize.method: aware in a recipe, and run `kdc quantize RECIPE`"
+        )
     if method not in METHODS:
         raise RecipeError(f"--method is {method!r}, known are {', '.join(METHODS)}")
     meant = narrowed(model)

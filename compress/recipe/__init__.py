@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from compress.recipe.aware import Aware
 from compress.recipe.base import Epochs, LearningRate, Metric, Section
 from compress.recipe.data import Column, Columns, Data, FilesData, Fraction, SimulatedShop, Split, TableSource, Transfer
 from compress.recipe.distill import Distill, Losses, Schedule, Stage, TemperatureSchedule
@@ -50,6 +51,7 @@ from compress.recipe.teacher import (
 )
 
 __all__ = [
+    "Aware",
     "Bench",
     "BundleSection",
     "ClassificationTask",
@@ -151,6 +153,9 @@ class Recipe(Section):
         for number, stage in enumerate(self.distill.stages):
             if misfit := stage.misfit(self.task):
                 raise ValueError(f"distill.stages.{number}.{misfit}")
+        learning = self.quantize.learning
+        if learning is not None and (misfit := learning.stage(self.distill).misfit(self.task)):
+            raise ValueError(f"quantize.aware.{misfit}")
         return self
 
     @model_validator(mode="after")

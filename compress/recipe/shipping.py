@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from compress.recipe.aware import Aware
 from compress.recipe.base import Metric, Section
 
 QuantizeMethod = Literal[
@@ -15,6 +16,7 @@ QuantizeMethod = Literal[
     "smoothquant",
     "weights",
     "half",
+    "aware",
     "openvino",
     "openvino-bf16",
     "openvino-int8",
@@ -24,7 +26,8 @@ QuantizeMethod = Literal[
 ]
 LOWERING = ("dynamic", "dynamic-tensor", "static", "smoothquant", "weights", "half")
 EFFECTIVE: dict[str, tuple[str, ...]] = {
-    "bits": ("weights",),
+    "bits": ("weights", "aware"),
+    "aware": ("aware",),
     "embedding_bits": LOWERING,
     "calibrator": ("static",),
     "symmetric": ("static",),
@@ -39,10 +42,13 @@ class Quantize(Section):
 
     method: QuantizeMethod | None = None
     """Absent: static (QDQ) for convolutions, which dynamic makes slower; dynamic for all other students. The openvino
-    ones are for OpenVINO: float32, bfloat16 arithmetic, int8 (with the rest in bfloat16), int8 weights; the bundle then has both, the absent one
-    for onnxruntime and the named one."""
+    ones are for OpenVINO: float32, bfloat16 arithmetic, int8 (with the rest in bfloat16), int8 weights; the bundle then
+    has both, the absent one for onnxruntime and the named one. aware: the student is distilled a little further while
+    its numbers are rounded, and the scales are learned (QDQ)."""
     bits: Literal[4, 8] = 8
-    """Bits of weights (and of activations, where the method lowers them); 4 is for `weights`."""
+    """Bits of weights (and of activations, where the method lowers them); 4 is for `weights` and `aware`."""
+    aware: Annotated[Aware | None, Field(exclude_if=lambda section: section is None)] = None
+    """Method aware: how long it learns, and from what."""
     embedding_bits: Annotated[Literal[4, 8, 32] | None, Field(exclude_if=lambda bits: bits is None)] = None
     """Bits of embeddings: 8 (a scale a row), 4 (a scale for 32 numbers) or 32 (float); absent: 8, for half 16."""
     calibrator: Annotated[
@@ -73,6 +79,11 @@ class Quantize(Section):
                     f"quantize.{name} has no effect with method {method}, only with {', '.join(methods)}: leave it out"
                 )
         return None
+
+    @property
+    def learning(self) -> Aware | None:
+        """How the quantized student learns; None where it does not."""
+        return (self.aware or Aware()) if self.method == "aware" else None
 
 
 class OnnxExport(Section):

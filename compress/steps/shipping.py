@@ -68,7 +68,7 @@ def _export_teacher(run: Run, taught: Teacher, out: Path, requests: Sequence[Req
     inputs = export_teacher(run.lead_folder, out / ONNX, opset=opset_of(run))
     (out / TOKENIZER).write_text(taught.tokenizer_json, encoding="utf-8")
     write_spec(out, read_spec(run.lead_folder).model_copy(update={"inputs": inputs}))
-    return {"size_bytes": (out / ONNX).stat().st_size, "parity": _parity(taught.module, out, requests)}
+    return {"size_bytes": (out / ONNX).stat().st_size, "parity": torch_parity(taught.module, out, requests)}
 
 
 def export_student(student: Path, out: Path, opset: int, requests: Sequence[Request]) -> Metrics:
@@ -77,19 +77,27 @@ def export_student(student: Path, out: Path, opset: int, requests: Sequence[Requ
     out.mkdir(parents=True, exist_ok=True)
     vocabulary = int((spec.student or {})["vocabulary"])
     outputs = (LOGITS,) if spec.similarity is None else (LOGITS, EMBEDDING)
-    traced = _exportable(module)
+    traced = exportable(module)
     export_module(traced, out / ONNX, inputs=spec.inputs, outputs=outputs, opset=opset, vocabulary=vocabulary)
     (out / TOKENIZER).write_text(tokenizer_json, encoding="utf-8")
     write_spec(out, spec)
     size = {"size_bytes": (out / ONNX).stat().st_size}
-    return size | {"parity": _parity(module, out, requests)} if requests else size
+    return size | {"parity": _export_parity(module, out, requests)} if requests else size
 
 
-def _parity(module: TextModel, out: Path, requests: Sequence[Request]) -> dict[str, Any]:
+def _export_parity(module: TextModel, out: Path, requests: Sequence[Request]) -> dict[str, Any]:
+    """`torch_parity`, and in `reference_evaluator` what ONNX's own program says beside onnxruntime to few requests."""
+    predictor, few = Predictor.from_folder(out), requests[:THIRD_ROWS]
+    third = agreement(predictor.logits(few), evaluated(out / ONNX, predictor.encode(few)))
+    return torch_parity(module, out, requests) | {"reference_evaluator": third}
+
+
+def torch_parity(
+    module: TextModel, out: Path, requests: Sequence[Request], tolerance: float = TOLERANCE
+) -> dict[str, Any]:
     """Agreement of an exported folder with the torch module that it came from, through the runtime that ships.
 
-    `reference_evaluator` says the same of the first few requests by a third program, ONNX's own. `limit` is the largest
-    logit difference that is accepted.
+    `limit` is the largest logit difference that is accepted; tolerance: it as a share of the largest logit above 1.
     """
     import torch
 
@@ -103,12 +111,7 @@ def _parity(module: TextModel, out: Path, requests: Sequence[Request]) -> dict[s
         pairs=[request.text_pair or "" for request in requests] if predictor.spec.two_texts else None,
     )
     said = predict_logits(module, encode_examples(predictor.encoder, rows), torch.device("cpu"))
-    few = requests[:THIRD_ROWS]
-    third = agreement(said[: len(few)], evaluated(out / ONNX, predictor.encode(few)))
-    return agreement(said, predictor.logits(requests)) | {
-        "reference_evaluator": third,
-        "limit": TOLERANCE * max(1.0, float(np.abs(said).max())),
-    }
+    return agreement(said, predictor.logits(requests)) | {"limit": tolerance * max(1.0, float(np.abs(said).max()))}
 
 
 def parity_failure(exported: Metrics, name: str) -> str | None:
@@ -116,16 +119,17 @@ def parity_failure(exported: Metrics, name: str) -> str | None:
     parity = exported.get("parity")
     if parity is None:
         return None
-    for by, found in (("onnxruntime", parity), ("ONNX's reference evaluator", parity["reference_evaluator"])):
-        if found["max_logit_difference"] > parity["limit"]:
+    two = (("torch", parity), ("what ONNX's reference evaluator makes of it", parity.get("reference_evaluator")))
+    for other, found in two:
+        if found is not None and found["max_logit_difference"] > parity["limit"]:
             return (
-                f"{name} in {by} differs from torch by {found['max_logit_difference']:.2g} in a logit "
+                f"{name} differs from {other} by {found['max_logit_difference']:.2g} in a logit "
                 f"(limit {parity['limit']:.2g}); try another export.opset"
             )
     return None
 
 
-def _exportable(module: Any) -> Any:
+def exportable(module: Any) -> Any:
     """The module to trace: for a BERT classifier the form that computes no more than its answer needs."""
     from compress.students.first_token import FirstTokenBert, is_plain_bert
     from compress.students.two_tower import TwoTower, WithEmbedding
@@ -161,7 +165,13 @@ def quantized(run: Run, out: Path, work: Path) -> Metrics:
     section = run.recipe.quantize
     method = section.method or run.recipe.student.quantization
     source = run.at("onnx") / FLOAT
-    quantize_folder(source, out, method, _calibration(run), section)
+    exported: Metrics = {}
+    if section.learning is None:
+        quantize_folder(source, out, method, calibration_rows(run), section)
+    else:
+        from compress.steps.aware import write_aware
+
+        exported = write_aware(run, out)
     before = read_logits(source, run, "validation", "student")
     after, test = (read_logits(out, run, split, "quantized") for split in ("validation", "test"))
     verdict = run.judge.verdict(after, test)
@@ -179,19 +189,21 @@ def quantized(run: Run, out: Path, work: Path) -> Metrics:
         "parity": agreement(before, after),
         "certificate": certificate(run, read_logits(source, run, "test", "student"), test, verdict.threshold, work),
     }
-    failures = [] if loss <= section.max_quality_loss else [f"quality loss {loss:.4f} is above the limit"]
-    if METHODS[method].runtime != "onnxruntime":
+    failures = [exported.pop("failure")] if "failure" in exported else []
+    if loss > section.max_quality_loss:
+        failures.append(f"quality loss {loss:.4f} is above the limit")
+    if read_spec(out).runtime != "onnxruntime":
         beside = _portable(run, source, out / PORTABLE, before)
         found["portable"] = beside
         if beside["quality_loss"] > section.max_quality_loss:
             failures.append(f"quality loss {beside['quality_loss']:.4f} of the portable model is above the limit")
-    return found | ({"failure": "; ".join(failures)} if failures else {})
+    return found | exported | ({"failure": "; ".join(failures)} if failures else {})
 
 
 def _portable(run: Run, source: Path, out: Path, before: Floats) -> Metrics:
     """The student for onnxruntime, by its family's own method, for devices without what the shipped model needs."""
     method = run.recipe.student.quantization
-    quantize_folder(source, out, method, _calibration(run), run.recipe.quantize)
+    quantize_folder(source, out, method, calibration_rows(run), run.recipe.quantize)
     after, test = (read_logits(out, run, split, "portable") for split in ("validation", "test"))
     verdict = run.judge.verdict(after, test)
     write_spec(out, with_threshold(read_spec(out), verdict.threshold))
@@ -213,7 +225,7 @@ def model_bytes(folder: Path) -> int:
     return sum((folder / name).stat().st_size for name in read_spec(folder).model_files)
 
 
-def _calibration(run: Run) -> list[Request]:
+def calibration_rows(run: Run) -> list[Request]:
     """Training rows, drawn by the recipe's seed: the first ones of a sorted file may all be of one label."""
     train = run.splits.train
     count = min(run.recipe.quantize.calibration, len(train))
@@ -239,7 +251,7 @@ def engines(run: Run, out: Path, work: Path) -> Metrics:
     source = run.at("onnx") / FLOAT
 
     def to_int8(model: Path, target: Path) -> None:
-        rows = feeds(Predictor.from_folder(source), _calibration(run))
+        rows = feeds(Predictor.from_folder(source), calibration_rows(run))
         quantize_static_int8(model, target, rows, tensorrt=True)
 
     sections = [section for section in run.recipe.export if isinstance(section, TensorRTExport)]
