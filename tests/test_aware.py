@@ -185,7 +185,7 @@ def test_a_run_learns_exports_measures_and_uses_it_again(tiny_project: Path, tmp
     ("section", "expected"),
     [
         ({"bits": 4}, "quantize.bits has no effect with method dynamic, only with weights, aware"),
-        ({"bits": 4, "method": "dynamic"}, "and method is dynamic: set method: aware, or bits: 8"),
+        ({"bits": 4, "method": "dynamic"}, "quantize.bits has no effect with method dynamic"),
         ({"aware": {"epochs": 2}}, "quantize.aware has no effect with method dynamic, only with aware"),
         ({"method": "aware", "bits": 2}, "quantize.bits: "),
         ({"method": "aware", "aware": {"epochs": 0}}, "quantize.aware.epochs: "),

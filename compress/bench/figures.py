@@ -159,7 +159,7 @@ def _series(name: str, history: Epochs, key: str, css: str, dash: str = "") -> c
 
 def _metric_panel(history: dict[str, Epochs], measure: Measure) -> str:
     metric, best = measure.name, max if measure.higher_is_better else min
-    dashes = {"teacher": "", "student": "", "control": "6 3"}
+    dashes = {"teacher": "", "student": "", "control": "6 3", "aware": "2 3"}
     lines = [_series(name, rows, "metric", colour(name), dashes[name]) for name, rows in history.items()]
     lines = [line for line in lines if line.points]
     if not lines:

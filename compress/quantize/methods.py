@@ -14,8 +14,8 @@
 | `none` | float | float | no | yes | all |
 
 `static` is the default of mobile and residual, `dynamic` of all others. Those of OpenVINO are for its runtime, the
-others for onnxruntime. Embeddings (most of a small student's bytes) are int8 by row in all that lower weights, float16 in
-`half`, and by `quantize.embedding_bits` 4 bits or float for onnxruntime.
+others for onnxruntime. Embeddings (most of a small student's bytes) are int8 by row in all that lower weights, float16
+in `half`, and by `quantize.embedding_bits` 4 bits or float for onnxruntime.
 """
 
 from __future__ import annotations
