@@ -76,6 +76,7 @@ def summary_lines(summary: Mapping[str, Any]) -> list[str]:
         )
     if summary.get("speedup") is not None:
         lines.append(f"speed-up           {summary['speedup']:.1f}× (p50, same runtime, end to end from text)")
+    lines += guard_lines(summary.get("guard"))
     lines += _certified(summary.get("certificate"))
     lines += [_gate(gate) for gate in summary.get("gates") or []]
     lines += [
@@ -87,6 +88,15 @@ def summary_lines(summary: Mapping[str, Any]) -> list[str]:
     named = (("run", "run"), ("report", "report"), ("bundle", "bundle"))
     lines += [f"{title:<7}{summary[key]}" for title, key in named if summary.get(key)]
     return lines
+
+
+def guard_lines(found: Mapping[str, Any] | None) -> list[str]:
+    """Which layers stay in float, and what that is worth."""
+    if found is None or not found["kept"]:
+        return []
+    before, after = found["before"]["value"], found["after"]["value"]
+    layers = f"{len(found['kept'])} of {len(found['ranking'])} layers in float: {', '.join(found['kept'])}"
+    return [f"guard              quality loss {before:.4f} -> {after:.4f} ({found['measured']}) with {layers}"]
 
 
 def _certified(found: Mapping[str, Any] | None) -> list[str]:
@@ -202,6 +212,25 @@ def print_diagnosis(found: Mapping[str, Any]) -> None:
         status = item["version"] or "available" if item["available"] else "not available"
         table.add_row(item["name"], item["use"], status, escape(item["remedy"] or ""))
     screen = console()
+    screen.print(table)
+
+
+def print_guard(found: Mapping[str, Any] | None) -> None:
+    """What was asked of quantization, and each layer that it lowered by how much it alone changes the answers."""
+    if found is None:
+        return
+    screen, loss = console(), found["after"]["value"]
+    verdict = "met" if found["met"] else "NOT MET"
+    screen.print(f"guard {verdict}: loss {loss:.4f} in {found['measured']}, limit {found['limit']:g}", markup=False)
+    if not found["ranking"]:
+        return
+    table = Table()
+    table.add_column("layer", overflow="fold")
+    for column in ("operator", "parameters", "change of output", "stays float"):
+        table.add_column(column, justify="right")
+    for row in found["ranking"]:
+        change, kept = f"{row['error']:.2%}", "yes" if row["kept"] else ""
+        table.add_row(escape(row["layer"]), row["operator"], _count(row["parameters"]), change, kept)
     screen.print(table)
 
 

@@ -1,15 +1,16 @@
 """The ways to lower precision, each under one interface, by the names that `quantize.method` gives them.
 
-| method | weights | activations | calibrates | batch-independent | for |
-| --- | --- | --- | --- | --- | --- |
-| `dynamic` | int8 per channel | uint8, a scale a token, while it runs | no | yes | transformer, two-tower, static; the default |
-| `dynamic-tensor` | int8 per channel | uint8, a range a tensor, while it runs | no | no | transformer, for speed over exactness |
-| `static` | int8 per channel | uint8 or int8, ranges in the file | yes | yes | mobile, residual; the default there |
-| `smoothquant` | int8 per channel | as dynamic, after smoothing | yes | yes | transformer with outlier channels |
-| `weights` | 8 or 4 bits, a scale for 32 | float | no | yes | transformer, where activations do not bear int8 |
-| `half` | float16 | float | no | yes | all, where int8 loses too much |
-| `none` | float | float | no | yes | all |
+| method | weights | activations | for |
+| --- | --- | --- | --- |
+| `dynamic` | int8 per channel | uint8, a scale for each token | transformer, two-tower, static: their default |
+| `dynamic-tensor` | int8 per channel | uint8, a range for the whole batch | transformer, speed over exactness |
+| `static` | int8 per channel | uint8 or int8, ranges from real rows | mobile, residual: their default |
+| `smoothquant` | int8 per channel | as `dynamic`, smoothed on real rows | transformer with outlier channels |
+| `weights` | 8 or 4 bits, a scale for 32 numbers | float | transformer whose activations do not bear int8 |
+| `half` | float16 | float | every family, where int8 loses too much |
+| `none` | float | float | every family |
 
+With `dynamic-tensor` an answer depends on the rows beside it in its batch; with all others it does not.
 Embeddings (most of a small student's bytes) are int8 by row in all of them, float16 in `half`, and by
 `quantize.embedding_bits` 4 bits or float.
 """

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 
 from compress.artifacts import EMBEDDING, LOGITS, ONNX, SPEC, TOKENIZER, read_spec, write_spec
-from compress.batch import Floats
+from compress.batch import Floats, Ints
 from compress.bench.machine import describe as describe_machine
 from compress.bench.measure import Contender, run_bench
 from compress.bundle.access import check_access
@@ -22,12 +23,15 @@ from compress.export.parity import agreement
 from compress.predict import predict_logits
 from compress.progress import bar, reporter
 from compress.quantize.calibration import feeds
+from compress.quantize.guard import ROWS as GUARD_ROWS
+from compress.quantize.guard import Guarded, Loss, Trial, guarded
 from compress.quantize.methods import METHODS, Work
 from compress.quantize.static import quantize_static_int8
 from compress.recipe import LoadedRecipe, Quantize, TensorRTExport
 from compress.runtime.predictor import Predictor, Request
 from compress.steps.certifying import certificate
 from compress.steps.context import Metrics, Run, requests_of, with_threshold
+from compress.steps.guarding import metric_loss
 from compress.students.build import load_student
 from compress.teachers.huggingface import Teacher
 from compress.text_model import TextModel
@@ -128,15 +132,48 @@ def _exportable(module: Any) -> Any:
 
 
 def quantize_folder(
-    source: Path, out: Path, method: str, calibration: Sequence[Request], section: Quantize | None = None
+    source: Path,
+    out: Path,
+    method: str,
+    calibration: Sequence[Request],
+    section: Quantize,
+    keep_float: frozenset[str] = frozenset(),
 ) -> None:
-    """Quantize a deployable folder into another."""
+    """Quantize a deployable folder into another; the named nodes of its graph stay in float."""
     out.mkdir(parents=True, exist_ok=True)
     for name in (TOKENIZER, SPEC):
         shutil.copyfile(source / name, out / name)
-    METHODS[method].write(
-        Work(source / ONNX, out, lambda: feeds(Predictor.from_folder(source), calibration), section or Quantize())
+
+    def rows() -> Iterator[dict[str, Ints]]:
+        return feeds(Predictor.from_folder(source), calibration)
+
+    METHODS[method].write(Work(source / ONNX, out, rows, section, keep_float))
+
+
+def guarded_folder(  # what to make, and how to judge it
+    source: Path,
+    out: Path,
+    method: str,
+    calibration: Sequence[Request],
+    section: Quantize,
+    loss: Callable[[Path], Loss],
+    measured: str,
+    work: Path,
+) -> Guarded:
+    """`quantize_folder` with as few layers in float as `max_quality_loss` wants; measured: what the loss is."""
+    few = calibration[:: max(1, -(-len(calibration) // GUARD_ROWS))]
+    trial = Trial(
+        source=source,
+        write=lambda folder, kept: quantize_folder(source, folder, method, calibration, section, kept),
+        answers=lambda folder: Predictor.from_folder(folder).logits(few),
+        loss=loss,
+        measured=measured,
+        rows=len(few),
+        limit=section.max_quality_loss,
     )
+    work.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=work, prefix="guard-") as temporary:
+        return guarded(trial, out, Path(temporary))
 
 
 def quantized(run: Run, out: Path, work: Path) -> Metrics:
@@ -144,35 +181,36 @@ def quantized(run: Run, out: Path, work: Path) -> Metrics:
 
     What it does on test beside its parents and the teacher stands in its `certificate`.
     """
-    section = run.recipe.quantize
+    section, metric = run.recipe.quantize, run.judge.metric
     method = section.method or run.recipe.student.quantization
     source = run.at("onnx") / FLOAT
-    quantize_folder(source, out, method, _calibration(run), section)
     before = read_logits(source, run, "validation", "student")
-    after, test = (read_logits(out, run, split, "quantized") for split in ("validation", "test"))
-    verdict = run.judge.verdict(after, test)
+    loss = metric_loss(run, before, lambda folder: read_logits(folder, run, "validation", "quantized"))
+    measured = f"{metric} on {len(before):,} validation rows"
+    made = guarded_folder(source, out, method, _calibration(run, method), section, loss, measured, work)
+    test = read_logits(out, run, "test", "quantized")
+    verdict = run.judge.verdict(made.after.answers, test)
     write_spec(out, with_threshold(read_spec(out), verdict.threshold))
-    metric = run.judge.metric
-    reference = run.judge.measure(before, "validation", run.judge.threshold(before))
-    loss = run.judge.kind.metric.loss(reference[metric], verdict.validation[metric])
     found = {
         "method": method,
         "size_bytes": (out / ONNX).stat().st_size,
         "validation": verdict.validation,
         "quality": verdict.test,
         "threshold": verdict.threshold,
-        "quality_loss": loss,
-        "parity": agreement(before, after),
+        "quality_loss": made.after.value,
+        "guard": made.record,
+        "parity": agreement(before, made.after.answers),
         "certificate": certificate(run, read_logits(source, run, "test", "student"), test, verdict.threshold, work),
     }
-    accepted = loss <= section.max_quality_loss
-    return found if accepted else found | {"failure": f"quality loss {loss:.4f} is above the limit"}
+    return found if made.failure is None else found | {"failure": made.failure}
 
 
-def _calibration(run: Run) -> list[Request]:
+def _calibration(run: Run, method: str) -> list[Request]:
     """Training rows, drawn by the recipe's seed: the first ones of a sorted file may all be of one label."""
-    train = run.splits.train
-    count = min(run.recipe.quantize.calibration, len(train))
+    train, asked = run.splits.train, run.recipe.quantize.calibration
+    count = min(asked, len(train))
+    if count < asked and METHODS[method].calibrates:
+        reporter.warn(f"quantize.calibration asks for {asked:,} training rows, and there are {count:,}: all are taken")
     picked = np.random.default_rng(run.recipe.seed).choice(len(train), count, replace=False)
     return requests_of(train.take(np.sort(picked)))
 
@@ -195,7 +233,7 @@ def engines(run: Run, out: Path, work: Path) -> Metrics:
     source = run.at("onnx") / FLOAT
 
     def to_int8(model: Path, target: Path) -> None:
-        rows = feeds(Predictor.from_folder(source), _calibration(run))
+        rows = feeds(Predictor.from_folder(source), _calibration(run, "static"))
         quantize_static_int8(model, target, rows, tensorrt=True)
 
     sections = [section for section in run.recipe.export if isinstance(section, TensorRTExport)]
