@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from compress.artifacts import Artifact
-from compress.recipe import ScoresTeacher, SeveralTeachers, TensorRTExport, is_plain, teachers_of
+from compress.recipe import AUTO, ScoresTeacher, SeveralTeachers, TensorRTExport, is_plain, teachers_of
 from compress.steps.context import Metrics, Run
 from compress.steps.models import TEACHER_VERSION, model_key, models_of, teacher_depends
 
@@ -54,6 +54,12 @@ def _shipping(name: str) -> Callable[[], Body]:
         return body
 
     return find
+
+
+def _quantized() -> Body:
+    from compress.steps.quantizing import quantized
+
+    return quantized
 
 
 def _aware() -> Body:
@@ -142,6 +148,16 @@ def _certificate_depends(run: Run) -> dict[str, Any]:
     return certificate_depends(run)
 
 
+def _chosen_by(run: Run) -> dict[str, Any]:
+    """What else decides where the method is chosen by timing."""
+    from compress.steps.quantizing import processor_and_runtimes
+
+    section = run.recipe.quantize
+    if section.method != AUTO:
+        return {}
+    return processor_and_runtimes() | {"bench": run.recipe.bench.model_dump()}
+
+
 def _bundle_depends(run: Run) -> dict[str, Any]:
     from compress.steps.shipping import licenses
 
@@ -228,7 +244,7 @@ STAGES = (
     StageRule("aware", _aware, _aware_depends, wanted=_no_aware, shared=True),
     StageRule(
         "quantized",
-        _shipping("quantized"),
+        _quantized,
         lambda run: {
             "section": run.recipe.quantize.model_dump(),
             "data": run.splits.fingerprint,
@@ -236,6 +252,7 @@ STAGES = (
             "seed": run.recipe.seed,
             "parents": hashes(run, "teacher", "student", "onnx", "aware"),
             **_certificate_depends(run),
+            **_chosen_by(run),
         },
         version=2,
     ),

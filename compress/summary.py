@@ -41,6 +41,7 @@ def summarise(run: Run, stages: list[dict[str, Any]]) -> dict[str, Any]:
         "history": _history(run),
         "notes": run.notes,
         "parity": _parity(run),
+        "guard": run.artifacts["quantized"].metrics.get("guard") if "quantized" in run.artifacts else None,
         "certificate": run.artifacts["quantized"].metrics["certificate"] if "quantized" in run.artifacts else None,
         "candidates": run.artifacts["quantized"].metrics.get("candidates", []) if "quantized" in run.artifacts else [],
         "engines": run.artifacts["engines"].metrics if "engines" in run.artifacts else {},

@@ -77,6 +77,7 @@ def summary_lines(summary: Mapping[str, Any]) -> list[str]:
     if summary.get("speedup") is not None:
         lines.append(f"speed-up           {summary['speedup']:.1f}× (p50, same runtime, end to end from text)")
     lines += _tried(summary.get("candidates") or [])
+    lines += guard_lines(summary.get("guard"))
     lines += _certified(summary.get("certificate"))
     lines += [_gate(gate) for gate in summary.get("gates") or []]
     lines += [
@@ -99,6 +100,15 @@ def _tried(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         said.append(f"{row['method']}{speed}{outcome}")
     shipped = next((row["method"] for row in rows if row["outcome"] == "shipped"), None)
     return [f"automatic choice   {shipped}, of: {', '.join(said)}"] if rows else []
+
+
+def guard_lines(found: Mapping[str, Any] | None) -> list[str]:
+    """Which layers stay in float, and what that is worth."""
+    if found is None or not found["kept"]:
+        return []
+    before, after = found["before"]["value"], found["after"]["value"]
+    layers = f"{len(found['kept'])} of {len(found['ranking'])} layers in float: {', '.join(found['kept'])}"
+    return [f"guard              quality loss {before:.4f} -> {after:.4f} ({found['measured']}) with {layers}"]
 
 
 def _certified(found: Mapping[str, Any] | None) -> list[str]:
@@ -228,6 +238,25 @@ def _limits(found: Mapping[str, Any]) -> Table:
         reached = roof["reason"] if roof["value"] is None else f"{roof['value']:,g} {roof['unit']}"
         table.add_row(roof["name"], reached, roof["by"] or "")
     return table
+
+
+def print_guard(found: Mapping[str, Any] | None) -> None:
+    """What was asked of quantization, and each layer that it lowered by how much it alone changes the answers."""
+    if found is None:
+        return
+    screen, loss = console(), found["after"]["value"]
+    verdict = "met" if found["met"] else "NOT MET"
+    screen.print(f"guard {verdict}: loss {loss:.4f} in {found['measured']}, limit {found['limit']:g}", markup=False)
+    if not found["ranking"]:
+        return
+    table = Table()
+    table.add_column("layer", overflow="fold")
+    for column in ("operator", "parameters", "change of output", "stays float"):
+        table.add_column(column, justify="right")
+    for row in found["ranking"]:
+        change, kept = f"{row['error']:.2%}", "yes" if row["kept"] else ""
+        table.add_row(escape(row["layer"]), row["operator"], _count(row["parameters"]), change, kept)
+    screen.print(table)
 
 
 def print_facts(facts: Mapping[str, Any], indent: str = "") -> None:

@@ -303,7 +303,7 @@ def test_quantize_and_export_take_paths(paths: ModuleType) -> None:
     paths.quantize_path = lambda model, out, **options: {"model": model, "out": out} | options  # type: ignore[attr-defined]
     paths.export_path = paths.quantize_path  # type: ignore[attr-defined]
     made = json.loads(kdc("quantize", "m.onnx", "-o", "q.onnx", "--method", "static", "--json").stdout)
-    assert made == {"model": "m.onnx", "out": "q.onnx", "calibration": None, "method": "static"}
+    assert made == {"model": "m.onnx", "out": "q.onnx", "calibration": None, "method": "static", "changes": []}
     made = json.loads(
         kdc("export", "m", "--to", "onnx", "--to", "tensorrt-rtx", "--gpu", "sm89", "-o", "d", "--json").stdout
     )

@@ -488,6 +488,41 @@ def test_a_loss_of_quality_by_quantization_marks_the_stage_as_failed(
     assert artifact.status == "failed"
 
 
+def test_the_layer_that_costs_quality_stays_in_float(
+    passed: Path, tiny_project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from compress.quantize import methods
+    from compress.quantize.layers import layers_of
+    from compress.quantize.preprocess import prepared
+
+    quantize, spoiled = methods.quantize_static_int8, []
+
+    def harmful(source: Path, target: Path, *given: Any, keep_float: frozenset[str], **options: Any) -> None:
+        """The third convolution, once quantized, turns every answer into its opposite."""
+        layers = [layer for layer in layers_of(prepared(source), source) if layer.operator == "Conv"]
+        spoiled[:] = [layers[2]]
+        quantize(source, target, *given, keep_float=keep_float, **options)
+        if layers[2].node not in keep_float:
+            negate(target, target)
+
+    monkeypatch.setattr(methods, "quantize_static_int8", harmful)
+    done = kdc("run", passed, "--runs", tiny_project / "runs", "--set", "quantize.max_quality_loss=0.4", "--json")
+    assert done.exit_code == 0, done.stderr
+    summary = json.loads(done.stdout)
+    found = summary["guard"]
+    assert found["met"]
+    assert found["kept"] == [spoiled[0].title]
+    assert found["before"]["value"] > 0.4 >= found["after"]["value"] == summary["parity"]["quantized"]["quality_loss"]
+    assert found["after"]["low"] <= found["after"]["value"] <= found["after"]["high"]
+    assert found["ranking"][0]["node"] == spoiled[0].node
+    assert found["ranking"][0]["error"] > 1.5  # twice the answer, and rounding
+    assert f"{summary['metric']} on" in found["measured"]
+    assert f"layers stay in float, so that the quality loss is {found['after']['value']:.4f}" in done.stderr
+    assert spoiled[0].title in done.stderr
+    assert spoiled[0].title in Path(summary["report"]).read_text(encoding="utf-8")
+    assert leftovers(Path(summary["run"])) == []
+
+
 def test_an_export_that_says_something_else_than_torch_is_kept_marked_failed_and_ends_the_run(
     passed: Path, tiny_project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

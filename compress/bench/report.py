@@ -270,6 +270,7 @@ def _bench(summary: Summary) -> str:
 def _background(summary: Summary) -> str:
     parts = {
         "Parity": "parity",
+        "Guard of quantization": "guard",
         "Engines": "engines",
         "Machine": "device",
         "Versions": "versions",

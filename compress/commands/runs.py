@@ -110,27 +110,35 @@ def quantize(
     model: RecipeOrModel,
     out: options.Out = None,
     calibration: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Requests that set the ranges of static quantization.")
+        Path | None, typer.Option(metavar="FILE", help="Requests that set ranges, and show what quantization changes.")
     ] = None,
-    method: Annotated[str | None, typer.Option(help="dynamic or static; by the model's kind when absent.")] = None,
+    method: Annotated[
+        str | None,
+        typer.Option(help="dynamic, static, smoothquant, weights, half …; by the model's kind when absent."),
+    ] = None,
     overrides: options.Overrides = None,
     runs: options.Runs = options.RUNS,
     json: options.Json = False,
     verbose: options.Verbose = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """The run up to and including int8; or a student directory or .onnx to int8."""
+    """The run up to and including int8; or a student directory or .onnx (--set quantize.key=value for its options)."""
     output.configure(json=json, verbose=verbose, quiet=quiet)
     if is_recipe(model):
         _refuse({"-o": out, "--calibration": calibration, "--method": method}, "a recipe")
         _run(model, overrides, runs, "quantize")
         return
-    _refuse({"--set": overrides}, "a model")
     target = _needed(out, "-o PATH")
     from compress.paths import quantize_path
 
-    with results_only():
-        made = quantize_path(model, target, calibration=calibration, method=method or "auto")
+    try:
+        with results_only():
+            made = quantize_path(
+                model, target, calibration=calibration, method=method or "auto", changes=overrides or []
+            )
+    except GateError as error:
+        _print_facts(error.summary or {})
+        raise
     _print_facts(made)
 
 
@@ -282,9 +290,10 @@ def _print_facts(facts: dict[str, Any]) -> None:
     if output.json:
         output.object(facts)
         return
-    from compress.summary_table import print_facts
+    from compress.summary_table import print_facts, print_guard
 
-    print_facts(facts)
+    print_facts({key: value for key, value in facts.items() if key != "guard"})
+    print_guard(facts.get("guard"))
 
 
 def _needed(out: Path | None, option: str) -> Path:

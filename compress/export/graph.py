@@ -11,8 +11,9 @@ from typing import Any, Literal
 from compress.errors import IntegrityError
 from compress.extras import require
 
-Quantization = Literal["none", "dynamic", "static", "weights"]
-"""dynamic: activations get ranges while it runs; static: ranges are in the file; weights: these alone."""
+Quantization = Literal["none", "dynamic", "static", "weights", "half"]
+"""dynamic: activations get ranges while it runs; static: ranges are in the file; weights: these alone; half: they are
+float16."""
 
 DYNAMIC = {
     "DynamicQuantizeLinear",
@@ -23,7 +24,9 @@ DYNAMIC = {
     "QAttention",
 }
 STATIC = {"QLinearMatMul", "QLinearConv", "QGemm"}
-WEIGHTS = {"DequantizeLinear", "MatMulNBits"}
+WEIGHTS = {"DequantizeLinear", "MatMulNBits", "GatherBlockQuantized"}
+KNOWN_DOMAINS = {"", "ai.onnx", "ai.onnx.ml", "ai.onnx.training", "ai.onnx.preview.training", "com.microsoft"}
+"""Domains of operators that onnxruntime has."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,8 @@ class Graph:
     operators: dict[str, int]
     quantization: Quantization
     producer: str
+    foreign: tuple[str, ...] = ()
+    """Operators of domains that onnxruntime does not know and that the file does not define, as domain:operator."""
 
     @property
     def convolutional(self) -> bool:
@@ -74,9 +79,18 @@ def read_graph(path: Path) -> Graph:
         outputs={value.name: _signature(value) for value in model.graph.output},
         parameters=sum(_count(tensor) for tensor in model.graph.initializer),
         operators=dict(operators.most_common()),
-        quantization=_quantization(nodes, set(operators)),
+        quantization=_quantization(nodes, set(operators), model.graph.initializer),
         producer=f"{model.producer_name} {model.producer_version}".strip(),
+        foreign=_foreign(model, nodes),
     )
+
+
+def _foreign(model: Any, nodes: Sequence[Any]) -> tuple[str, ...]:
+    own = {(function.domain, function.name) for function in model.functions}
+    found = {
+        node for node in ((n.domain, n.op_type) for n in nodes) if node[0] not in KNOWN_DOMAINS and node not in own
+    }
+    return tuple(f"{domain}:{operator}" for domain, operator in sorted(found))
 
 
 def _nodes(graph: Any) -> Iterator[Any]:
@@ -88,7 +102,9 @@ def _nodes(graph: Any) -> Iterator[Any]:
                 yield from _nodes(inner)
 
 
-def _quantization(nodes: Sequence[Any], operators: set[str]) -> Quantization:
+def _quantization(nodes: Sequence[Any], operators: set[str], weights: Sequence[Any]) -> Quantization:
+    from onnx import TensorProto
+
     # Dynamic graphs hold QuantizeLinear or DequantizeLinear too: one after the other marks a static range,
     # and beside static ranges stand products that are quantized dynamically.
     codes = {name for node in nodes if node.op_type == "QuantizeLinear" for name in node.output}
@@ -96,7 +112,9 @@ def _quantization(nodes: Sequence[Any], operators: set[str]) -> Quantization:
         return "static"
     if operators & DYNAMIC:
         return "dynamic"
-    return "weights" if operators & WEIGHTS else "none"
+    if operators & WEIGHTS:
+        return "weights"
+    return "half" if any(tensor.data_type == TensorProto.FLOAT16 for tensor in weights) else "none"
 
 
 def _count(tensor: Any) -> int:

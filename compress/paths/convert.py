@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ from compress.artifacts import ONNX, SPEC, TOKENIZER, publishing, read_spec
 from compress.bench.bare import answers_text
 from compress.bundle.access import check_access
 from compress.bundle.write import write_bundle
-from compress.errors import RecipeError
+from compress.errors import DataError, GateError, RecipeError
 from compress.export.graph import Graph, read_graph
 from compress.paths.checkpoints import exported_checkpoint
 from compress.paths.engines import engine_sections, engines_of_folder
@@ -32,42 +33,61 @@ from compress.paths.locate import (
     verified,
 )
 from compress.progress import reporter
-from compress.recipe import Data, Quantize, Student
+from compress.quantize.guard import Guarded
+from compress.quantize.methods import METHODS, Work
+from compress.recipe import Data, Quantize, Recipe, Student
+from compress.recipe.file import quantize_section
 from compress.runtime.bundle import SUFFIX
 from compress.runtime.fields import Fields
 from compress.runtime.predictor import Predictor, Request
 from compress.runtime.requests import RENAME, read_requests
 
 AUTO = "auto"
-METHODS = (AUTO, "dynamic", "static", "none")
 PARENTS = ("teacher", "student")
 """Stages whose hashes stand in a bundle."""
+TOKEN_IDS = re.compile(r"int64 \[[^\d,][^,]*, [^\d,][^,]*\]")
+"""How a graph tells an input of token ids: two free axes."""
+DEFAULT = Quantize()
+SEED = Recipe.model_fields["seed"].default
+"""Of the bootstrap, as in a recipe that names none."""
 
 
-def quantize_path(model: Path, out: Path, *, calibration: Path | None, method: str) -> dict[str, Any]:
-    """Quantize a model to int8.
+def quantize_path(
+    model: Path, out: Path, *, calibration: Path | None, method: str, changes: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Lower a model's precision.
+
+    With calibration requests, which have no labels, the guard keeps layers in float until as many requests get the
+    float model's first label as `quantize.max_quality_loss` wants: 99% by default.
 
     Args:
         model: student folder, exported model, run (its student), or any float .onnx.
         out: FILE.onnx, or a folder that also gets tokenizer.json and model.json.
-        calibration: requests, which set the ranges of static quantization and show what changed (parity).
-        method: auto, dynamic, static or none; auto takes static for convolutions, else dynamic.
+        calibration: requests, which set ranges and show what changed (parity, guard).
+        method: auto, or one of `quantize.methods`; auto takes static for convolutions, else dynamic.
+        changes: options of the method, as `quantize.key=value`.
 
     Returns:
-        path, method, size_bytes, source_bytes (of the float ONNX), and with calibration requests `parity`.
+        path, method, size_bytes, source_bytes (of the float ONNX), and with calibration requests `parity` and `guard`.
 
     Raises:
-        RecipeError: a path or method that does not fit, or static without requests.
-        DataError: requests that cannot be used, or nothing to quantize.
+        RecipeError: a path, method or option that does not fit, or a method that wants requests without them.
+        DataError: requests or a model that cannot be used, or nothing to quantize.
         IntegrityError: the model is damaged.
+        GateError: it lost more than max_quality_loss whatever stays in float; the best candidate is written, the
+            error's `summary` has the figures.
     """
     if method == "aware":
         raise RecipeError(
             "--method aware trains the student further, for which it needs its teacher and data, and a model has "
             "neither: set quantize.method: aware in a recipe, and run `kdc quantize RECIPE`"
         )
-    if method not in METHODS:
-        raise RecipeError(f"--method is {method!r}, known are {', '.join(METHODS)}")
+    section = quantize_section(changes)
+    known = (AUTO, *METHODS)
+    if method not in known:
+        raise RecipeError(f"--method is {method!r}, known are {', '.join(known)}")
+    if method != AUTO and (misfit := section.misfit(method)):
+        raise RecipeError(f"--set {misfit}")
     meant = narrowed(model)
     to_file = out.suffix.lower() == ".onnx"
     _check_out(out, meant, to_file=to_file)
@@ -75,17 +95,52 @@ def quantize_path(model: Path, out: Path, *, calibration: Path | None, method: s
         with speaking_of(meant, Path(temporary) / "float"):
             source = _float_folder(meant, Path(temporary) / "float")
             graph = read_graph(source / ONNX)
-            if graph.quantization != "none":
-                raise RecipeError(f"{meant} is quantized already ({graph.quantization}); give the float model")
+            _check_graph(graph, meant)
             if not to_file and not answers_text(source):
                 raise RecipeError(f"{meant} has no {TOKENIZER} and {SPEC} to go into a folder; give -o FILE.onnx")
-            requests = _calibration(calibration, source, meant)
-            chosen = _method(method, source, graph, meant, bool(requests))
-            made = _quantized(source, Path(temporary) / "int8", chosen, requests)
+            chosen = _method(method, source, graph)
+            if misfit := section.misfit(chosen):
+                raise RecipeError(f"--set {misfit}")
+            requests = _calibration(calibration, source, graph, meant, chosen, section)
+            _check_requests(bool(requests), chosen, asked=method, graph=graph, source=source, model=meant)
+            made, told = _quantized(source, Path(temporary), chosen, requests, section)
         sizes = {"size_bytes": _bytes(made), "source_bytes": _bytes(source)}
         parity = _parity(source, made, requests)
         _publish(made, out, to_file=to_file)
-    return {"path": str(out), "method": chosen} | sizes | parity
+    facts = {"path": str(out), "method": chosen} | sizes | parity
+    if told is None:
+        return facts
+    facts |= {"guard": told.record}
+    if told.failure is not None:
+        missed = GateError(f"{out}: {told.failure}")
+        missed.summary = facts | {"failure": told.failure}
+        raise missed
+    return facts
+
+
+def _check_graph(graph: Graph, model: Path) -> None:
+    if graph.quantization != "none":
+        raise RecipeError(f"{model} is quantized already ({graph.quantization}); give the float model")
+    if graph.foreign:
+        raise DataError(
+            f"{model} has operators that onnxruntime does not know: {', '.join(graph.foreign)}; export it with "
+            "standard operators"
+        )
+
+
+def _check_requests(given: bool, method: str, *, asked: str, graph: Graph, source: Path, model: Path) -> None:
+    """A method that measures ranges has requests to do so."""
+    if given or not METHODS[method].calibrates:
+        return
+    if not answers_text(source):
+        raise RecipeError(
+            f"{method} quantization needs real inputs, but {model} has no {TOKENIZER} and {SPEC} beside it to "
+            "make them from requests; take --method dynamic, or give an exported model's folder and "
+            "--calibration FILE"
+        )
+    static = f"{model} is made of convolutions, which quantize statically, and that"
+    why = static if asked == AUTO else f"--method {method}"
+    raise RecipeError(f"{why} needs requests to set its ranges; give --calibration FILE, or take --method dynamic")
 
 
 def _check_out(out: Path, source: Path, *, to_file: bool) -> None:
@@ -105,37 +160,53 @@ def _float_folder(model: Path, temporary: Path) -> Path:
     return model_folder(model, temporary)
 
 
-def _calibration(path: Path | None, source: Path, model: Path) -> list[Request]:
-    """Evenly spaced rows of the calibration file, as many as a recipe would take."""
+def _calibration(
+    path: Path | None, source: Path, graph: Graph, model: Path, method: str, section: Quantize
+) -> list[Request]:
+    """Evenly spaced rows of the calibration file, as many as the section asks for."""
     if path is None:
+        idle = [
+            name for name in ("max_quality_loss", "calibration") if getattr(section, name) != getattr(DEFAULT, name)
+        ]
+        if idle:
+            raise RecipeError(
+                f"--set quantize.{idle[0]} has no effect without --calibration FILE: add it, or leave it out"
+            )
         return []
+    _check_token_ids(graph, model)
     if not answers_text(source):
         raise RecipeError(
             f"--calibration {path} holds text, but {model} has no {TOKENIZER} and {SPEC} beside it that read "
             "text; leave it out and take --method dynamic, or give an exported model's folder"
         )
     rows = list(read_requests(path, fields=Fields(pairs=read_spec(source).two_texts, remedy=RENAME)))
-    limit = Quantize().calibration
+    limit = section.calibration
     if len(rows) <= limit:
+        if len(rows) < limit and METHODS[method].calibrates:
+            reporter.warn(
+                f"quantize.calibration asks for {limit:,} requests, and {path} has {len(rows):,}: all are taken"
+            )
         return rows
     reporter.say(f"  calibrating with {limit} of the {len(rows):,} requests of {path}, evenly spaced")
     return [rows[number * len(rows) // limit] for number in range(limit)]
 
 
-def _method(asked: str, source: Path, graph: Graph, model: Path, has_requests: bool) -> str:
-    chosen = asked if asked != AUTO else _suiting(source, graph)
-    if chosen != "static" or has_requests:
-        return chosen
-    if not answers_text(source):
-        raise RecipeError(
-            f"static quantization needs real inputs, but {model} has no {TOKENIZER} and {SPEC} beside it to "
-            "make them from requests; take --method dynamic, or give an exported model's folder and "
-            "--calibration FILE"
+def _check_token_ids(graph: Graph, model: Path) -> None:
+    """Requests become token ids, in batches of any size and length."""
+    for name, signature in graph.inputs.items():
+        if TOKEN_IDS.fullmatch(signature):
+            continue
+        fixed = re.fullmatch(r"int64 \[[^,]+, [^,]+\]", signature) is not None
+        problem = "has a fixed axis" if fixed else "is not token ids"
+        remedy = "export it with free axes" if fixed else "leave --calibration out and take --method dynamic"
+        raise DataError(
+            f"--calibration holds text, which becomes int64 [batch, sequence], but the input {name!r} of {model} "
+            f"{problem}: it is {signature}; {remedy}"
         )
-    why = (
-        f"{model} is made of convolutions, which quantize statically, and that" if asked == AUTO else "--method static"
-    )
-    raise RecipeError(f"{why} needs requests to set its ranges; give --calibration FILE, or take --method dynamic")
+
+
+def _method(asked: str, source: Path, graph: Graph) -> str:
+    return asked if asked != AUTO else _suiting(source, graph)
 
 
 def _suiting(source: Path, graph: Graph) -> str:
@@ -147,20 +218,28 @@ def _suiting(source: Path, graph: Graph) -> str:
     return "static" if graph.convolutional else "dynamic"
 
 
-def _quantized(source: Path, target: Path, method: str, requests: Sequence[Request]) -> Path:
-    from compress.quantize.dynamic import quantize_dynamic_int8
-    from compress.steps.shipping import quantize_folder
+def _quantized(
+    source: Path, temporary: Path, method: str, requests: Sequence[Request], section: Quantize
+) -> tuple[Path, Guarded | None]:
+    """The folder of the quantized model, and where there are requests what the guard found."""
+    from compress.steps.guarding import agreement_loss, agreement_measured
+    from compress.steps.quantizing import guarded_folder, quantize_folder
 
+    target = temporary / "quantized"
+    if requests:
+        before = Predictor.from_folder(source).logits(requests)
+        loss, measured = agreement_loss(requests, before, SEED), agreement_measured(before, len(requests))
+        return target, guarded_folder(source, target, method, requests, section, loss, measured, temporary / "work")
     if answers_text(source):
-        quantize_folder(source, target, method, requests)
-        return target
+        quantize_folder(source, target, method, requests, section)
+        return target, None
     target.mkdir()
     if method == "none":
         for file in (source / ONNX, *external_weights(source / ONNX)):
             shutil.copyfile(file, target / file.name)
     else:
-        quantize_dynamic_int8(source / ONNX, target / ONNX)
-    return target
+        METHODS[method].write(Work(source / ONNX, target, lambda: (), section))
+    return target, None
 
 
 def _parity(source: Path, made: Path, requests: Sequence[Request]) -> dict[str, Any]:

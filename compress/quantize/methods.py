@@ -1,21 +1,22 @@
 """The ways to lower precision, each under one interface, by the names that `quantize.method` gives them.
 
-| method | weights | activations | calibrates | batch-independent | for |
-| --- | --- | --- | --- | --- | --- |
-| `dynamic` | int8 per channel | uint8, a scale a token, while it runs | no | yes | transformer, two-tower, static |
-| `dynamic-tensor` | int8 per channel | uint8, a range a tensor, while it runs | no | no | transformer, for speed |
-| `static` | int8 per channel | uint8 or int8, ranges in the file | yes | yes | mobile, residual; the default there |
-| `smoothquant` | int8 per channel | as dynamic, after smoothing | yes | yes | transformer with outlier channels |
-| `weights` | 8 or 4 bits, a scale for 32 | float | no | yes | transformer, where activations do not bear int8 |
-| `half` | float16 | float | no | yes | all, where int8 loses too much |
-| `openvino-int8`, `…-int8-bf16` | int8 per channel | int8, ranges in the file | yes | yes | transformer, convolutions |
-| `openvino-weights` | int8 per channel | float or int8 by token, as the processor has it | no | yes | transformer |
-| `openvino`, `openvino-bf16` | float | float | no | yes | all |
-| `none` | float | float | no | yes | all |
+| method | weights | activations | for |
+| --- | --- | --- | --- |
+| `dynamic` | int8 per channel | uint8, a scale for each token | transformer, two-tower, static: their default |
+| `dynamic-tensor` | int8 per channel | uint8, a range for the whole batch | transformer, speed over exactness |
+| `static` | int8 per channel | uint8 or int8, ranges from real rows | mobile, residual: their default |
+| `smoothquant` | int8 per channel | as `dynamic`, smoothed on real rows | transformer with outlier channels |
+| `weights` | 8 or 4 bits, a scale for 32 numbers | float | transformer whose activations do not bear int8 |
+| `half` | float16 | float | every family, where int8 loses too much |
+| `none` | float | float | every family |
+| `openvino-int8`, `openvino-int8-bf16` | int8 per channel | int8, ranges from real rows | transformer, convolutions |
+| `openvino-weights` | int8 per channel | float, or int8 by token as the processor has it | transformer |
+| `openvino`, `openvino-bf16` | float | float | every family |
 
-`static` is the default of mobile and residual, `dynamic` of all others. Those of OpenVINO are for its runtime, the
-others for onnxruntime. Embeddings (most of a small student's bytes) are int8 by row in all that lower weights, float16
-in `half`, and by `quantize.embedding_bits` 4 bits or float for onnxruntime.
+Those of OpenVINO are for its runtime, the others for onnxruntime; `…-bf16` computes what is not int8 in bfloat16.
+With `dynamic-tensor` an answer depends on the rows beside it in its batch; with all others it does not.
+Embeddings (most of a small student's bytes) are int8 by row in all that lower weights, float16 in `half`, and by
+`quantize.embedding_bits` 4 bits or float for onnxruntime.
 """
 
 from __future__ import annotations
@@ -163,3 +164,9 @@ METHODS: dict[str, Method] = {
     "openvino-int8-bf16": Method(_openvino_int8_bf16, runtime="openvino", calibrates=True, arithmetic="bfloat16"),
     "openvino-weights": Method(_openvino_weights, runtime="openvino"),
 }
+
+
+def candidates(*, convolutional: bool) -> list[str]:
+    """What `quantize.method: auto` tries, float among them; a runtime that is missing is told by the method itself."""
+    left_out = () if convolutional else ("static",)
+    return [name for name in METHODS if name not in left_out]

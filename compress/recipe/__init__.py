@@ -15,6 +15,7 @@ from compress.recipe.data import Column, Columns, Data, FilesData, Fraction, Sim
 from compress.recipe.distill import Distill, Losses, Schedule, Stage, TemperatureSchedule
 from compress.recipe.privileged import privileged_misfit
 from compress.recipe.shipping import (
+    AUTO,
     Bench,
     BundleSection,
     Export,
@@ -51,6 +52,7 @@ from compress.recipe.teacher import (
 )
 
 __all__ = [
+    "AUTO",
     "Aware",
     "Bench",
     "BundleSection",

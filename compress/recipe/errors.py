@@ -172,7 +172,9 @@ def _about(place: Place, raw: Any) -> str:
 
 def _literals(place: Place, raw: Any) -> list[str]:
     """Values that a field with a fixed list of them accepts."""
-    return [str(value) for info in _fields(place, raw) for value in _flat(info.annotation) if isinstance(value, str)]
+    return [
+        str(value) for info in _fields(place, raw) for value in _flat(info.annotation) if isinstance(value, str | int)
+    ]
 
 
 def _alternatives(place: Place, raw: Any) -> list[str]:

@@ -12,7 +12,7 @@ import yaml
 from pydantic import ValidationError
 
 from compress.errors import RecipeError
-from compress.recipe import LoadedRecipe, Recipe, Section
+from compress.recipe import LoadedRecipe, Quantize, Recipe, Section
 from compress.recipe.errors import refuse_booleans, sentence, unset_empty_sections
 
 ENDINGS = (".yaml", ".yml")
@@ -188,6 +188,31 @@ def parse_student(spec: str) -> dict[str, Any]:
     for option in filter(None, (part.strip() for part in options.split(","))):
         apply_override(section, option)
     return section
+
+
+def quantize_section(overrides: Sequence[str]) -> Quantize:
+    """The `quantize` section made of `--set quantize.key=value` alone, for models without a recipe.
+
+    Raises:
+        RecipeError: a key of another section, or the method, which has an option of its own.
+    """
+    raw: dict[str, Any] = {}
+    for override in overrides:
+        apply_override(raw, override)
+    foreign = sorted(raw.keys() - {"quantize"})
+    if foreign:
+        raise RecipeError(
+            f"--set {foreign[0]} has no effect together with a model, which has keys of quantize alone, such as "
+            "quantize.bits=4; leave it out"
+        )
+    given = raw.get("quantize", {})
+    if isinstance(given, dict) and "method" in given:
+        raise RecipeError("--set quantize.method has no effect together with a model; give --method")
+    try:
+        return Quantize.model_validate(given)
+    except ValidationError as error:
+        told = [item | {"loc": ("quantize", *item["loc"])} for item in error.errors(include_url=False)]
+        raise RecipeError(f"--set {sentence(told, raw)}") from error
 
 
 def recipe_from_paths(

@@ -9,7 +9,10 @@ from pydantic import Field, model_validator
 from compress.recipe.aware import Aware
 from compress.recipe.base import Metric, Section
 
+AUTO = "auto"
+"""The method that tries the others."""
 QuantizeMethod = Literal[
+    "auto",
     "dynamic",
     "dynamic-tensor",
     "static",
@@ -33,6 +36,7 @@ EFFECTIVE: dict[str, tuple[str, ...]] = {
     "symmetric": ("static",),
     "operators": ("static",),
     "alpha": ("smoothquant",),
+    "fastest": (AUTO,),
 }
 """Option of `quantize` -> the methods that read it; those that are not named here are read by all."""
 
@@ -44,7 +48,12 @@ class Quantize(Section):
     """Absent: static (QDQ) for convolutions, which dynamic makes slower; dynamic for all other students. The openvino
     ones are for OpenVINO: float32, bfloat16 arithmetic, int8 (with the rest in bfloat16), int8 weights; the bundle then
     has both, the absent one for onnxruntime and the named one. aware: the student is distilled a little further while
-    its numbers are rounded, and the scales are learned (QDQ)."""
+    its numbers are rounded, and the scales are learned (QDQ). auto: all that run here are built and timed, and the
+    fastest that keeps max_quality_loss ships."""
+    fastest: Annotated[
+        Literal["single-stream", "offline"], Field(exclude_if=lambda scenario: scenario == "single-stream")
+    ] = "single-stream"
+    """Method auto: whether the latency of one request decides, or the throughput of batches of bench.batch_size."""
     bits: Literal[4, 8] = 8
     """Bits of weights (and of activations, where the method lowers them); 4 is for `weights` and `aware`."""
     aware: Annotated[Aware | None, Field(exclude_if=lambda section: section is None)] = None

@@ -15,16 +15,9 @@ from compress.export.onnx import export_module
 from compress.quantize.aware_export import INT4_OPSET, exportable_codes, pack_int4
 from compress.quantize.calibration import feeds
 from compress.runtime.predictor import Predictor, Request
-from compress.steps.context import Metrics, Run, requests_of
-from compress.steps.shipping import (
-    FLOAT,
-    PARITY_ROWS,
-    calibration_rows,
-    exportable,
-    opset_of,
-    parity_failure,
-    torch_parity,
-)
+from compress.steps.context import FLOAT, Metrics, Run, requests_of
+from compress.steps.quantizing import calibration_rows
+from compress.steps.shipping import PARITY_ROWS, exportable, opset_of, parity_failure, torch_parity
 from compress.steps.teaching import judged, write_history
 from compress.students.build import Built, load_student
 from compress.students.fake_quantization import calibrate, fake_quantized
@@ -59,7 +52,7 @@ def aware(run: Run, out: Path, work: Path) -> Metrics:
 def _batches(run: Run, names: Sequence[str]) -> list[list[torch.Tensor]]:
     """Calibration rows as the student reads them."""
     reader = Predictor.from_folder(run.at("onnx") / FLOAT)
-    return [[torch.from_numpy(feed[name]) for name in names] for feed in feeds(reader, calibration_rows(run))]
+    return [[torch.from_numpy(feed[name]) for name in names] for feed in feeds(reader, calibration_rows(run, "aware"))]
 
 
 def write_aware(run: Run, out: Path) -> Metrics:

@@ -196,5 +196,7 @@ def with_threshold(spec: ModelSpec, threshold: float | None) -> ModelSpec:
     return spec.model_copy(update={"threshold": threshold})
 
 
+FLOAT = "student"
+"""Below the stage `onnx`: the exported student, which quantization starts from."""
 Metrics = dict[str, Any]
 """What a stage found out; it stands in its artifact.json. `failure`: why the artifact is kept, but marked failed."""

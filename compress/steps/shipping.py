@@ -1,8 +1,7 @@
-"""Stages that ship: ONNX files, quantization, engines, bench, bundle."""
+"""Stages that ship: ONNX files, engines, bench, bundle."""
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from compress.artifacts import EMBEDDING, LOGITS, ONNX, PORTABLE, SPEC, TOKENIZER, read_spec, write_spec
-from compress.batch import Floats
 from compress.bench.machine import describe as describe_machine
 from compress.bench.measure import Contender, run_bench
 from compress.bench.targets import ONNXRUNTIME, TORCH, own_target
@@ -21,19 +19,18 @@ from compress.export.engines import build_engines
 from compress.export.onnx import export_module, export_teacher
 from compress.export.parity import agreement, evaluated
 from compress.predict import predict_logits
-from compress.progress import bar, reporter
+from compress.progress import reporter
 from compress.quantize.calibration import feeds
-from compress.quantize.methods import METHODS, Work
 from compress.quantize.static import quantize_static_int8
-from compress.recipe import LoadedRecipe, Quantize, TensorRTExport
+from compress.recipe import LoadedRecipe, TensorRTExport
 from compress.runtime.predictor import Predictor, Request
-from compress.steps.certifying import certificate
-from compress.steps.context import Metrics, Run, requests_of, with_threshold
+from compress.steps.context import FLOAT, Metrics, Run, requests_of
+from compress.steps.quantizing import calibration_rows
 from compress.students.build import load_student
 from compress.teachers.huggingface import Teacher
 from compress.text_model import TextModel
 
-FLOAT, SHIPPED = "student", "shipped"
+SHIPPED = "shipped"
 TOLERANCE = 1e-3
 """Largest logit difference between torch and the exported float ONNX, as a share of the largest logit above 1."""
 PARITY_ROWS = 256
@@ -143,115 +140,13 @@ def exportable(module: Any) -> Any:
     return module
 
 
-def quantize_folder(
-    source: Path, out: Path, method: str, calibration: Sequence[Request], section: Quantize | None = None
-) -> None:
-    """Quantize a deployable folder into another, which is for the method's runtime."""
-    out.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(source / TOKENIZER, out / TOKENIZER)
-    way = METHODS[method]
-    write_spec(out, read_spec(source).model_copy(update={"runtime": way.runtime, "arithmetic": way.arithmetic}))
-    way.write(
-        Work(source / ONNX, out, lambda: feeds(Predictor.from_folder(source), calibration), section or Quantize())
-    )
-
-
-def quantized(run: Run, out: Path, work: Path) -> Metrics:
-    """Quantize the student; its own threshold is chosen on validation, its loss of quality measured there.
-
-    What it does on test beside its parents and the teacher stands in its `certificate`. Beside a model for another
-    runtime than onnxruntime stands a portable one.
-    """
-    section = run.recipe.quantize
-    method = section.method or run.recipe.student.quantization
-    source = run.at("onnx") / FLOAT
-    exported: Metrics = {}
-    if section.learning is None:
-        quantize_folder(source, out, method, calibration_rows(run), section)
-    else:
-        from compress.steps.aware import write_aware
-
-        exported = write_aware(run, out)
-    before = read_logits(source, run, "validation", "student")
-    after, test = (read_logits(out, run, split, "quantized") for split in ("validation", "test"))
-    verdict = run.judge.verdict(after, test)
-    write_spec(out, with_threshold(read_spec(out), verdict.threshold))
-    metric = run.judge.metric
-    reference = run.judge.measure(before, "validation", run.judge.threshold(before))
-    loss = run.judge.kind.metric.loss(reference[metric], verdict.validation[metric])
-    found: Metrics = {
-        "method": method,
-        "size_bytes": model_bytes(out),
-        "validation": verdict.validation,
-        "quality": verdict.test,
-        "threshold": verdict.threshold,
-        "quality_loss": loss,
-        "parity": agreement(before, after),
-        "certificate": certificate(run, read_logits(source, run, "test", "student"), test, verdict.threshold, work),
-    }
-    failures = [exported.pop("failure")] if "failure" in exported else []
-    if loss > section.max_quality_loss:
-        failures.append(f"quality loss {loss:.4f} is above the limit")
-    if read_spec(out).runtime != "onnxruntime":
-        beside = _portable(run, source, out / PORTABLE, before)
-        found["portable"] = beside
-        if beside["quality_loss"] > section.max_quality_loss:
-            failures.append(f"quality loss {beside['quality_loss']:.4f} of the portable model is above the limit")
-    return found | exported | ({"failure": "; ".join(failures)} if failures else {})
-
-
-def _portable(run: Run, source: Path, out: Path, before: Floats) -> Metrics:
-    """The student for onnxruntime, by its family's own method, for devices without what the shipped model needs."""
-    method = run.recipe.student.quantization
-    quantize_folder(source, out, method, calibration_rows(run), run.recipe.quantize)
-    after, test = (read_logits(out, run, split, "portable") for split in ("validation", "test"))
-    verdict = run.judge.verdict(after, test)
-    write_spec(out, with_threshold(read_spec(out), verdict.threshold))
-    metric = run.judge.metric
-    reference = run.judge.measure(before, "validation", run.judge.threshold(before))
-    return {
-        "method": method,
-        "size_bytes": model_bytes(out),
-        "validation": verdict.validation,
-        "quality": verdict.test,
-        "threshold": verdict.threshold,
-        "quality_loss": run.judge.kind.metric.loss(reference[metric], verdict.validation[metric]),
-        "parity": agreement(before, after),
-    }
-
-
-def model_bytes(folder: Path) -> int:
-    """Bytes of a deployable folder's model, with its weights."""
-    return sum((folder / name).stat().st_size for name in read_spec(folder).model_files)
-
-
-def calibration_rows(run: Run) -> list[Request]:
-    """Training rows, drawn by the recipe's seed: the first ones of a sorted file may all be of one label."""
-    train = run.splits.train
-    count = min(run.recipe.quantize.calibration, len(train))
-    picked = np.random.default_rng(run.recipe.seed).choice(len(train), count, replace=False)
-    return requests_of(train.take(np.sort(picked)))
-
-
-def read_logits(folder: Path, run: Run, split: str, name: str) -> Floats:
-    """A deployable folder's logits on a split, through the runtime that ships."""
-    requests = requests_of(run.splits.validation if split == "validation" else run.splits.test)
-    predictor = Predictor.from_folder(folder, threads=2)
-    pieces = []
-    with bar(f"{name} on {split}", len(requests), "rows") as shown:
-        for start in range(0, len(requests), 256):
-            pieces.append(predictor.logits(requests[start : start + 256]))
-            shown.advance(len(pieces[-1]))
-    return np.concatenate(pieces)
-
-
 def engines(run: Run, out: Path, work: Path) -> Metrics:
     """Build the TensorRT engines that the recipe names."""
     out.mkdir(parents=True, exist_ok=True)
     source = run.at("onnx") / FLOAT
 
     def to_int8(model: Path, target: Path) -> None:
-        rows = feeds(Predictor.from_folder(source), calibration_rows(run))
+        rows = feeds(Predictor.from_folder(source), calibration_rows(run, "static"))
         quantize_static_int8(model, target, rows, tensorrt=True)
 
     sections = [section for section in run.recipe.export if isinstance(section, TensorRTExport)]
