@@ -74,9 +74,11 @@ def convolutional(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_every_method_has_a_name_in_the_recipe() -> None:
-    assert set(METHODS) == set(get_args(QuantizeMethod))
+    by_stages = {"auto", "aware"}
+    """What a run alone can do: choose by timing, and learn."""
+    assert set(METHODS) | by_stages == set(get_args(QuantizeMethod))
     assert set(EFFECTIVE) < set(Quantize.model_fields)
-    assert {name for methods in EFFECTIVE.values() for name in methods} <= set(METHODS)
+    assert {name for methods in EFFECTIVE.values() for name in methods} <= set(METHODS) | by_stages
 
 
 @pytest.mark.parametrize(("method", "options"), VARIANTS, ids=str)
