@@ -112,7 +112,9 @@ def quantize(
     calibration: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Requests that set the ranges of static quantization.")
     ] = None,
-    method: Annotated[str | None, typer.Option(help="dynamic or static; by the model's kind when absent.")] = None,
+    method: Annotated[
+        str | None, typer.Option(help="dynamic, static, openvino-int8 …; by the model's kind when absent.")
+    ] = None,
     overrides: options.Overrides = None,
     runs: options.Runs = options.RUNS,
     json: options.Json = False,

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from compress.artifacts import ONNX, SPEC, TOKENIZER, publishing, read_spec
+from compress.artifacts import IR, IR_WEIGHTS, ONNX, SPEC, TOKENIZER, publishing, read_spec
 from compress.bench.bare import answers_text
 from compress.bundle.access import check_access
 from compress.bundle.write import write_bundle
@@ -32,6 +32,7 @@ from compress.paths.locate import (
     verified,
 )
 from compress.progress import reporter
+from compress.quantize.methods import METHODS
 from compress.recipe import Data, Quantize, Student
 from compress.runtime.bundle import SUFFIX
 from compress.runtime.fields import Fields
@@ -39,7 +40,7 @@ from compress.runtime.predictor import Predictor, Request
 from compress.runtime.requests import RENAME, read_requests
 
 AUTO = "auto"
-METHODS = (AUTO, "dynamic", "static", "none")
+CHOICES = (AUTO, *METHODS)
 PARENTS = ("teacher", "student")
 """Stages whose hashes stand in a bundle."""
 
@@ -49,9 +50,9 @@ def quantize_path(model: Path, out: Path, *, calibration: Path | None, method: s
 
     Args:
         model: student folder, exported model, run (its student), or any float .onnx.
-        out: FILE.onnx, or a folder that also gets tokenizer.json and model.json.
+        out: FILE.onnx, or a folder that also gets tokenizer.json and model.json; a folder for the openvino methods.
         calibration: requests, which set the ranges of static quantization and show what changed (parity).
-        method: auto, dynamic, static or none; auto takes static for convolutions, else dynamic.
+        method: auto, dynamic, static, none or an openvino one; auto takes static for convolutions, else dynamic.
 
     Returns:
         path, method, size_bytes, source_bytes (of the float ONNX), and with calibration requests `parity`.
@@ -61,10 +62,12 @@ def quantize_path(model: Path, out: Path, *, calibration: Path | None, method: s
         DataError: requests that cannot be used, or nothing to quantize.
         IntegrityError: the model is damaged.
     """
-    if method not in METHODS:
-        raise RecipeError(f"--method is {method!r}, known are {', '.join(METHODS)}")
+    if method not in CHOICES:
+        raise RecipeError(f"--method is {method!r}, known are {', '.join(CHOICES)}")
     meant = narrowed(model)
     to_file = out.suffix.lower() == ".onnx"
+    if to_file and method != AUTO and METHODS[method].runtime != "onnxruntime":
+        raise RecipeError(f"--method {method} writes no ONNX file, but {IR} and {IR_WEIGHTS}: give -o DIR")
     _check_out(out, meant, to_file=to_file)
     with TemporaryDirectory(prefix="kdc-quantize-") as temporary:
         with speaking_of(meant, Path(temporary) / "float"):
@@ -119,16 +122,18 @@ def _calibration(path: Path | None, source: Path, model: Path) -> list[Request]:
 
 def _method(asked: str, source: Path, graph: Graph, model: Path, has_requests: bool) -> str:
     chosen = asked if asked != AUTO else _suiting(source, graph)
-    if chosen != "static" or has_requests:
+    if not METHODS[chosen].calibrates or has_requests:
         return chosen
     if not answers_text(source):
         raise RecipeError(
-            f"static quantization needs real inputs, but {model} has no {TOKENIZER} and {SPEC} beside it to "
+            f"{chosen} quantization needs real inputs, but {model} has no {TOKENIZER} and {SPEC} beside it to "
             "make them from requests; take --method dynamic, or give an exported model's folder and "
             "--calibration FILE"
         )
     why = (
-        f"{model} is made of convolutions, which quantize statically, and that" if asked == AUTO else "--method static"
+        f"{model} is made of convolutions, which quantize statically, and that"
+        if asked == AUTO
+        else f"--method {chosen}"
     )
     raise RecipeError(f"{why} needs requests to set its ranges; give --calibration FILE, or take --method dynamic")
 
@@ -167,6 +172,8 @@ def _parity(source: Path, made: Path, requests: Sequence[Request]) -> dict[str, 
 
 
 def _bytes(folder: Path) -> int:
+    if (folder / IR).is_file():
+        return sum((folder / name).stat().st_size for name in (IR, IR_WEIGHTS))
     model = folder / ONNX
     return sum(file.stat().st_size for file in (model, *external_weights(model)))
 
@@ -240,7 +247,7 @@ def package_path(artifact: Path, out: Path) -> dict[str, Any]:
     folder = artifact / RUN_MODELS["shipped"] if kind is Kind.run else artifact
     if out.suffix != SUFFIX or out.is_dir():
         raise RecipeError(f"-o {out} is no name of a bundle; give NAME{SUFFIX}")
-    if not (folder / ONNX).is_file() or kind is Kind.bundle:
+    if not any((folder / name).is_file() for name in (ONNX, IR)) or kind is Kind.bundle:
         raise RecipeError(
             f"{artifact} is a {kind}, which cannot be packed; give an {Kind.model} or the `quantized` folder of a run"
         )
