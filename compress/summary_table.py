@@ -259,6 +259,21 @@ def print_guard(found: Mapping[str, Any] | None) -> None:
     screen.print(table)
 
 
+def print_candidates(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Every candidate of the automatic choice, and what became of it."""
+    if not rows:
+        return
+    table = Table()
+    for column in ("method", "outcome", "p50 ms", "requests/s", "× float", "size MB", "loss", "why"):
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        size = None if row.get("size_bytes") is None else row["size_bytes"] / 1e6
+        figures = ((row.get("p50_ms"), 3), (row.get("qps"), 0), (row.get("speedup"), 2), (size, 1))
+        shown = [_number(value, digits) for value, digits in (*figures, (row.get("quality_loss"), 4))]
+        table.add_row(row["method"], row["outcome"], *shown, escape(row.get("reason") or ""))
+    console().print(table)
+
+
 def print_facts(facts: Mapping[str, Any], indent: str = "") -> None:
     """Nested plain data, one line a value."""
     screen = console()

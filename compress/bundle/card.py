@@ -7,7 +7,8 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from compress.artifacts import ModelSpec
+from compress.artifacts import ModelSpec, Runtime
+from compress.extras import install_hint
 from compress.runtime.answers import AnyAnswer, reading_of
 from compress.runtime.predictor import Request
 
@@ -30,10 +31,11 @@ def model_card(
     columns: Mapping[str, Sequence[str]],
     notes: Sequence[str],
     example: tuple[Request, AnyAnswer],
+    variants: Sequence[Runtime] = (),
 ) -> str:
     """Markdown; the same input gives the same text."""
     sections = [
-        f"# {name}\n\n{_purpose(spec)}",
+        f"# {name}\n\n{_purpose(spec, variants)}",
         f"## {'Score' if _one_number(spec) else 'Labels'}\n\n{_answers(spec)}",
         "## Use\n\n" + _usage(name, spec, example, columns),
         "## Quality\n\n" + _table(("measure", "value"), metrics, "No figures were recorded."),
@@ -47,7 +49,7 @@ def _one_number(spec: ModelSpec) -> bool:
     return spec.task in NUMBERS
 
 
-def _purpose(spec: ModelSpec) -> str:
+def _purpose(spec: ModelSpec, variants: Sequence[Runtime]) -> str:
     what = {
         "classification": f"Sorts a text into one of {len(spec.labels)} classes.",
         "pairs": f"Compares two texts and answers with one of {len(spec.labels)} labels.",
@@ -55,9 +57,10 @@ def _purpose(spec: ModelSpec) -> str:
         "put in order.",
         "regression": f"Reads {'two texts' if spec.two_texts else 'a text'} and answers with a number.",
     }[spec.task]
+    others = "".join(f", or with {name} where that is installed (`{install_hint(name)}`)" for name in variants)
     return (
         f"{what} A student model, distilled from a larger teacher with `kdc`; it runs on a CPU with "
-        f"onnxruntime and reads up to {spec.max_length} tokens, special tokens included."
+        f"onnxruntime{others} and reads up to {spec.max_length} tokens, special tokens included."
     )
 
 

@@ -4,38 +4,68 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from compress.artifacts import Runtime
 from compress.errors import IntegrityError, RecipeError
 from compress.runtime.answers import AnyAnswer, reading_of
-from compress.runtime.bundle import GOLDEN, Bundle, open_bundle
+from compress.runtime.bundle import GOLDEN, Bundle, Variant, open_bundle
+from compress.runtime.engine import why_not_here
 from compress.runtime.predictor import Request
 
 
-def verify_bundle(path: Path, *, certificate: bool = False) -> dict[str, Any]:
+def verify_bundle(
+    path: Path, *, certificate: bool = False, runtime: Runtime | Literal["auto"] = "auto"
+) -> dict[str, Any]:
     """Check every byte, then ask the golden requests.
 
     Args:
+        runtime: which of the bundle's models to ask; auto asks all that can run on this machine.
         certificate: whether to return the bundle's certificate, too.
 
     Returns:
         bundle: the path; name; files: members besides the manifest; digest: the manifest's;
         golden: {requests, label_mismatches, max_probability_difference (0..1), tolerance}, or for numbers
-        {requests, max_score_difference, tolerance}; ok: True; certificate, where asked for.
+        {requests, max_score_difference, tolerance}, of model.onnx; variants: runtime -> the same, or why it was not
+        run, where there are any; ok: True; certificate, where asked for.
 
     Raises:
-        RecipeError: nothing is there, or it has no certificate.
+        RecipeError: nothing is there, it has no certificate, or no model for that runtime.
         IntegrityError: a byte is changed, or a golden answer differs beyond the tolerance.
-        EnvironmentProblem: it was made for a newer kdc.
+        EnvironmentProblem: it was made for a newer kdc, or the named runtime cannot run here.
     """
     bundle = open_bundle(path)
-    requests, recorded = read_golden(bundle)
     if certificate and bundle.manifest.certificate is None:
         raise RecipeError(
             f"{path} is intact but has no certificate, as `kdc package RECIPE` puts into a bundle: make it again "
             "from its recipe, or leave out --certificate"
         )
-    predictor = bundle.predictor()
+    variants = [variant for variant in bundle.manifest.variants if runtime in ("auto", variant.spec.runtime)]
+    if runtime not in ("auto", "onnxruntime"):
+        bundle.variant(runtime)
+    asked = {"golden": _ask(bundle, "onnxruntime")} if runtime in ("auto", "onnxruntime") else {}
+    others = {
+        variant.spec.runtime: f"not run: {reason}"
+        if runtime == "auto" and (reason := why_not_here(variant.spec))
+        else _ask(bundle, variant.spec.runtime)
+        for variant in variants
+    }
+    return {
+        "bundle": str(path),
+        "name": bundle.manifest.name,
+        "files": len(bundle.manifest.files),
+        "digest": bundle.manifest.digest,
+        **asked,
+        **({"variants": others} if others else {}),
+        "ok": True,
+        **({"certificate": bundle.manifest.certificate} if certificate else {}),
+    }
+
+
+def _ask(bundle: Bundle, runtime: Runtime) -> dict[str, Any]:
+    """Figures of one model's golden answers."""
+    requests, recorded = read_golden(bundle, bundle.variant(runtime))
+    predictor = bundle.predictor(runtime=runtime)
     answers = predictor.answer(requests, batch_size=1)
     broken, figures = predictor.reading.compare(answers, recorded)
     if broken is not None:
@@ -43,29 +73,22 @@ def verify_bundle(path: Path, *, certificate: bool = False) -> dict[str, Any]:
         raise IntegrityError(
             f"{bundle.path} is intact, but its golden request {broken + 1} of {len(answers)} is answered "
             f"{told(answers[broken])}, recorded is {told(recorded[broken])}, tolerance {figures['tolerance']:.4g}: "
-            "this processor or onnxruntime computes otherwise, do not use it here"
+            f"this processor or {runtime} computes otherwise, do not use it here"
         )
-    return {
-        "bundle": str(path),
-        "name": bundle.manifest.name,
-        "files": len(bundle.manifest.files),
-        "digest": bundle.manifest.digest,
-        "golden": figures,
-        "ok": True,
-        **({"certificate": bundle.manifest.certificate} if certificate else {}),
-    }
+    return figures
 
 
-def read_golden(bundle: Bundle) -> tuple[list[Request], list[AnyAnswer]]:
-    """The golden requests of a bundle, and the answers that its maker recorded.
+def read_golden(bundle: Bundle, variant: Variant | None = None) -> tuple[list[Request], list[AnyAnswer]]:
+    """The golden requests of a bundle, and the answers that its maker recorded for model.onnx or for a variant.
 
     Raises:
         IntegrityError: they cannot be read.
     """
-    reading = reading_of(bundle.manifest.spec)
+    reading = reading_of(bundle.manifest.spec if variant is None else variant.spec)
+    name = GOLDEN if variant is None else variant.members[-1]
     try:
-        lines = [json.loads(line) for line in bundle.members[GOLDEN].decode().split("\n") if line]
+        lines = [json.loads(line) for line in bundle.members[name].decode().split("\n") if line]
         requests = [Request(**line["request"]) for line in lines]
         return requests, [reading.recorded(line["answer"]) for line in lines]
     except (ValueError, KeyError, TypeError) as error:
-        raise IntegrityError(f"{bundle.path} has an unreadable {GOLDEN} ({error}); make it again") from error
+        raise IntegrityError(f"{bundle.path} has an unreadable {name} ({error}); make it again") from error

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from compress.artifacts import ONNX, TOKENIZER, publishing
+from compress.artifacts import ONNX, PORTABLE, SPEC, TOKENIZER, publishing, read_spec
 from compress.bundle.card import model_card
 from compress.errors import RecipeError
 from compress.runtime.answers import AnyAnswer
@@ -18,6 +18,7 @@ from compress.runtime.bundle import (
     LICENSES,
     MANIFEST,
     Manifest,
+    Variant,
     file_entry,
     is_safe_name,
     manifest_bytes,
@@ -50,10 +51,11 @@ def write_bundle(  # noqa: PLR0913  # one parameter a part of the manifest
     notes: Sequence[str] = (),
     licenses: Mapping[str, str] | None = None,
 ) -> Path:
-    """Write `out` (NAME.kdc) from `model.onnx`, `tokenizer.json` and `model.json`; same input, same bytes.
+    """Write `out` (NAME.kdc) from a deployable folder; same input, same bytes.
 
     Args:
-        deployable: the exported folder.
+        deployable: the exported folder: model, `tokenizer.json` and `model.json`. Where the model is not for
+            onnxruntime, the same student for onnxruntime stands in its folder `portable`; both go in.
         out: the file to publish; an older one is replaced.
         name: name of the model, as the model card gives it.
         golden: requests whose answers go in, for `kdc verify`; without any, STOCK_GOLDEN.
@@ -67,9 +69,11 @@ def write_bundle(  # noqa: PLR0913  # one parameter a part of the manifest
     Raises:
         DataError: the folder is not an exported model, or a golden request cannot be answered.
         IntegrityError: the model is damaged or does not fit its labels.
-        RecipeError: a licence's file name is not a plain name, or the weights stand beside the model.
+        RecipeError: a licence's file name is not a plain name, the weights stand beside the model, or a model for
+            another runtime has no portable one.
         EnvironmentProblem: the disk is full.
     """
+    shipped, deployable = deployable, _portable(deployable)
     beside = sorted(path.name for path in deployable.glob(f"{ONNX}*") if path.name != ONNX)
     if beside:
         raise RecipeError(
@@ -87,12 +91,15 @@ def write_bundle(  # noqa: PLR0913  # one parameter a part of the manifest
         columns=columns or {},
         notes=notes,
         example=(chosen[0], answers[0]),
+        variants=[] if shipped == deployable else [read_spec(shipped).runtime],
     )
+    variant, more = (None, {}) if shipped == deployable else _variant(shipped, chosen)
     members = {
         ONNX: (deployable / ONNX).read_bytes(),
         TOKENIZER: (deployable / TOKENIZER).read_bytes(),
-        GOLDEN: "".join(map(_golden_line, chosen, map(predictor.reading.rounded, answers))).encode(),
+        GOLDEN: _golden(predictor, chosen, answers),
         CARD: card.encode(),
+        **more,
         **_license_members(licenses or {}),
     }
     inputs, outputs = predictor.tensors()
@@ -106,6 +113,7 @@ def write_bundle(  # noqa: PLR0913  # one parameter a part of the manifest
         files={member: file_entry(content) for member, content in sorted(members.items())},
         metrics=dict(metrics),
         certificate=None if certificate is None else dict(certificate),
+        variants=() if variant is None else (variant,),
         provenance=dict(provenance),
         notes=tuple(notes),
     ).model_dump(mode="json")
@@ -114,6 +122,32 @@ def write_bundle(  # noqa: PLR0913  # one parameter a part of the manifest
     with publishing(out) as temporary:
         temporary.write_bytes(archive)
     return out
+
+
+def _portable(deployable: Path) -> Path:
+    """The folder of the model for onnxruntime."""
+    runtime = read_spec(deployable).runtime if (deployable / SPEC).is_file() else "onnxruntime"
+    if runtime == "onnxruntime":
+        return deployable
+    if not (deployable / PORTABLE / ONNX).is_file():
+        raise RecipeError(
+            f"{deployable} is for {runtime} alone, and a bundle must run where there is onnxruntime: put the same "
+            f"student for onnxruntime into {deployable / PORTABLE}, as `kdc quantize RECIPE` does"
+        )
+    return deployable / PORTABLE
+
+
+def _variant(shipped: Path, chosen: Sequence[Request]) -> tuple[Variant, dict[str, bytes]]:
+    """The model for another runtime, and its members."""
+    predictor = Predictor.from_folder(shipped)
+    variant = Variant(folder=predictor.spec.runtime, spec=predictor.spec)
+    golden = _golden(predictor, chosen, predictor.answer(chosen, batch_size=1))
+    contents = [*((shipped / name).read_bytes() for name in predictor.spec.model_files), golden]
+    return variant, dict(zip(variant.members, contents, strict=True))
+
+
+def _golden(predictor: Predictor, chosen: Sequence[Request], answers: Sequence[AnyAnswer]) -> bytes:
+    return "".join(map(_golden_line, chosen, map(predictor.reading.rounded, answers))).encode()
 
 
 def _spaced(golden: Sequence[Request]) -> list[Request]:

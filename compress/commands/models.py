@@ -13,6 +13,7 @@ import typer
 from compress.commands import options
 from compress.commands.output import output, results_only
 from compress.commands.reading import requests_of
+from compress.progress import reporter
 
 
 def register(app: typer.Typer) -> None:
@@ -32,6 +33,7 @@ def predict(  # noqa: PLR0913, PLR0917  # one parameter an option
     batch_size: Annotated[
         int, typer.Option(min=1, max=4096, help="Requests in a batch; 1 answers each line at once.")
     ] = 32,
+    runtime: options.RuntimeOption = options.RuntimeName.auto,
     verbose: options.Verbose = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -41,7 +43,9 @@ def predict(  # noqa: PLR0913, PLR0917  # one parameter an option
 
     output.configure(verbose=verbose, quiet=quiet)
     opened = open_bundle(bundle)
-    predictor = opened.predictor(threads=threads)
+    predictor = opened.predictor(threads=threads, runtime=runtime.value)
+    if opened.manifest.variants:
+        reporter.say(f"  answering with {predictor.runtime}")
     named = {"text": text, "text_pair": text_pair, "id": id}
     requests = requests_of(file, format, named, joined=opened.manifest.columns, pairs=predictor.spec.two_texts)
     for batch in batches(requests, batch_size):
@@ -55,6 +59,7 @@ def verify(
     certificate: Annotated[
         bool, typer.Option("--certificate", help="Show what it lost against its parent and teacher, by slice.")
     ] = False,
+    runtime: options.RuntimeOption = options.RuntimeName.auto,
     json: options.Json = False,
     verbose: options.Verbose = False,
     quiet: options.Quiet = False,
@@ -64,7 +69,7 @@ def verify(
 
     output.configure(json=json, verbose=verbose, quiet=quiet)
     with results_only():
-        report = verify_bundle(bundle, certificate=certificate)
+        report = verify_bundle(bundle, certificate=certificate, runtime=runtime.value)
     if json:
         output.object(report)
         return

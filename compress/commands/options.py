@@ -21,6 +21,14 @@ Out = Annotated[Path | None, typer.Option("-o", "--out", metavar="PATH", help="W
 Threads = Annotated[int, typer.Option("--threads", min=1, max=256, help="Threads of the runtime.")]
 
 
+class RuntimeName(StrEnum):
+    """Which model of a bundle."""
+
+    auto = "auto"
+    onnxruntime = "onnxruntime"
+    openvino = "openvino"
+
+
 class Format(StrEnum):
     """Formats of requests."""
 
@@ -34,5 +42,9 @@ Requests = Annotated[Path | None, typer.Argument(metavar="[FILE]", help="Request
 RequestFormat = Annotated[Format | None, typer.Option("--format", help="Of the requests; detected when absent.")]
 TextColumn = Annotated[str | None, typer.Option(metavar="COLUMN", help="Column or key of the text.")]
 IdColumn = Annotated[str | None, typer.Option(metavar="COLUMN", help="… of the identifier.")]
+
+RuntimeOption = Annotated[
+    RuntimeName, typer.Option("--runtime", help="Which of the bundle's models; auto takes what suits this machine.")
+]
 
 RUNS = Path("runs")

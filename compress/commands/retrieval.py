@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from compress.artifacts import Runtime
 from compress.commands import options
 from compress.commands.output import output
 from compress.commands.reading import requests_of
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from compress.runtime.bundle import Manifest
 
 BATCH = 32
+RUNTIME: Runtime = "onnxruntime"
+"""Of a bundle's models the one that runs everywhere: vectors of two models do not compare."""
 ENDING = ".npz"
 """Of files of items: any other file or folder that is named by mistake stays as it is."""
 
@@ -54,7 +57,8 @@ def embed(  # noqa: PLR0913, PLR0917  # one parameter an option
         )
     opened = open_bundle(bundle)
     requests = requests_of(file, format, {"text": text, "id": id}, joined=_columns(opened.manifest, "text_pair"))
-    items = embed_items(opened.predictor(threads=threads), requests, opened.manifest.digest, BATCH)
+    predictor = opened.predictor(threads=threads, runtime=RUNTIME)
+    items = embed_items(predictor, requests, opened.manifest.digest, BATCH)
     items.save(out)
     found = {"items": len(items.ids), "numbers": items.vectors.shape[1], "path": str(out)}
     if json:
@@ -82,7 +86,7 @@ def search(  # noqa: PLR0913, PLR0917  # one parameter an option
 
     output.configure(verbose=verbose, quiet=quiet)
     opened = open_bundle(bundle)
-    predictor = opened.predictor(threads=threads)
+    predictor = opened.predictor(threads=threads, runtime=RUNTIME)
     loaded = load_items(items, model=opened.manifest.digest)
     requests = requests_of(file, format, {"text": text, "id": id}, joined=_columns(opened.manifest, "text"))
     for batch in batches(requests, BATCH):

@@ -114,7 +114,7 @@ def quantize(
     ] = None,
     method: Annotated[
         str | None,
-        typer.Option(help="dynamic, static, smoothquant, weights, half …; by the model's kind when absent."),
+        typer.Option(help="dynamic, static, openvino-int8 …, auto for the fastest; by the model's kind when absent."),
     ] = None,
     overrides: options.Overrides = None,
     runs: options.Runs = options.RUNS,
@@ -133,9 +133,7 @@ def quantize(
 
     try:
         with results_only():
-            made = quantize_path(
-                model, target, calibration=calibration, method=method or "auto", changes=overrides or []
-            )
+            made = quantize_path(model, target, calibration=calibration, method=method, changes=overrides or [])
     except GateError as error:
         _print_facts(error.summary or {})
         raise
@@ -290,9 +288,10 @@ def _print_facts(facts: dict[str, Any]) -> None:
     if output.json:
         output.object(facts)
         return
-    from compress.summary_table import print_facts, print_guard
+    from compress.summary_table import print_candidates, print_facts, print_guard
 
-    print_facts({key: value for key, value in facts.items() if key != "guard"})
+    print_facts({key: value for key, value in facts.items() if key not in ("guard", "candidates")})
+    print_candidates(facts.get("candidates") or [])
     print_guard(facts.get("guard"))
 
 

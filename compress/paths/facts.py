@@ -10,6 +10,8 @@ from typing import Any
 import yaml
 
 from compress.artifacts import (
+    IR,
+    IR_WEIGHTS,
     MANIFEST,
     ONNX,
     SPEC,
@@ -23,7 +25,7 @@ from compress.artifacts import (
 from compress.bench.bare import answers_text
 from compress.errors import IntegrityError
 from compress.export.graph import read_graph
-from compress.extras import available
+from compress.extras import available, install_hint
 from compress.paths.checkpoints import config_of, parameters
 from compress.paths.locate import (
     RECIPE,
@@ -36,7 +38,7 @@ from compress.paths.locate import (
 )
 from compress.recipe import digest
 from compress.runtime.bundle import open_bundle
-from compress.runtime.engine import open_engine
+from compress.runtime.engine import Engine, open_engine
 from compress.teachers.load import head_labels, positions
 
 SUMMARY_KEYS = (
@@ -134,6 +136,7 @@ def _bundle(path: Path) -> dict[str, Any]:
         "spec": manifest.spec.model_dump(mode="json"),
         "inputs": {tensor.name: f"{tensor.dtype} {list(tensor.shape)}" for tensor in manifest.inputs},
         "outputs": {tensor.name: f"{tensor.dtype} {list(tensor.shape)}" for tensor in manifest.outputs},
+        "runtimes": [*(variant.spec.runtime for variant in manifest.variants), manifest.spec.runtime],
         "files": {name: entry.model_dump() for name, entry in manifest.files.items()},
         "metrics": manifest.metrics,
         "certificate": manifest.certificate is not None,
@@ -147,12 +150,32 @@ def _model(folder: Path) -> dict[str, Any]:
     facts: dict[str, Any] = {
         "answers_text": answers_text(folder),
         "files": {
-            name: (folder / name).stat().st_size for name in (ONNX, TOKENIZER, SPEC) if (folder / name).is_file()
+            name: (folder / name).stat().st_size
+            for name in (ONNX, IR, IR_WEIGHTS, TOKENIZER, SPEC)
+            if (folder / name).is_file()
         },
     }
     if (folder / SPEC).is_file():
         facts["spec"] = read_spec(folder).model_dump(mode="json")
-    return facts | _onnx(folder / ONNX) | _recorded(folder)
+    of_model = _onnx(folder / ONNX) if (folder / ONNX).is_file() else _openvino(folder)
+    return facts | of_model | _recorded(folder)
+
+
+def _openvino(folder: Path) -> dict[str, Any]:
+    facts = {
+        "size_bytes": sum((folder / name).stat().st_size for name in (IR, IR_WEIGHTS) if (folder / name).is_file()),
+        "sha256": sha256_file(folder / IR),
+    }
+    if not available("openvino"):
+        return facts | {"inputs": f"not read: {install_hint('openvino')}"}
+    return facts | _signature(open_engine(folder / IR, runtime="openvino"))
+
+
+def _signature(engine: Engine) -> dict[str, Any]:
+    return {
+        "inputs": {item.name: f"{item.dtype} {list(item.shape)}" for item in engine.inputs},
+        "outputs": {item.name: f"{item.dtype} {list(item.shape)}" for item in engine.outputs},
+    }
 
 
 def _student(folder: Path) -> dict[str, Any]:
@@ -188,12 +211,13 @@ def _onnx(path: Path) -> dict[str, Any]:
     if available("onnx"):
         return facts | asdict(read_graph(path))
     # On a device there is onnxruntime alone, which tells the signature.
-    engine = open_engine(path)
-    return facts | {
-        "inputs": {item.name: f"{item.dtype} {list(item.shape)}" for item in engine.inputs},
-        "outputs": {item.name: f"{item.dtype} {list(item.shape)}" for item in engine.outputs},
-        "operators": "not read: pip install 'kdc[train]'",
-    }
+    return (
+        facts
+        | _signature(open_engine(path))
+        | {
+            "operators": "not read: pip install 'kdc[train]'",
+        }
+    )
 
 
 READERS: dict[Kind, Callable[[Path], dict[str, Any]]] = {

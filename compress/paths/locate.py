@@ -177,6 +177,21 @@ def _unpacked(path: Path, temporary: Path) -> Path:
     return temporary
 
 
+def variant_folders(path: Path, temporary: Path) -> dict[str, Path]:
+    """A bundle's models for other runtimes than onnxruntime, by runtime, each in a new folder below `temporary`."""
+    bundle = open_bundle(path)
+    found: dict[str, Path] = {}
+    for variant in bundle.manifest.variants:
+        folder = temporary / variant.folder
+        folder.mkdir(parents=True)
+        for name, member in zip(variant.spec.model_files, variant.members, strict=False):  # the last is golden
+            (folder / name).write_bytes(bundle.members[member])
+        (folder / TOKENIZER).write_bytes(bundle.members[TOKENIZER])
+        write_spec(folder, variant.spec)
+        found[variant.spec.runtime] = folder
+    return found
+
+
 def _staged(path: Path, temporary: Path) -> Path:
     """An .onnx under the name `model.onnx`, with its weights, and with what says how it reads text."""
     if path.name == ONNX:

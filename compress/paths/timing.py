@@ -27,6 +27,7 @@ from compress.paths.locate import (
     kind_of,
     model_folder,
     speaking_of,
+    variant_folders,
     verified,
 )
 from compress.progress import reporter
@@ -131,6 +132,9 @@ def _entries(path: Path, temporary: Path, *, trained: bool) -> list[Entry]:
     else:
         with speaking_of(path, temporary):
             entry = _entry(parts, model_folder(path, temporary))
+        if kind is Kind.bundle:
+            others = variant_folders(path, temporary / "variants")
+            return [*(_entry((*parts, name), folder) for name, folder in others.items()), entry]
         if kind is not Kind.onnx or path.name == ONNX:
             return [entry]
         return [replace(entry, more_bytes=sum(file.stat().st_size for file in external_weights(path)))]

@@ -23,9 +23,9 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from compress import __version__
-from compress.artifacts import ONNX, TOKENIZER, FileEntry, ModelSpec
+from compress.artifacts import ONNX, TOKENIZER, FileEntry, ModelSpec, Runtime
 from compress.errors import EnvironmentProblem, IntegrityError, RecipeError
-from compress.runtime.engine import ModelBytes, Tensor
+from compress.runtime.engine import ModelBytes, Tensor, why_not_here
 from compress.runtime.predictor import Predictor
 
 SUFFIX = ".kdc"
@@ -54,6 +54,22 @@ _UNREADABLE_ZIP = (
 )
 
 
+class Variant(BaseModel):
+    """The same student for another runtime than onnxruntime."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    folder: str
+    """Its members stand below it: the model's files, and golden answers of its own."""
+    spec: ModelSpec
+    """How text becomes an answer; the threshold is its own."""
+
+    @property
+    def members(self) -> tuple[str, ...]:
+        """Names of its members."""
+        return tuple(f"{self.folder}/{name}" for name in (*self.spec.model_files, GOLDEN))
+
+
 class Manifest(BaseModel):
     """`manifest.json`."""
 
@@ -76,6 +92,8 @@ class Manifest(BaseModel):
     certificate: Annotated[dict[str, Any] | None, Field(exclude_if=lambda found: found is None)] = None
     """What the model does on the test rows beside its parents and its teacher, in whole and by slice; not in bundles
     that are made from a model alone, or by a kdc that did not know it."""
+    variants: Annotated[tuple[Variant, ...], Field(exclude_if=lambda found: not found)] = ()
+    """The student for other runtimes, the preferred one first; where none of them can run, `model.onnx` answers."""
     provenance: dict[str, Any] = {}
     """What it was made from: digest of the recipe, hashes of data, teacher and parents, versions."""
     notes: tuple[str, ...] = ()
@@ -96,10 +114,40 @@ class Bundle:
     manifest: Manifest
     members: Mapping[str, bytes]
 
-    def predictor(self, threads: int = 1) -> Predictor:
-        """The bundle's model, ready to answer."""
+    def predictor(self, threads: int = 1, runtime: Runtime | Literal["auto"] = "auto") -> Predictor:
+        """The bundle's model, ready to answer; the predictor's `runtime` says what runs it.
+
+        Args:
+            threads: threads of the runtime.
+            runtime: which of the bundle's models; auto takes the first variant that can run on this machine, else
+                `model.onnx`.
+
+        Raises:
+            RecipeError: the bundle has no model for that runtime.
+            EnvironmentProblem: that runtime is not installed, or lacks what the model needs on this processor.
+        """
+        variant = self.variant(runtime)
+        spec = self.manifest.spec if variant is None else variant.spec
+        names = [ONNX] if variant is None else variant.members[: len(spec.model_files)]
         tokenizer_json = self.members[TOKENIZER].decode()
-        return Predictor.open(self.manifest.spec, tokenizer_json, ModelBytes(self.members[ONNX]), threads=threads)
+        return Predictor.open(spec, tokenizer_json, ModelBytes(*(self.members[n] for n in names)), threads=threads)
+
+    def variant(self, runtime: Runtime | Literal["auto"]) -> Variant | None:
+        """The variant that `predictor` takes; None for `model.onnx`.
+
+        Raises:
+            RecipeError: the bundle has no model for that runtime.
+        """
+        variants = self.manifest.variants
+        if runtime == "onnxruntime":
+            return None
+        if runtime == "auto":
+            return next((variant for variant in variants if why_not_here(variant.spec) is None), None)
+        found = next((variant for variant in variants if variant.spec.runtime == runtime), None)
+        if found is None:
+            has = ", ".join(["onnxruntime", *(variant.spec.runtime for variant in variants)])
+            raise RecipeError(f"{self.path} has no model for {runtime}, it has one for {has}; take another --runtime")
+        return found
 
 
 def open_bundle(path: Path) -> Bundle:
@@ -258,7 +306,8 @@ def _version(text: str) -> tuple[int, ...]:
 
 def _check_members(path: Path, manifest: Manifest, members: Mapping[str, bytes]) -> None:
     expected = {MANIFEST, *manifest.files}
-    missing = sorted((expected | set(REQUIRED)) - set(members))
+    required = {*REQUIRED, *(name for variant in manifest.variants for name in variant.members)}
+    missing = sorted((expected | required) - set(members))
     unknown = sorted(set(members) - expected)
     if missing:
         raise _damaged(path, f"the member {missing[0]!r} is missing")

@@ -16,16 +16,17 @@ from compress.artifacts import ONNX, PORTABLE, TOKENIZER, read_spec, write_spec
 from compress.batch import Floats, Ints
 from compress.bench.machine import describe as describe_machine
 from compress.bench.measure import Contender, run_bench
-from compress.bench.results import BenchResult
+from compress.bench.results import BenchResult, Scenario
 from compress.bench.targets import own_target
 from compress.export.parity import agreement
 from compress.progress import bar, reporter
 from compress.quantize.calibration import feeds
+from compress.quantize.choice import FLOAT as FLOAT_METHOD
 from compress.quantize.choice import Built, Row, choose
 from compress.quantize.guard import ROWS as GUARD_ROWS
 from compress.quantize.guard import Guarded, Loss, Trial, guarded
 from compress.quantize.methods import METHODS, Work, candidates
-from compress.recipe import AUTO, Quantize
+from compress.recipe import AUTO, Bench, Quantize
 from compress.runtime.predictor import Predictor, Request
 from compress.steps.certifying import certificate
 from compress.steps.context import FLOAT, Metrics, Run, requests_of, with_threshold
@@ -176,32 +177,76 @@ def _portable(floor: _Floor, out: Path) -> tuple[Metrics, str | None]:
 # ---------------------------------------------------------------- the automatic choice
 
 
-def _automatic(floor: _Floor, out: Path) -> tuple[Metrics, list[str | None]]:
-    """Build every candidate, time them beside the float model, and leave the fastest good one in `out`."""
-    section = floor.run.recipe.quantize
-    floor.work.mkdir(parents=True, exist_ok=True)
+@dataclass(frozen=True)
+class Automatic:
+    """Every candidate in a folder of its own below `folder`, what the guard found of each, and which is taken.
+
+    portable: the candidate for devices without what the choice needs; None where onnxruntime runs the choice.
+    """
+
+    folder: Path
+    made: Mapping[str, Guarded]
+    rows: list[Row]
+    choice: str
+    portable: str | None
+
+
+def automatic(
+    folder: Path,
+    methods: Sequence[str],
+    make: Callable[[str, Path], Guarded],
+    requests: Sequence[Request],
+    bench: Bench,
+    scenario: Scenario,
+) -> Automatic:
+    """Build every method's model, time them beside the float one, and choose; float is among the methods.
+
+    Args:
+        make: writes a method's model into a folder. requests: what they are timed on, in turns.
+        bench: threads (the first), rounds and requests. scenario: what is compared.
+    """
     made: dict[str, Guarded] = {}
+
+    def build(method: str) -> Built:
+        reporter.say(f"  candidate {method}")
+        found = make(method, folder / method)
+        made[method] = found
+        float_answers = made[FLOAT_METHOD].after.answers
+        return Built(folder / method, found.met, _facts(folder / method, found, float_answers))
+
+    choice, rows = choose(methods, build, lambda built: _timed(built, requests, bench, scenario), scenario)
+    reporter.say(f"  automatic choice: {choice}")
+    portable = None if METHODS[choice].runtime == "onnxruntime" else _fastest_portable(rows)
+    return Automatic(folder, made, rows, choice, portable)
+
+
+def _automatic(floor: _Floor, out: Path) -> tuple[Metrics, list[str | None]]:
+    """`automatic` on validation rows, with the fastest good candidate left in `out`."""
+    run = floor.run
+    section, bench = run.recipe.quantize, run.recipe.bench
+    rng = np.random.default_rng(run.recipe.seed)
+    picked = np.sort(rng.permutation(len(run.splits.validation))[: bench.requests])
+    asked = requests_of(run.splits.validation.take(picked))
+    names = candidates(convolutional=run.recipe.student.quantization == "static")
+    floor.work.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=floor.work, prefix="candidates-") as temporary:
-        folder = Path(temporary)
-
-        def build(method: str) -> Built:
-            reporter.say(f"  candidate {method}")
-            made[method] = floor.guarded(method, folder / method)
-            return Built(folder / method, made[method].met, _facts(floor, folder / method, made[method]))
-
-        names = candidates(convolutional=floor.run.recipe.student.quantization == "static")
-        choice, rows = choose(names, build, lambda built: _timed(floor.run, built), section.fastest)
-        reporter.say(f"  automatic choice: {choice}")
-        shutil.copytree(folder / choice, out, dirs_exist_ok=True)
-        found = floor.told(choice, out, made[choice].after) | {"guard": made[choice].record}
-        if METHODS[choice].runtime != "onnxruntime":
-            beside = _fastest_portable(rows)
-            shutil.copytree(folder / beside, out / PORTABLE)
-            found["portable"] = floor.told(beside, out / PORTABLE, made[beside].after)
-    return found | {"candidates": rows, "chosen_on": describe_machine()}, []
+        done = automatic(Path(temporary), names, floor.guarded, asked, bench, section.fastest)
+        take(done, out)
+    chosen = done.made[done.choice]
+    found = floor.told(done.choice, out, chosen.after) | {"guard": chosen.record}
+    if done.portable is not None:
+        found["portable"] = floor.told(done.portable, out / PORTABLE, done.made[done.portable].after)
+    return found | {"candidates": done.rows, "chosen_on": describe_machine()}, []
 
 
-def _facts(floor: _Floor, folder: Path, made: Guarded) -> Row:
+def take(done: Automatic, out: Path) -> None:
+    """Copy the choice to a folder, with the portable model below it where there is one."""
+    shutil.copytree(done.folder / done.choice, out, dirs_exist_ok=True)
+    if done.portable is not None:
+        shutil.copytree(done.folder / done.portable, out / PORTABLE)
+
+
+def _facts(folder: Path, made: Guarded, float_answers: Floats) -> Row:
     """What a candidate's row says beside its times."""
     return {
         "runtime": read_spec(folder).runtime,
@@ -210,24 +255,22 @@ def _facts(floor: _Floor, folder: Path, made: Guarded) -> Row:
         "loss_low": made.after.low,
         "loss_high": made.after.high,
         "kept_in_float": made.kept,
-        **agreement(floor.before, made.after.answers),
+        **agreement(float_answers, made.after.answers),
     }
 
 
-def _timed(run: Run, built: Mapping[str, Path]) -> dict[str, BenchResult]:
-    """All that were built, taking turns on test requests, each on the runtime that it is for."""
-    rng = np.random.default_rng(run.recipe.seed)
-    bench, scenario = run.recipe.bench, run.recipe.quantize.fastest
-    picked = rng.permutation(len(run.splits.validation))[: bench.requests]
-    rows = requests_of(run.splits.validation.take(np.sort(picked)))
+def _timed(
+    built: Mapping[str, Path], requests: Sequence[Request], bench: Bench, scenario: Scenario
+) -> dict[str, BenchResult]:
+    """All that were built, taking turns, each on the runtime that it is for."""
     contenders = [Contender(name, folder, targets=(own_target(folder),)) for name, folder in built.items()]
-    targets = tuple(dict.fromkeys(target for each in contenders for target in each.targets or ()))
+    targets = tuple(dict.fromkeys(own_target(folder) for folder in built.values()))
     asked = bench.model_copy(update={"targets": targets, "threads": bench.threads[:1], "scenarios": (scenario,)})
-    return {result.artifact: result for result in run_bench(contenders, rows, asked)}
+    return {result.artifact: result for result in run_bench(contenders, requests, asked)}
 
 
 def _fastest_portable(rows: Sequence[Row]) -> str:
-    """The best candidate for onnxruntime among those that keep the floor; the float model is always one."""
+    """The fastest candidate for onnxruntime that keeps the floor; the float model always does."""
     good = [row for row in rows if row["outcome"] == "slower than the choice" and row["runtime"] == "onnxruntime"]
     return str(max(good, key=lambda row: row["speedup"])["method"])
 

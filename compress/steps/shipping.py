@@ -218,6 +218,8 @@ def bundle(run: Run, out: Path, work: Path) -> Metrics:
         for stage, artifact in (("teacher", "teacher"), ("shipped", "quantized"))
         if run.artifacts[artifact].metrics.get("quality")
     }
+    if portable := run.artifacts["quantized"].metrics.get("portable"):
+        measured["portable"] = portable["quality"]
     golden = requests_of(run.splits.test)[:GOLDEN_ROWS]
     path = write_bundle(
         run.at("quantized"),
