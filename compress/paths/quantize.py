@@ -261,11 +261,12 @@ def _guarded(
     loss, measured = agreement_loss(requests, before, SEED), agreement_measured(before, len(requests))
     target = temporary / "quantized"
 
-    def make(name: str, folder: Path) -> Guarded:
-        return guarded_folder(source, folder, name, requests, section, loss, measured, temporary / "work")
+    def make(name: str, folder: Path, mend: bool) -> Guarded:
+        work = temporary / "work" if mend else None
+        return guarded_folder(source, folder, name, requests, section, loss, measured, work)
 
     if method != AUTO:
-        return _Made(target, method, make(method, target))
+        return _Made(target, method, make(method, target, True))
     names = [
         name
         for name in candidates(convolutional=read_graph(source / ONNX).convolutional)

@@ -1,6 +1,8 @@
 """`quantize.method: auto`: build every candidate, drop what loses too much or is slower than float, take the fastest.
 
-The rows say of every candidate what became of it, so that nobody has to believe the choice.
+The guard, which looks for layers to keep in float, takes minutes for some methods: it is asked only about a candidate
+that loses too much and is faster than all that do not. The rows say of every candidate what became of it, so that
+nobody has to believe the choice.
 """
 
 from __future__ import annotations
@@ -33,6 +35,7 @@ class Built:
 def choose(
     methods: Sequence[str],
     build: Callable[[str], Built],
+    mend: Callable[[str], Built],
     time: Callable[[Mapping[str, Path]], Mapping[str, BenchResult]],
     scenario: Scenario,
 ) -> tuple[str, list[Row]]:
@@ -41,6 +44,7 @@ def choose(
     Args:
         methods: names of the candidates; FLOAT is their parent and always among them.
         build: makes a candidate. What it raises is the candidate's row, not the end.
+        mend: makes one that loses too much again, under the guard.
         time: measures all that were built, taking turns, by name.
         scenario: single-stream compares medians of the latency, offline the throughput.
 
@@ -52,25 +56,62 @@ def choose(
     Raises:
         KdcError: the float model itself cannot be built or timed.
     """
-    rows: dict[str, Row] = {}
-    built: dict[str, Built] = {FLOAT: build(FLOAT)}
-    for method in methods:
-        if method == FLOAT:
-            continue
-        found = _built(method, build)
-        if isinstance(found, Built):
-            built[method] = found
-        else:
-            rows[method] = found
-    timed = time({method: candidate.folder for method, candidate in built.items()})
-    for method, candidate in built.items():
-        rows[method] = {"method": method, **candidate.facts, **_times(timed[method])}
-    _judge(rows, built, scenario)
-    choice = next(method for method, row in rows.items() if row["outcome"] == SHIPPED)
+    found: dict[str, Built | Row] = {FLOAT: build(FLOAT)}
+    found |= {method: _tried(method, build) for method in methods if method != FLOAT}
+    rows = _timed(found, time)
+    hopeful = _hopeful(found, rows, scenario)
+    if hopeful:
+        again = {method: _tried(method, mend) for method in hopeful}
+        found |= again
+        best = _fastest(found, rows, scenario, leaving_out=hopeful)
+        rows |= {method: row for method, row in again.items() if not isinstance(row, Built)}
+        rows |= _timed({method: found[method] for method in (FLOAT, best, *again)}, time)
+    built = {method: candidate for method, candidate in found.items() if isinstance(candidate, Built)}
+    choice = _judge(rows, built, scenario)
     return choice, [rows[method] for method in dict.fromkeys([FLOAT, *methods])]
 
 
-def _built(method: str, build: Callable[[str], Built]) -> Built | Row:
+def _timed(
+    found: Mapping[str, Built | Row], time: Callable[[Mapping[str, Path]], Mapping[str, BenchResult]]
+) -> dict[str, Row]:
+    """The rows of candidates: those that could be built are timed together."""
+    built = {method: candidate for method, candidate in found.items() if isinstance(candidate, Built)}
+    timed = time({method: candidate.folder for method, candidate in built.items()})
+    told = {
+        method: {"method": method, **candidate.facts, **_times(timed[method])} for method, candidate in built.items()
+    }
+    return {method: dict(row) for method, row in found.items() if not isinstance(row, Built)} | told
+
+
+def _hopeful(found: Mapping[str, Built | Row], rows: Mapping[str, Row], scenario: Scenario) -> list[str]:
+    """Candidates that lose too much and are faster than all that do not."""
+    limit = _seconds(rows[_fastest(found, rows, scenario)], scenario)
+    return [
+        method
+        for method, candidate in found.items()
+        if isinstance(candidate, Built)
+        and not candidate.accepted
+        and (taken := _seconds(rows[method], scenario)) is not None
+        and (limit is None or taken < limit)
+    ]
+
+
+def _fastest(
+    found: Mapping[str, Built | Row], rows: Mapping[str, Row], scenario: Scenario, leaving_out: Sequence[str] = ()
+) -> str:
+    """The fastest accepted candidate; float is always one."""
+    taken = {
+        method: seconds
+        for method, candidate in found.items()
+        if isinstance(candidate, Built)
+        and candidate.accepted
+        and method not in leaving_out
+        and (seconds := _seconds(rows[method], scenario)) is not None
+    }
+    return min(taken, key=taken.__getitem__) if taken else FLOAT
+
+
+def _tried(method: str, build: Callable[[str], Built]) -> Built | Row:
     """A candidate, or the row of one that could not be made."""
     try:
         return build(method)
@@ -88,8 +129,8 @@ def _times(result: BenchResult) -> Row:
     return {name: getattr(result, name) for name in wanted}
 
 
-def _judge(rows: dict[str, Row], built: Mapping[str, Built], scenario: Scenario) -> None:
-    """Write speed-up and outcome into the rows of what was built."""
+def _judge(rows: Mapping[str, Row], built: Mapping[str, Built], scenario: Scenario) -> str:
+    """Write speed-up and outcome into the rows of what was built; returns the choice."""
     seconds = {method: _seconds(rows[method], scenario) for method in built}
     parent = seconds[FLOAT]
     if parent is None:
@@ -110,6 +151,7 @@ def _judge(rows: dict[str, Row], built: Mapping[str, Built], scenario: Scenario)
     for method in good:
         rows[method]["outcome"] = "slower than the choice"
     rows[choice]["outcome"] = SHIPPED
+    return choice
 
 
 def _seconds(row: Row, scenario: Scenario) -> float | None:

@@ -119,6 +119,13 @@ class Guarded:
         }
 
 
+def as_lowered(trial: Trial, out: Path) -> Guarded:
+    """Write the quantized model to the folder `out` with nothing in float, and say what it lost."""
+    trial.write(out, frozenset())
+    first = trial.loss(out)
+    return Guarded(trial, first, first, tried={0: first})
+
+
 def guarded(trial: Trial, out: Path, work: Path) -> Guarded:
     """Write the quantized model to the folder `out`, with as few layers in float as the limit wants.
 
@@ -128,11 +135,10 @@ def guarded(trial: Trial, out: Path, work: Path) -> Guarded:
         out: the folder to fill.
         work: an empty folder for candidates; its content is removed.
     """
-    trial.write(out, frozenset())
-    first = trial.loss(out)
-    found = Guarded(trial, first, first, tried={0: first})
+    found = as_lowered(trial, out)
     if found.met:
         return found
+    first = found.before
     lowered = _lowered(trial.source / ONNX, out / ONNX)
     if len(lowered) < 2:
         return found

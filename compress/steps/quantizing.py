@@ -5,14 +5,14 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 
-from compress.artifacts import ONNX, PORTABLE, TOKENIZER, read_spec, write_spec
+from compress.artifacts import ONNX, PORTABLE, TOKENIZER, read_spec, remove, write_spec
 from compress.batch import Floats, Ints
 from compress.bench.machine import describe as describe_machine
 from compress.bench.measure import Contender, run_bench
@@ -24,7 +24,7 @@ from compress.quantize.calibration import feeds
 from compress.quantize.choice import FLOAT as FLOAT_METHOD
 from compress.quantize.choice import Built, Row, choose
 from compress.quantize.guard import ROWS as GUARD_ROWS
-from compress.quantize.guard import Guarded, Loss, Trial, guarded
+from compress.quantize.guard import Guarded, Loss, Trial, as_lowered, guarded
 from compress.quantize.methods import METHODS, Work, candidates
 from compress.recipe import AUTO, Bench, Quantize
 from compress.runtime.predictor import Predictor, Request
@@ -64,9 +64,12 @@ def guarded_folder(  # what to make, and how to judge it
     section: Quantize,
     loss: Callable[[Path], Loss],
     measured: str,
-    work: Path,
+    work: Path | None,
 ) -> Guarded:
-    """`quantize_folder` with as few layers in float as `max_quality_loss` wants; measured: what the loss is."""
+    """`quantize_folder` with as few layers in float as `max_quality_loss` wants; measured: what the loss is.
+
+    work: where candidates stand meanwhile; None leaves no layer in float, whatever is lost.
+    """
     few = calibration[:: max(1, -(-len(calibration) // GUARD_ROWS))]
     trial = Trial(
         source=source,
@@ -77,6 +80,8 @@ def guarded_folder(  # what to make, and how to judge it
         rows=len(few),
         limit=section.max_quality_loss,
     )
+    if work is None:
+        return as_lowered(trial, out)
     work.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=work, prefix="guard-") as temporary:
         return guarded(trial, out, Path(temporary))
@@ -134,10 +139,11 @@ class _Floor:
         """What the loss is, as part of a sentence."""
         return f"{self.run.judge.metric} on {len(self.before):,} validation rows"
 
-    def guarded(self, method: str, out: Path) -> Guarded:
-        """Write a method's model."""
+    def guarded(self, method: str, out: Path, mend: bool = True) -> Guarded:
+        """Write a method's model; mend: with layers in float where it loses too much."""
         rows, section = calibration_rows(self.run, method), self.run.recipe.quantize
-        return guarded_folder(self.source, out, method, rows, section, self.loss, self.measured, self.work)
+        work = self.work if mend else None
+        return guarded_folder(self.source, out, method, rows, section, self.loss, self.measured, work)
 
     def told(self, method: str, out: Path, loss: Loss) -> Metrics:
         """Choose the threshold of a model, and measure it on validation and test."""
@@ -194,7 +200,7 @@ class Automatic:
 def automatic(
     folder: Path,
     methods: Sequence[str],
-    make: Callable[[str, Path], Guarded],
+    make: Callable[[str, Path, bool], Guarded],
     requests: Sequence[Request],
     bench: Bench,
     scenario: Scenario,
@@ -202,19 +208,23 @@ def automatic(
     """Build every method's model, time them beside the float one, and choose; float is among the methods.
 
     Args:
-        make: writes a method's model into a folder. requests: what they are timed on, in turns.
-        bench: threads (the first), rounds and requests. scenario: what is compared.
+        make: writes a method's model into a folder, and if asked with layers in float where it loses too much.
+        requests: what they are timed on, in turns. bench: threads (the first), rounds and requests.
+        scenario: what is compared.
     """
     made: dict[str, Guarded] = {}
 
-    def build(method: str) -> Built:
+    def build(method: str, *, mend: bool = False) -> Built:
         reporter.say(f"  candidate {method}")
-        found = make(method, folder / method)
-        made[method] = found
+        remove(folder / method)
+        made[method] = make(method, folder / method, mend)
         float_answers = made[FLOAT_METHOD].after.answers
-        return Built(folder / method, found.met, _facts(folder / method, found, float_answers))
+        return Built(folder / method, made[method].met, _facts(folder / method, made[method], float_answers))
 
-    choice, rows = choose(methods, build, lambda built: _timed(built, requests, bench, scenario), scenario)
+    def timed(built: Mapping[str, Path]) -> dict[str, BenchResult]:
+        return _timed(built, requests, bench, scenario)
+
+    choice, rows = choose(methods, build, partial(build, mend=True), timed, scenario)
     reporter.say(f"  automatic choice: {choice}")
     portable = None if METHODS[choice].runtime == "onnxruntime" else _fastest_portable(rows)
     return Automatic(folder, made, rows, choice, portable)
