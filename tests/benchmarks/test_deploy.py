@@ -85,8 +85,8 @@ def test_table_marks_the_fastest_and_compares_with_the_fastest_peer() -> None:
     assert lines[6] == "| broken | not run | – | – | – | – | – |"
     assert lines[7] == "| kdc ÷ fastest peer |  |  |  | 0.50 | 0.50 |  |"
     assert lines[9] == (
-        "- kdc: onnxruntime 1.32.0; 32 × 16 takes 2.5 times as long as its 2 million multiply-adds at the int8 roof of one "
-        "core (400 GOP/s, torch); chosen of dynamic 2.00× (shipped), static (error)."
+        "- kdc: onnxruntime 1.32.0; 32 × 16 takes 2.5 times as long as its 2 million multiply-adds at the int8 roof of "
+        "one core (400 GOP/s, torch); chosen of dynamic 2.00× (shipped), static (error)."
     )
     assert lines[-1] == "- broken: onnxruntime 1.32.0; not run: it broke."
 
@@ -122,7 +122,7 @@ def test_ratio_pairs_the_rounds() -> None:
 )
 def test_check_names_each_target_that_is_missed(changes: dict[str, Any], said: str) -> None:
     rows = [row("kdc", "kdc", **({"ms": 2.05} | changes)), row("quick", "peer", 2.0), row("slow", "peer", 9.0)]
-    with pytest.raises(GateError, match="^kdc: ") as missed:
+    with pytest.raises(GateError, match=r"^kdc: ") as missed:
         check(rows)
     assert said in str(missed.value)
     assert misses(rows[0], rows)[0] == said
@@ -242,7 +242,7 @@ def test_a_peers_environment_has_its_own_before_the_projects(tmp_path: Path, mon
     assert peer_environments.environment("olive", tmp_path / "peers") == python  # it stands: nothing is installed again
 
     monkeypatch.setitem(peer_environments.PINS, "olive", (str(made), "other"))
-    with pytest.raises(EnvironmentProblem, match="olive could not be installed: .*deploypeer"):
+    with pytest.raises(EnvironmentProblem, match=r"olive could not be installed: .*deploypeer"):
         peer_environments.environment("olive", tmp_path / "peers")
     assert not (tmp_path / "peers" / "olive" / peer_environments.FINISHED).exists()
 
