@@ -48,7 +48,7 @@ def open_kdc(folder: Path) -> Contender:
     """A deployable folder through the runtime that ships, with its checks of every answer."""
     predictor = Predictor.from_folder(folder, threads=THREADS)
     files = [path for path in folder.iterdir() if path.suffix in (".onnx", ".data", ".xml", ".bin")]
-    return Contender(predictor.encode, predictor.logits_from, tuple(files))
+    return Contender(predictor.encode, lambda feed: predictor.logits_from(dict(feed)), tuple(files))
 
 
 def open_peer(model: Path, tokenizer: Any, precision: str | None) -> Contender:

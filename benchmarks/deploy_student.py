@@ -25,7 +25,7 @@ from compress.runtime.predictor import Request
 from compress.runtime.text import TextEncoder
 from compress.steps.context import requests_of
 from compress.students.build import load_student
-from compress.text_model import TransformerClassifier
+from compress.text_model import TextModel, TransformerClassifier
 
 CALIBRATION_ROWS = 300
 NEEDED = ("student", "onnx", "quantized")
@@ -107,7 +107,8 @@ def open_subject(folder: Path, work: Path, *, rows: int, overrides: Sequence[str
     loaded = load_recipe(folder / "recipe.yaml", overrides)
     module, spec, tokenizer_json = load_student(folder / "student")
     hub = work / "hub"
-    _write_hub(module, spec, folder / "student" / TOKENIZER, hub)
+    bert = _bert(module)
+    _write_hub(bert, spec, folder / "student" / TOKENIZER, hub)
     splits = load_splits(loaded, work / "data")
     judge = Judge(splits, loaded.recipe.task)
     encoder = TextEncoder(
@@ -130,7 +131,7 @@ def open_subject(folder: Path, work: Path, *, rows: int, overrides: Sequence[str
         reference={name: predict_logits(module, part, cpu) for name, part in encoded.items()},
         hub=hub,
         calibration=_write_calibration(encoder, splits.train, spec, loaded.recipe.seed, work),
-        positions=int(module.model.config.max_position_embeddings),
+        positions=int(bert.config.max_position_embeddings),
         shape=(module.layers, module.width),
     )
 
@@ -143,17 +144,24 @@ def _texts(rows: Examples) -> tuple[list[str], list[str] | None]:
     return list(rows.texts), None if rows.pairs is None else list(rows.pairs)
 
 
-def _write_hub(module: Any, spec: ModelSpec, tokenizer: Path, hub: Path) -> None:
-    """The student as `save_pretrained` writes it, with its tokenizer unchanged."""
-    from tokenizers import Tokenizer
-    from transformers import BertForSequenceClassification, PreTrainedTokenizerFast
+def _bert(module: TextModel) -> Any:
+    """The student as transformers has it."""
+    from transformers import BertForSequenceClassification
 
     if not isinstance(module, TransformerClassifier) or not isinstance(module.model, BertForSequenceClassification):
         raise RecipeError(
             f"the student is a {type(getattr(module, 'model', module)).__name__}, and peers are compared on a "
             "BertForSequenceClassification; give a run whose student is a transformer cut from a BERT or built anew"
         )
-    module.model.save_pretrained(hub)
+    return module.model
+
+
+def _write_hub(bert: Any, spec: ModelSpec, tokenizer: Path, hub: Path) -> None:
+    """The student as `save_pretrained` writes it, with its tokenizer unchanged."""
+    from tokenizers import Tokenizer
+    from transformers import PreTrainedTokenizerFast
+
+    bert.save_pretrained(hub)
     pad = Tokenizer.from_file(str(tokenizer)).id_to_token(spec.pad_id)
     PreTrainedTokenizerFast(
         tokenizer_file=str(tokenizer), pad_token=pad, model_max_length=spec.max_length

@@ -33,7 +33,7 @@ def fastest(rows: Iterable[Row], cell: str) -> Row | None:
 def ratio(ours: Row, theirs: Row, cell: str) -> float:
     """Median over the rounds of our time ÷ theirs: what slows a whole round down slows both."""
     pairs = zip(ours["cells"][cell]["rounds_ms"], theirs["cells"][cell]["rounds_ms"], strict=True)
-    return statistics.median(our / their for our, their in pairs)
+    return statistics.median(float(our / their) for our, their in pairs)
 
 
 def ratios(ours: Row, rows: Iterable[Row]) -> dict[str, tuple[float, str]]:
