@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -143,7 +144,7 @@ def _save(model: Any, folder: Path) -> None:
     """Write the model; names that OpenVINO counts up for as long as a process lives give way to positions."""
     model.set_friendly_name("model")
     for position, op in enumerate(model.get_ordered_ops()):
-        if op.get_friendly_name() == op.get_name():
+        if re.fullmatch(rf"{op.get_type_name()}_\d+", op.get_friendly_name()):
             op.set_friendly_name(f"{op.get_type_name()}.{position}")
     openvino().save_model(model, folder / IR, compress_to_fp16=False)
 

@@ -1,0 +1,144 @@
+"""A bundle with a model for OpenVINO answers with it where it can, and with the portable one elsewhere."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from compress import extras
+from compress.artifacts import IR, IR_WEIGHTS, ONNX, PORTABLE, read_spec, write_spec
+from compress.bundle import write as writer
+from compress.bundle.verify import verify_bundle
+from compress.bundle.write import write_bundle
+from compress.errors import EnvironmentProblem, IntegrityError, RecipeError
+from compress.quantize.openvino import write_float
+from compress.runtime import openvino_engine
+from compress.runtime.bundle import MANIFEST, open_bundle, pack
+from compress.runtime.predictor import Predictor
+from tests.tiny import tiny_deployable, tiny_requests
+from tests.tiny_project import kdc, kdc_json
+
+OTHER_THRESHOLD = 0.7
+
+
+def shipped(folder: Path) -> Path:
+    """A model for OpenVINO with a threshold of its own, and below it the portable one."""
+    tiny_deployable(folder, "pairs")
+    tiny_deployable(folder / PORTABLE, "pairs")
+    write_float(folder / ONNX, folder)
+    (folder / ONNX).unlink()
+    changes = {"runtime": "openvino", "threshold": OTHER_THRESHOLD}
+    write_spec(folder, read_spec(folder).model_copy(update=changes))
+    return folder
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    return write_bundle(
+        shipped(tmp_path / "shipped"),
+        tmp_path / "tiny.kdc",
+        name="tiny",
+        golden=tiny_requests("pairs"),
+        metrics={},
+        provenance={},
+    )
+
+
+@pytest.fixture
+def without_openvino(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (extras, openvino_engine):
+        monkeypatch.setattr(module, "available", lambda package: package != "openvino")
+
+
+def test_it_holds_both_and_prefers_the_shipped_one(bundle: Path) -> None:
+    opened = open_bundle(bundle)
+    assert {ONNX, f"openvino/{IR}", f"openvino/{IR_WEIGHTS}", "openvino/golden.jsonl"} <= opened.manifest.files.keys()
+    assert opened.manifest.spec.threshold == 0.4
+    assert [variant.spec.threshold for variant in opened.manifest.variants] == [OTHER_THRESHOLD]
+    auto, portable = opened.predictor(), opened.predictor(runtime="onnxruntime")
+    assert (auto.runtime, portable.runtime) == ("openvino", "onnxruntime")
+    assert (auto.spec.threshold, portable.spec.threshold) == (OTHER_THRESHOLD, 0.4)
+    asked = tiny_requests("pairs")
+    np.testing.assert_allclose(auto.logits(asked), portable.logits(asked), atol=1e-5)
+    assert "or with openvino where that is installed" in opened.members["README.md"].decode()
+
+
+@pytest.mark.usefixtures("without_openvino")
+def test_without_openvino_the_portable_one_answers_and_verify_says_so(bundle: Path) -> None:
+    assert open_bundle(bundle).predictor().runtime == "onnxruntime"
+    report = verify_bundle(bundle)
+    assert report["ok"]
+    assert report["golden"]["label_mismatches"] == 0
+    assert report["variants"] == {"openvino": "not run: openvino is not installed: pip install 'kdc[openvino]'"}
+    with pytest.raises(EnvironmentProblem, match=r"pip install 'kdc\[openvino\]'"):
+        open_bundle(bundle).predictor(runtime="openvino")
+    assert kdc("verify", bundle, "--runtime", "openvino").exit_code == 4
+
+
+def test_verify_asks_every_model_that_can_run_here(bundle: Path) -> None:
+    report = kdc_json("verify", bundle)
+    assert report["golden"]["requests"] == report["variants"]["openvino"]["requests"] == 4
+    assert report["variants"]["openvino"]["label_mismatches"] == 0
+    alone = kdc_json("verify", bundle, "--runtime", "openvino")
+    assert "golden" not in alone
+    assert alone["variants"].keys() == {"openvino"}
+    assert "variants" not in kdc_json("verify", bundle, "--runtime", "onnxruntime")
+
+
+def test_predict_says_which_model_answers(bundle: Path, tmp_path: Path) -> None:
+    path = tmp_path / "requests.jsonl"
+    path.write_text(json.dumps({"text": "red shoes", "text_pair": "blue shoe"}) + "\n")
+    for runtime, taken in (("auto", "openvino"), ("openvino", "openvino"), ("onnxruntime", "onnxruntime")):
+        said = kdc("predict", bundle, path, "--runtime", runtime)
+        assert said.exit_code == 0, said.stderr
+        assert f"answering with {taken}" in said.stderr
+        assert json.loads(said.stdout)["label"] in ("0", "1")
+
+
+@pytest.mark.parametrize("member", [f"openvino/{IR}", f"openvino/{IR_WEIGHTS}", "openvino/golden.jsonl"])
+def test_a_changed_byte_is_found(bundle: Path, member: str) -> None:
+    with zipfile.ZipFile(bundle) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    content = bytearray(members[member])
+    content[len(content) // 2] ^= 1
+    bundle.write_bytes(pack(members | {member: bytes(content)}))
+    assert kdc("verify", bundle).exit_code == 6
+    with pytest.raises(IntegrityError, match=member):
+        open_bundle(bundle)
+
+
+def test_golden_answers_of_the_variant_are_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    honest = writer._golden
+
+    def moved(predictor: Predictor, *given: object) -> bytes:
+        content = honest(predictor, *given)  # type: ignore[arg-type]
+        return content if predictor.runtime == "onnxruntime" else content.replace(b'"0": 0', b'"0": 9')
+
+    monkeypatch.setattr(writer, "_golden", moved)
+    lying = write_bundle(shipped(tmp_path / "s"), tmp_path / "lying.kdc", name="x", metrics={}, provenance={})
+    assert kdc("verify", lying, "--runtime", "onnxruntime").exit_code == 0
+    assert kdc("verify", lying).exit_code == 6
+
+
+def test_a_bundle_without_it_says_what_it_has(tmp_path: Path) -> None:
+    plain = tiny_deployable(tmp_path / "plain", "pairs")
+    path = write_bundle(plain, tmp_path / "plain.kdc", name="plain", metrics={}, provenance={})
+    assert "variants" not in json.loads(open_bundle(path).members[MANIFEST])
+    with pytest.raises(RecipeError, match=r"has no model for openvino, it has one for onnxruntime"):
+        open_bundle(path).predictor(runtime="openvino")
+    for command in ("verify", "predict"):
+        refused = kdc(command, path, "--runtime", "openvino")
+        assert refused.exit_code == 2
+        assert "it has one for onnxruntime" in refused.stderr
+
+
+def test_a_model_for_openvino_alone_is_not_packed(tmp_path: Path) -> None:
+    folder = shipped(tmp_path / "s")
+    for file in (folder / PORTABLE).iterdir():
+        file.unlink()
+    with pytest.raises(RecipeError, match="is for openvino alone, and a bundle must run where there is onnxruntime"):
+        write_bundle(folder, tmp_path / "x.kdc", name="x", metrics={}, provenance={})
