@@ -33,7 +33,21 @@ from tests.tiny_project import (
     write_recipe,
 )
 
-STAGES = ("baseline", "teacher", "outputs", "student", "control", "onnx", "quantized", "engines", "bench", "bundle")
+STAGES = (
+    "baseline",
+    "teacher",
+    "outputs",
+    "student",
+    "control",
+    "onnx",
+    "aware",
+    "quantized",
+    "engines",
+    "bench",
+    "bundle",
+)
+UNASKED = ("aware", "engines")
+"""Skipped unless the recipe asks for them."""
 KEYS = {"run", "bundle", "stages", "models", "retention", "distillation_gain", "latency", "speedup", "gates"}
 MODELS = {"baseline", "teacher", "control", "student", "shipped"}
 
@@ -88,7 +102,7 @@ def ran(request: pytest.FixtureRequest, tiny_project: Path) -> Ran:
 
 
 def test_every_stage_leaves_a_folder_whose_hashes_verify(ran: Ran) -> None:
-    made = [stage for stage in STAGES if stage != "engines"]
+    made = [stage for stage in STAGES if stage not in UNASKED]
     shas = {}
     for stage in made:
         folder = ran.folder / stage
@@ -100,7 +114,7 @@ def test_every_stage_leaves_a_folder_whose_hashes_verify(ran: Ran) -> None:
         assert (artifact.kind, artifact.status) == (stage, "done")
         assert {name: shas[name] for name in artifact.parents} == artifact.parents
         shas[stage] = artifact.sha256
-    assert not (ran.folder / "engines").exists()
+    assert not [stage for stage in UNASKED if (ran.folder / stage).exists()]
     assert leftovers(ran.runs) == []
 
 
@@ -121,7 +135,7 @@ def test_the_summary_has_the_keys_of_the_contract(ran: Ran) -> None:
     assert sure["rows"] == kdc_json("check", ran.recipe)["data"]["train"]
     assert 0 < sure["mean"] <= 1
     assert 0 <= sure["unsure"] <= 1
-    expected = {stage: "skipped" if stage == "engines" else "done" for stage in STAGES}
+    expected = {stage: "skipped" if stage in UNASKED else "done" for stage in STAGES}
     found = statuses(summary)
     assert list(found) == list(STAGES)
     planned = [row["stage"] for row in kdc_json("check", ran.recipe)["stages"]]
@@ -195,7 +209,7 @@ def test_the_same_command_again_makes_nothing_anew(ran: Ran) -> None:
     again = kdc_json("run", ran.recipe, "--runs", ran.runs)
     unsafe = bool(ran.summary["device"].get("warnings"))  # timings of a busy machine are taken again
     fixed = [stage for stage in STAGES if stage != "bench" or not unsafe]
-    expected = {stage: "skipped" if stage == "engines" else "reused" for stage in fixed}
+    expected = {stage: "skipped" if stage in UNASKED else "reused" for stage in fixed}
     assert statuses(again) == expected | ({"bench": "done"} if unsafe else {})
     assert {stage: read_artifact(ran.folder / stage) for stage in fixed} == {stage: before[stage] for stage in fixed}
     assert again["models"] == ran.summary["models"]
@@ -204,7 +218,7 @@ def test_the_same_command_again_makes_nothing_anew(ran: Ran) -> None:
 def test_an_earlier_command_keeps_the_figures_of_later_stages(ran: Ran) -> None:
     """`kdc teach` after `kdc run` does not empty the report."""
     again = kdc_json("teach", ran.recipe, "--runs", ran.runs)
-    assert set(statuses(again)) == set(STAGES) - {"engines"}
+    assert set(statuses(again)) == set(STAGES) - set(UNASKED)
     for key in ("models", "retention", "distillation_gain", "parity", "bundle"):
         assert again[key] == ran.summary[key], key
     assert again["latency"]

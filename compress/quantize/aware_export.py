@@ -72,7 +72,7 @@ class _Weights(nn.Module):
         return _symbolic("DequantizeLinear", given, {"axis": axis}, dtype=torch.float32, shape=codes.shape)
 
 
-def _symbolic(operator: str, inputs: tuple[Tensor, ...], options: dict[str, int] | None = None, **said: Any) -> Tensor:
+def _symbolic(operator: str, inputs: tuple[Tensor, ...], options: dict[str, Any] | None = None, **said: Any) -> Tensor:
     """A node of this operator, as far as torch's exporter is concerned; it computes nothing."""
     found: Tensor = torch.onnx.ops.symbolic(operator, inputs, options or {}, **said)
     return found
@@ -85,7 +85,7 @@ class _Linear(nn.Module):
         self.weights = _Weights(layer.weights, layer.weight, axis=1, transposed=True)
 
     def forward(self, states: Tensor) -> Tensor:
-        product = self.inputs(states) @ self.weights()
+        product: Tensor = self.inputs(states) @ self.weights()
         if self.bias is None:
             return product
         if product.dim() > 2:

@@ -17,6 +17,9 @@ Those of OpenVINO are for its runtime, the others for onnxruntime; `…-bf16` co
 With `dynamic-tensor` an answer depends on the rows beside it in its batch; with all others it does not.
 Embeddings (most of a small student's bytes) are int8 by row in all that lower weights, float16 in `half`, and by
 `quantize.embedding_bits` 4 bits or float for onnxruntime.
+
+`aware` is not among them: it makes no file of another, but trains the student once more (`distill/aware.py`,
+`quantize/aware_export.py`).
 """
 
 from __future__ import annotations

@@ -77,7 +77,8 @@ class Quantizer(nn.Module):
 
     def forward(self, values: Tensor) -> Tensor:
         """Rounded values, float32 also under autocast: a code times its scale would be rounded once more."""
-        rounded: Tensor = FakeQuantized.apply(values.float(), self.scale, self.low, self.high)
+        given = (values.float(), self.scale, self.low, self.high)
+        rounded: Tensor = FakeQuantized.apply(*given)  # type: ignore[no-untyped-call]  # torch leaves it untyped
         return rounded
 
     def error(self, values: Tensor, share: float) -> Tensor:
@@ -235,22 +236,17 @@ def fake_quantized(module: TextModel, bits: int) -> TextModel:
 
 def _fold(layers: nn.Sequential, bits: int) -> None:
     """Make one layer of each convolution, the normalisation and the ReLU that follow it; places keep their numbers."""
-    for at, (first, *behind) in enumerate(_from_each(layers)):
+    for at, first in enumerate(layers):
         if not isinstance(first, nn.Conv1d):
             continue
         convolution, after = first, at + 1
-        if behind and isinstance(behind[0], nn.BatchNorm1d):
-            convolution = fuse_conv_bn_eval(first.eval(), behind.pop(0).eval())
+        if after < len(layers) and isinstance(norm := layers[after], nn.BatchNorm1d):
+            convolution = fuse_conv_bn_eval(first.eval(), norm.eval())
             layers[after], after = nn.Identity(), after + 1
-        clipped = bool(behind) and isinstance(behind[0], nn.ReLU)
+        clipped = after < len(layers) and isinstance(layers[after], nn.ReLU)
         if clipped:
             layers[after] = nn.Identity()
         layers[at] = QuantizedConv(convolution, bits, clipped=clipped)
-
-
-def _from_each(layers: nn.Sequential) -> list[list[nn.Module]]:
-    """Each layer with those behind it."""
-    return [[*layers][at:] for at in range(len(layers))]
 
 
 def calibrate(module: TextModel, batches: Iterable[Sequence[Tensor]]) -> None:
