@@ -6,29 +6,35 @@ import json
 from pathlib import Path
 from typing import Any
 
+from compress.bundle.sign import check_signature
 from compress.errors import IntegrityError, RecipeError
 from compress.runtime.answers import AnyAnswer, reading_of
 from compress.runtime.bundle import GOLDEN, Bundle, open_bundle
 from compress.runtime.predictor import Request
 
 
-def verify_bundle(path: Path, *, certificate: bool = False) -> dict[str, Any]:
-    """Check every byte, then ask the golden requests.
+def verify_bundle(path: Path, *, key: Path | None = None, certificate: bool = False) -> dict[str, Any]:
+    """Check every byte and the signature, then ask the golden requests.
 
     Args:
+        key: a public key, whose owner must have signed it; without one nobody needs to have.
         certificate: whether to return the bundle's certificate, too.
 
     Returns:
         bundle: the path; name; files: members besides the manifest; digest: the manifest's;
         golden: {requests, label_mismatches, max_probability_difference (0..1), tolerance}, or for numbers
-        {requests, max_score_difference, tolerance}; ok: True; certificate, where asked for.
+        {requests, max_score_difference, tolerance}; signed_by: the key that it names, None where it is not signed;
+        signature: `verified`, `not checked` (no key was given) or `none`; ok: True; certificate, where asked for.
 
     Raises:
-        RecipeError: nothing is there, or it has no certificate.
-        IntegrityError: a byte is changed, or a golden answer differs beyond the tolerance.
-        EnvironmentProblem: it was made for a newer kdc.
+        RecipeError: nothing is there, the key is none, or it has no certificate.
+        IntegrityError: a byte is changed, the key's owner did not sign it, or a golden answer differs beyond the
+            tolerance.
+        EnvironmentProblem: it was made for a newer kdc, or the extra `sign` is missing.
     """
     bundle = open_bundle(path)
+    if key is not None:
+        check_signature(bundle, key)
     requests, recorded = read_golden(bundle)
     if certificate and bundle.manifest.certificate is None:
         raise RecipeError(
@@ -45,12 +51,15 @@ def verify_bundle(path: Path, *, certificate: bool = False) -> dict[str, Any]:
             f"{told(answers[broken])}, recorded is {told(recorded[broken])}, tolerance {figures['tolerance']:.4g}: "
             "this processor or onnxruntime computes otherwise, do not use it here"
         )
+    signature = bundle.manifest.signature
     return {
         "bundle": str(path),
         "name": bundle.manifest.name,
         "files": len(bundle.manifest.files),
         "digest": bundle.manifest.digest,
         "golden": figures,
+        "signed_by": None if signature is None else signature.key,
+        "signature": "none" if signature is None else "not checked" if key is None else "verified",
         "ok": True,
         **({"certificate": bundle.manifest.certificate} if certificate else {}),
     }
@@ -65,7 +74,13 @@ def read_golden(bundle: Bundle) -> tuple[list[Request], list[AnyAnswer]]:
     reading = reading_of(bundle.manifest.spec)
     try:
         lines = [json.loads(line) for line in bundle.members[GOLDEN].decode().split("\n") if line]
-        requests = [Request(**line["request"]) for line in lines]
+        requests = [_request(line["request"]) for line in lines]
         return requests, [reading.recorded(line["answer"]) for line in lines]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise IntegrityError(f"{bundle.path} has an unreadable {GOLDEN} ({error}); make it again") from error
+
+
+def _request(fields: dict[str, Any]) -> Request:
+    if not all(value is None or isinstance(value, str) for value in fields.values()):
+        raise TypeError("a request has a text, a text_pair and an id, which are strings")
+    return Request(**fields)

@@ -10,19 +10,21 @@ from typing import Any
 
 from compress.artifacts import ONNX, TOKENIZER, publishing
 from compress.bundle.card import model_card
+from compress.bundle.sign import Signer
 from compress.errors import RecipeError
 from compress.runtime.answers import AnyAnswer
+from compress.runtime.archive import is_safe_name, pack
 from compress.runtime.bundle import (
     CARD,
     GOLDEN,
     LICENSES,
     MANIFEST,
+    MAX_MANIFEST_BYTES,
     Manifest,
     file_entry,
-    is_safe_name,
     manifest_bytes,
     manifest_digest,
-    pack,
+    runtime_minimum,
 )
 from compress.runtime.predictor import Predictor, Request
 
@@ -49,6 +51,7 @@ def write_bundle(  # noqa: PLR0913  # one parameter a part of the manifest
     columns: Mapping[str, Sequence[str]] | None = None,
     notes: Sequence[str] = (),
     licenses: Mapping[str, str] | None = None,
+    signer: Signer | None = None,
 ) -> Path:
     """Write `out` (NAME.kdc) from `model.onnx`, `tokenizer.json` and `model.json`; same input, same bytes.
 
@@ -63,11 +66,13 @@ def write_bundle(  # noqa: PLR0913  # one parameter a part of the manifest
         columns: field -> columns that training joined into it; rows may have these instead.
         notes: sentences that belong beside the figures.
         licenses: file name -> text, for the members below LICENSES/.
+        signer: whose key signs it; the same key gives the same bytes.
 
     Raises:
         DataError: the folder is not an exported model, or a golden request cannot be answered.
         IntegrityError: the model is damaged or does not fit its labels.
-        RecipeError: a licence's file name is not a plain name, or the weights stand beside the model.
+        RecipeError: a licence's file name is not a plain name, the weights stand beside the model, or the manifest
+            would be too large to be opened.
         EnvironmentProblem: the disk is full.
     """
     beside = sorted(path.name for path in deployable.glob(f"{ONNX}*") if path.name != ONNX)
@@ -109,11 +114,25 @@ def write_bundle(  # noqa: PLR0913  # one parameter a part of the manifest
         provenance=dict(provenance),
         notes=tuple(notes),
     ).model_dump(mode="json")
-    manifest["digest"] = manifest_digest(manifest)
-    archive = pack({**members, MANIFEST: manifest_bytes(manifest)})
+    archive = pack({**members, MANIFEST: _finished(manifest, signer)})
     with publishing(out) as temporary:
         temporary.write_bytes(archive)
     return out
+
+
+def _finished(manifest: dict[str, Any], signer: Signer | None) -> bytes:
+    """The manifest with what follows from its content: the oldest kdc that opens it, digest, signature."""
+    signed = {} if signer is None else {"signature": {"key": signer.key}}
+    manifest["runtime_minimum"] = runtime_minimum(manifest | signed)
+    manifest["digest"] = manifest_digest(manifest)
+    if signer is not None:
+        manifest["signature"] = signer.sign(manifest["digest"]).model_dump(mode="json")
+    content = manifest_bytes(manifest)
+    if len(content) > MAX_MANIFEST_BYTES:
+        raise RecipeError(
+            f"{MANIFEST} would have {len(content):,} bytes, {MAX_MANIFEST_BYTES:,} are allowed: fewer or shorter labels"
+        )
+    return content
 
 
 def _spaced(golden: Sequence[Request]) -> list[Request]:

@@ -13,6 +13,7 @@ from pydantic import TypeAdapter
 from compress.artifacts import ONNX, SPEC, TOKENIZER, publishing, read_spec
 from compress.bench.bare import answers_text
 from compress.bundle.access import check_access
+from compress.bundle.sign import load_signer
 from compress.bundle.write import write_bundle
 from compress.errors import RecipeError
 from compress.export.graph import Graph, read_graph
@@ -225,14 +226,17 @@ def export_path(model: Path, out: Path, *, to: Sequence[str], gpus: Sequence[str
     return found
 
 
-def package_path(artifact: Path, out: Path) -> dict[str, Any]:
-    """Pack an exported model, or the quantized one of a run, into a bundle.
+def package_path(artifact: Path, out: Path, *, sign: Path | None = None) -> dict[str, Any]:
+    """Pack an exported model, or the quantized one of a run, into a bundle; same artifact and key, same bytes.
+
+    Args:
+        sign: private key, PEM.
 
     Returns:
-        path, name, size_bytes, metrics (those that the run measured).
+        path, name, size_bytes, metrics (those that the run measured), signed_by (the key's SHA-256, or None).
 
     Raises:
-        RecipeError: the path is no exported model, or `out` does not end in .kdc.
+        RecipeError: the path is no exported model, `out` does not end in .kdc, or the key is none.
         DataError: the folder lacks tokenizer.json or model.json.
         IntegrityError: the model is damaged.
     """
@@ -244,6 +248,7 @@ def package_path(artifact: Path, out: Path) -> dict[str, Any]:
         raise RecipeError(
             f"{artifact} is a {kind}, which cannot be packed; give an {Kind.model} or the `quantized` folder of a run"
         )
+    signer = None if sign is None else load_signer(sign)
     own = verified(folder)
     notes: list[str] = []
     data: Data | None = None
@@ -274,9 +279,16 @@ def package_path(artifact: Path, out: Path) -> dict[str, Any]:
             certificate=certificate,
             columns=columns,
             notes=notes,
+            signer=signer,
         )
         check_access(made, {} if data is None else data.privileged_columns)
-    return {"path": str(out), "name": out.stem, "size_bytes": out.stat().st_size, "metrics": metrics}
+    return {
+        "path": str(out),
+        "name": out.stem,
+        "size_bytes": out.stat().st_size,
+        "metrics": metrics,
+        "signed_by": None if signer is None else signer.key,
+    }
 
 
 def _said_by_run(stage: Path) -> tuple[list[str], Data | None]:

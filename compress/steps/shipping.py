@@ -267,9 +267,11 @@ def bundle(run: Run, out: Path, work: Path) -> Metrics:
         columns=run.recipe.data.joined_columns,
         notes=[*run.splits.notes],
         licenses=licenses(run.loaded),
+        signer=run.signer,
     )
     check_access(path, run.recipe.data.privileged_columns)
-    return {"bundle": path.name, "size_bytes": path.stat().st_size}
+    signed_by = None if run.signer is None else run.signer.key
+    return {"bundle": path.name, "size_bytes": path.stat().st_size, "signed_by": signed_by}
 
 
 PARENTS = ("teacher", "student", "quantized")
