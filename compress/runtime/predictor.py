@@ -51,7 +51,7 @@ class Predictor:
         threads: threads of the runtime; with 1, tokenising keeps to the calling thread too.
 
     Raises:
-        IntegrityError: the model cannot be loaded, or its inputs are not those of the spec.
+        IntegrityError: the model cannot be loaded, or spec, tokenizer and model do not belong together.
     """
 
     def __init__(self, spec: ModelSpec, tokenizer_json: str, model: bytes | Path, *, threads: int = 1) -> None:
@@ -65,6 +65,11 @@ class Predictor:
             apart=spec.similarity is not None,
             parallel=threads > 1,
         )
+        known = self.encoder.tokenizer.get_vocab_size()
+        if spec.pad_id >= known:
+            raise IntegrityError(
+                f"pad_id is {spec.pad_id}, but the tokenizer has {known} tokens: export the model again"
+            )
         self.reading = reading_of(spec)
         self._session = open_session(model, threads)
         wanted = [item.name for item in self._session.get_inputs()]
