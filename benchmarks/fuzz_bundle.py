@@ -193,7 +193,8 @@ def _odd(rng: random.Random, value: Any, manifest: Any) -> Any:
     near = [value + rng.choice((-1, 1))] if isinstance(value, int | float) and not isinstance(value, bool) else []
     near += [value[: rng.randrange(len(value) + 1)], value + value[:9]] if isinstance(value, str) else []
     copied = json.loads(json.dumps(_place(rng, manifest)))
-    return rng.choice([*near, copied, rng.choice(ODD), rng.choice(ODD)])
+    odd = json.loads(json.dumps(rng.choice(ODD)))  # a value of its own, since it may be changed in turn
+    return rng.choice([*near, copied, odd, odd])
 
 
 def spelled(rng: random.Random, honest: Honest) -> bytes:
