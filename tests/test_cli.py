@@ -57,6 +57,7 @@ SUMMARY: dict[str, Any] = {
 COMMANDS = (
     *("init", "check", "run", "teach", "distill", "quantize", "export", "bench", "package", "verify"),
     *("inspect", "predict", "doctor", "schema", "cache", "keygen"),
+    *("push", "pull", "promote", "rollback", "versions"),
 )
 
 
