@@ -136,6 +136,7 @@ def _bundle_depends(run: Run) -> dict[str, Any]:
         "quality": {stage: run.artifacts[stage].metrics.get("quality") for stage in stages},
         "certificate": run.artifacts["quantized"].metrics["certificate"],
         "licenses": licenses(run.loaded),
+        "bench": run.artifacts["bench"].metrics,
         "parents": hashes(run, *stages),
     }
 

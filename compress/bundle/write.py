@@ -15,6 +15,7 @@ from compress.errors import RecipeError
 from compress.runtime.answers import AnyAnswer
 from compress.runtime.archive import is_safe_name, pack
 from compress.runtime.bundle import (
+    BENCH,
     CARD,
     GOLDEN,
     LICENSES,
@@ -51,6 +52,8 @@ def write_bundle(  # noqa: PLR0913  # one parameter a part of the manifest
     columns: Mapping[str, Sequence[str]] | None = None,
     notes: Sequence[str] = (),
     licenses: Mapping[str, str] | None = None,
+    datasets: Sequence[str] = (),
+    bench: Mapping[str, Any] | None = None,
     signer: Signer | None = None,
 ) -> Path:
     """Write `out` (NAME.kdc) from `model.onnx`, `tokenizer.json` and `model.json`; same input, same bytes.
@@ -66,6 +69,9 @@ def write_bundle(  # noqa: PLR0913  # one parameter a part of the manifest
         columns: field -> columns that training joined into it; rows may have these instead.
         notes: sentences that belong beside the figures.
         licenses: file name -> text, for the members below LICENSES/.
+        datasets: ids on a hub of what it learned from.
+        bench: what was timed, `latency` and `device`; plain data. It is packed as it is given: the same bench gives the
+            same bytes, another one is another bundle.
         signer: whose key signs it; the same key gives the same bytes.
 
     Raises:
@@ -88,9 +94,13 @@ def write_bundle(  # noqa: PLR0913  # one parameter a part of the manifest
         name,
         predictor.spec,
         metrics=metrics,
+        bench=bench,
+        certificate=certificate,
         provenance=provenance,
         columns=columns or {},
         notes=notes,
+        licenses=sorted(licenses or {}),
+        datasets=datasets,
         example=(chosen[0], answers[0]),
     )
     members = {
@@ -98,6 +108,7 @@ def write_bundle(  # noqa: PLR0913  # one parameter a part of the manifest
         TOKENIZER: (deployable / TOKENIZER).read_bytes(),
         GOLDEN: "".join(map(_golden_line, chosen, map(predictor.reading.rounded, answers))).encode(),
         CARD: card.encode(),
+        **({} if bench is None else {BENCH: manifest_bytes(bench)}),
         **_license_members(licenses or {}),
     }
     inputs, outputs = predictor.tensors()

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from compress.artifacts import ONNX, SPEC, TOKENIZER, publishing, read_spec
+from compress.artifacts import ONNX, SPEC, TOKENIZER, Artifact, publishing, read_artifact, read_spec
 from compress.bench.bare import answers_text
 from compress.bundle.access import check_access
 from compress.bundle.sign import load_signer
@@ -255,6 +255,7 @@ def package_path(artifact: Path, out: Path, *, sign: Path | None = None) -> dict
     metrics: dict[str, Any] = {}
     provenance: dict[str, Any] = {}
     certificate: dict[str, Any] | None = None
+    bench: dict[str, Any] | None = None
     if own is not None:
         parents = {stage: own.parents[stage] for stage in PARENTS if stage in own.parents}
         provenance = {
@@ -265,6 +266,7 @@ def package_path(artifact: Path, out: Path, *, sign: Path | None = None) -> dict
         metrics = {"shipped": own.metrics["quality"]} if own.metrics.get("quality") else {}
         certificate = own.metrics.get("certificate")
         notes, data = _said_by_run(folder)
+        bench = _timed_by_run(folder, own)
         if own.status == "failed":
             reporter.warn(f"{folder} did not meet a gate: {own.reason}")
             notes.append(f"A gate of its recipe was not met: {own.reason}.")
@@ -279,6 +281,8 @@ def package_path(artifact: Path, out: Path, *, sign: Path | None = None) -> dict
             certificate=certificate,
             columns=columns,
             notes=notes,
+            datasets=() if data is None else data.hubs,
+            bench=bench,
             signer=signer,
         )
         check_access(made, {} if data is None else data.privileged_columns)
@@ -289,6 +293,12 @@ def package_path(artifact: Path, out: Path, *, sign: Path | None = None) -> dict
         "metrics": metrics,
         "signed_by": None if signer is None else signer.key,
     }
+
+
+def _timed_by_run(stage: Path, own: Artifact) -> dict[str, Any] | None:
+    """The run's bench, where it timed this very model."""
+    found = read_artifact(stage.resolve().parent / "bench")
+    return found.metrics if found is not None and found.parents.get(own.kind) == own.sha256 else None
 
 
 def _said_by_run(stage: Path) -> tuple[list[str], Data | None]:

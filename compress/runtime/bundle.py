@@ -29,6 +29,8 @@ SUFFIX = ".kdc"
 MANIFEST = "manifest.json"
 GOLDEN = "golden.jsonl"
 CARD = "README.md"
+BENCH = "bench.json"
+"""What was timed when it was made; only in bundles of a run that has a bench."""
 LICENSES = "LICENSES"
 REQUIRED = (ONNX, TOKENIZER, GOLDEN, CARD)
 
@@ -151,7 +153,7 @@ def open_bundle(path: Path) -> Bundle:
 
 
 def manifest_bytes(manifest: Mapping[str, Any]) -> bytes:
-    """The one spelling of a manifest."""
+    """The one spelling of a manifest, and of other plain data in a bundle."""
     return b"".join(_spelled(manifest))
 
 

@@ -267,6 +267,8 @@ def bundle(run: Run, out: Path, work: Path) -> Metrics:
         columns=run.recipe.data.joined_columns,
         notes=[*run.splits.notes],
         licenses=licenses(run.loaded),
+        datasets=run.recipe.data.hubs,
+        bench=run.artifacts["bench"].metrics,
         signer=run.signer,
     )
     check_access(path, run.recipe.data.privileged_columns)
