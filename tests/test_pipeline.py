@@ -199,6 +199,8 @@ def test_the_same_command_again_makes_nothing_anew(ran: Ran) -> None:
     expected = {stage: "skipped" if stage == "engines" else "reused" for stage in fixed}
     assert statuses(again) == expected | ({"bench": "done", "bundle": "done"} if unsafe else {})
     assert {stage: read_artifact(ran.folder / stage) for stage in fixed} == {stage: before[stage] for stage in fixed}
+    if unsafe:  # other timings have other digits, and the bundle carries them
+        again["models"]["shipped"]["bundle_bytes"] = ran.summary["models"]["shipped"]["bundle_bytes"]
     assert again["models"] == ran.summary["models"]
 
 
