@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks import fuzz_bundle
-from benchmarks.fuzz_bundle import KINDS, Fuzz, Watch, honest_bundles
+from benchmarks.bundle_mutations import KINDS
+from benchmarks.fuzz_bundle import Fuzz, Watch, honest_bundles
 
 
 @pytest.fixture
