@@ -13,6 +13,8 @@ from benchmarks import fuzz_bundle
 from benchmarks.bundle_mutations import KINDS
 from benchmarks.fuzz_bundle import Fuzz, Watch, honest_bundles
 
+pytestmark = pytest.mark.filterwarnings("ignore:Duplicate name")  # of zipfile, which makes some of the inputs
+
 
 @pytest.fixture
 def fuzz(tmp_path: Path) -> Fuzz:
