@@ -74,13 +74,15 @@ def read_golden(bundle: Bundle) -> tuple[list[Request], list[AnyAnswer]]:
     reading = reading_of(bundle.manifest.spec)
     try:
         lines = [json.loads(line) for line in bundle.members[GOLDEN].decode().split("\n") if line]
+        if not lines:
+            raise ValueError("it is empty")
         requests = [_request(line["request"]) for line in lines]
         return requests, [reading.recorded(line["answer"]) for line in lines]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise IntegrityError(f"{bundle.path} has an unreadable {GOLDEN} ({error}); make it again") from error
 
 
-def _request(fields: dict[str, Any]) -> Request:
-    if not all(value is None or isinstance(value, str) for value in fields.values()):
+def _request(fields: Any) -> Request:
+    if not isinstance(fields, dict) or not all(value is None or isinstance(value, str) for value in fields.values()):
         raise TypeError("a request has a text, a text_pair and an id, which are strings")
     return Request(**fields)
