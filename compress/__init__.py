@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from compress.recipe.file import load_recipe as load_recipe
     from compress.runtime.predictor import Predictor as Predictor
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _HOMES = {
     "Predictor": "compress.runtime.predictor",

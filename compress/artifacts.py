@@ -117,11 +117,11 @@ class ModelSpec(BaseModel):
     """For pairs with two labels: least probability of the positive label that answers it, chosen on validation."""
     standard: Standard | None = None
     """For regression: mean and standard deviation of the training labels, which turn the output into a number."""
-    max_length: int
+    max_length: int = Field(ge=1, le=2**20)
     """Tokens at the most, special tokens included."""
     inputs: tuple[str, ...]
     """Names of the model's inputs, among input_ids, attention_mask, token_type_ids; each int64 [batch, sequence]."""
-    pad_id: int = 0
+    pad_id: int = Field(default=0, ge=0, lt=2**31)
     """Token that fills short rows."""
     separator: str = ""
     """Put between the texts of a pair where the tokenizer has no separator token of its own."""

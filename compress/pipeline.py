@@ -24,6 +24,7 @@ from compress.artifacts import (
     verify_artifact,
     write_json,
 )
+from compress.bundle.sign import Signer, load_signer
 from compress.check import check_fit, check_packages
 from compress.data.load import load_splits
 from compress.errors import GateError, IntegrityError
@@ -41,8 +42,11 @@ NO_WORK: Path | None = None
 """What the first process tells the others where it needs no help: else the folder of unfinished work."""
 
 
-def run(loaded: LoadedRecipe, *, runs: Path, until: str | None = None) -> dict[str, Any]:
+def run(loaded: LoadedRecipe, *, runs: Path, until: str | None = None, sign: Path | None = None) -> dict[str, Any]:
     """Run a recipe, or as far as the command `until`; returns the summary that `--json` prints.
+
+    With `sign`, a private key (PEM), the bundle is signed. One that is signed already stays so without it, until
+    something that it is made of changes.
 
     Of several processes the first does so; the others do their share of the training and return nothing.
 
@@ -51,15 +55,16 @@ def run(loaded: LoadedRecipe, *, runs: Path, until: str | None = None) -> dict[s
         KdcError: anything else that a user can mend; nothing half-made is left behind.
     """
     check_packages(loaded)
+    signer = None if sign is None else load_signer(sign)
     folder = runs / f"{loaded.recipe.name}-{loaded.recipe.digest[:10]}"
     with parallel.joined():
         if parallel.is_first():
-            return _lead(loaded, folder, runs, until)
+            return _lead(loaded, folder, runs, until, signer)
         _help(loaded, folder, runs, until)
         return {}
 
 
-def _lead(loaded: LoadedRecipe, folder: Path, runs: Path, until: str | None) -> dict[str, Any]:
+def _lead(loaded: LoadedRecipe, folder: Path, runs: Path, until: str | None, signer: Signer | None) -> dict[str, Any]:
     """What the first process does, or the only one."""
     teacher = check_teacher(loaded)
     folder.mkdir(parents=True, exist_ok=True)
@@ -71,7 +76,7 @@ def _lead(loaded: LoadedRecipe, folder: Path, runs: Path, until: str | None) -> 
         taken = check_fit(loaded, teacher, splits)
         for note in taken:
             reporter.warn(note)
-        current = Run(loaded, folder, splits, notes=[*splits.notes, *taken])
+        current = Run(loaded, folder, splits, notes=[*splits.notes, *taken], signer=signer)
         parallel.wait()
         asked = _up_to(until)
         rows = _run_stages(current, asked, runs)
@@ -191,7 +196,7 @@ def _run_stage(current: Run, rule: StageRule, runs: Path) -> dict[str, Any]:
 
 def _existing(current: Run, rule: StageRule, key: str) -> Artifact | None:
     found = read_artifact(current.at(rule.name))
-    if found is None or found.key != key or rule.passing(found):
+    if found is None or found.key != key or rule.passing(current, found):
         return None
     verify_artifact(current.at(rule.name), found)
     return found
@@ -205,7 +210,7 @@ def _adopt(current: Run, rule: StageRule, key: str, runs: Path) -> Artifact | No
             continue
         try:
             found = read_artifact(other)
-            if found is None or found.key != key or rule.passing(found):
+            if found is None or found.key != key or rule.passing(current, found):
                 continue
             take_over(other, found, current.at(rule.name))
         except (IntegrityError, FileNotFoundError) as error:

@@ -31,7 +31,7 @@ class StageRule:
     depends: Callable[[Run], dict[str, Any]]
     version: int = 1
     wanted: Callable[[Run], str | None] = lambda run: None
-    passing: Callable[[Artifact], bool] = lambda found: False
+    passing: Callable[[Run, Artifact], bool] = lambda run, found: False
     halts: bool = False
     shared: bool = False
 
@@ -169,6 +169,7 @@ def _bundle_depends(run: Run) -> dict[str, Any]:
         "quality": {stage: run.artifacts[stage].metrics.get("quality") for stage in stages},
         "certificate": run.artifacts["quantized"].metrics["certificate"],
         "licenses": licenses(run.loaded),
+        "bench": run.artifacts["bench"].metrics,
         "parents": hashes(run, *stages),
     }
 
@@ -184,14 +185,19 @@ def _bench_depends(run: Run) -> dict[str, Any]:
     }
 
 
-def _unsafe_figures(found: Artifact) -> bool:
+def _unsafe_figures(run: Run, found: Artifact) -> bool:
     """Timings of a busy machine are not taken over: running the same command again is how to mend them."""
     return bool(found.metrics["device"].get("warnings"))
 
 
-def _failed(found: Artifact) -> bool:
+def _failed(run: Run, found: Artifact) -> bool:
     """Another onnxruntime may mend it."""
     return found.status == "failed"
+
+
+def _signed_otherwise(run: Run, found: Artifact) -> bool:
+    """A signature that was asked for is made; one that is there is kept where none is asked for."""
+    return run.signer is not None and found.metrics.get("signed_by") != run.signer.key
 
 
 def _no_control(run: Run) -> str | None:
@@ -258,7 +264,7 @@ STAGES = (
     ),
     StageRule("engines", _shipping("engines"), _engines_depend, wanted=_no_engines),
     StageRule("bench", _shipping("bench"), _bench_depends, passing=_unsafe_figures),
-    StageRule("bundle", _shipping("bundle"), _bundle_depends, version=3),
+    StageRule("bundle", _shipping("bundle"), _bundle_depends, version=4, passing=_signed_otherwise),
 )
 LAST = {
     "teach": "teacher",

@@ -56,7 +56,8 @@ SUMMARY: dict[str, Any] = {
 }
 COMMANDS = (
     *("init", "check", "run", "teach", "distill", "quantize", "export", "bench", "package", "verify"),
-    *("inspect", "predict", "doctor", "schema", "cache"),
+    *("inspect", "predict", "doctor", "schema", "cache", "keygen"),
+    *("push", "pull", "promote", "rollback", "versions"),
 )
 
 
@@ -76,7 +77,9 @@ class FakePipeline(ModuleType):
         self.calls: list[tuple[LoadedRecipe, Path, str | None]] = []
         self.error: BaseException | None = None
 
-    def run(self, loaded: LoadedRecipe, *, runs: Path, until: str | None = None) -> dict[str, Any]:
+    def run(
+        self, loaded: LoadedRecipe, *, runs: Path, until: str | None = None, sign: Path | None = None
+    ) -> dict[str, Any]:
         print("a library prints this")
         self.calls.append((loaded, runs, until))
         if self.error is not None:
@@ -183,7 +186,7 @@ def test_sigterm_is_told_and_exits_143(
 ) -> None:
     """As shells and schedulers have it: 128 + 15. A second one would end it at once."""
 
-    def run(loaded: LoadedRecipe, *, runs: Path, until: str | None = None) -> dict[str, Any]:
+    def run(loaded: LoadedRecipe, *, runs: Path, until: str | None = None, sign: Path | None = None) -> dict[str, Any]:
         signal.raise_signal(signal.SIGTERM)
         raise AssertionError
 

@@ -10,14 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from compress.artifacts import MANIFEST, ONNX, SPEC, TOKENIZER, Artifact, list_files, write_json
+from compress.artifacts import MANIFEST, ONNX, SPEC, TOKENIZER, Artifact, list_files, read_artifact, write_json
+from compress.bench.results import BenchResult
 from compress.bundle.verify import verify_bundle
 from compress.bundle.write import write_bundle
 from compress.errors import DataError, EnvironmentProblem, IntegrityError, RecipeError
 from compress.extras import available
 from compress.paths import bench_paths, export_path, inspect_path, package_path, quantize_path
 from compress.paths.timing import distinct
-from compress.runtime.bundle import open_bundle
+from compress.runtime.bundle import BENCH, CARD, open_bundle
 from compress.runtime.predictor import Predictor, Request
 from tests.tiny import WORDS, tiny_deployable, tiny_onnx, tiny_requests, tiny_tokenizer_json
 
@@ -567,6 +568,26 @@ def test_a_packed_run_carries_its_figures_and_notes(run: Path, tmp_path: Path) -
     assert facts["provenance"]["parents"].keys() == {"teacher", "student", "quantized"}
     assert facts["notes"] == ["simulated"]
     assert open_bundle(tmp_path / "shop.kdc").manifest.columns == {"text": ("title", "brand")}
+
+
+def test_a_packed_run_carries_the_bench_of_this_very_model(run: Path, tmp_path: Path) -> None:
+    """The same run gives the same bytes; figures of another model stay out."""
+    shipped = read_artifact(run / "quantized")
+    assert shipped is not None
+    row = BenchResult(artifact="shipped", scenario="single-stream", threads=1, p50_ms=0.4, p99_ms=0.7, qps=2300.0)
+    measured = {"latency": [row.model_dump()], "device": {"processor": "AMD EPYC", "cores": 2}}
+    (run / "bench").mkdir()
+    for parents, there in (({"quantized": shipped.sha256}, True), ({"quantized": "another"}, False)):
+        as_stage(run / "bench", "bench", metrics=measured, parents=parents)
+        for name in ("a", "b"):
+            package_path(run, tmp_path / name / "shop.kdc")
+        first, second = (tmp_path / name / "shop.kdc" for name in ("a", "b"))
+        assert first.read_bytes() == second.read_bytes()
+        members = open_bundle(first).members
+        assert (BENCH in members) is there
+        if there:
+            assert json.loads(members[BENCH]) == measured
+        assert ("| shipped | single-stream | 1 | 1 | 0.4 | 0.7 | 2,300 | – |" in members[CARD].decode()) is there
 
 
 def test_a_packed_folder_answers_as_before(model: Path, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from compress.artifacts import ONNX, list_files, read_artifact, verify_artifact
 from compress.bench.results import BenchResult
 from compress.recipe import LoadedRecipe
 from compress.recipe.file import load_recipe
+from compress.runtime.bundle import BENCH, open_bundle
 from compress.runtime.predictor import Predictor, Request
 from tests import tiny_models
 from tests.tiny_project import (
@@ -207,12 +208,32 @@ def test_the_bundle_verifies_and_answers_as_the_shipped_model(ran: Ran, tmp_path
 def test_the_same_command_again_makes_nothing_anew(ran: Ran) -> None:
     before = {stage: read_artifact(ran.folder / stage) for stage in STAGES}
     again = kdc_json("run", ran.recipe, "--runs", ran.runs)
-    unsafe = bool(ran.summary["device"].get("warnings"))  # timings of a busy machine are taken again
-    fixed = [stage for stage in STAGES if stage != "bench" or not unsafe]
+    unsafe = bool(ran.summary["device"].get("warnings"))  # timings of a busy machine are taken, and packed, again
+    fixed = [stage for stage in STAGES if stage not in ("bench", "bundle") or not unsafe]
     expected = {stage: "skipped" if stage in UNASKED else "reused" for stage in fixed}
-    assert statuses(again) == expected | ({"bench": "done"} if unsafe else {})
+    assert statuses(again) == expected | ({"bench": "done", "bundle": "done"} if unsafe else {})
     assert {stage: read_artifact(ran.folder / stage) for stage in fixed} == {stage: before[stage] for stage in fixed}
+    if unsafe:  # other timings have other digits, and the bundle carries them
+        again["models"]["shipped"]["bundle_bytes"] = ran.summary["models"]["shipped"]["bundle_bytes"]
     assert again["models"] == ran.summary["models"]
+
+
+def test_a_run_signs_its_bundle_and_leaves_it_signed(ran: Ran, tmp_path: Path) -> None:
+    """Nothing but the bundle is made anew for another key, and nothing for the same one."""
+    bundles = []
+    for name in ("owner", "stranger"):
+        kdc_json("keygen", "-o", tmp_path / name)
+        signed = kdc_json("package", ran.recipe, "--runs", ran.runs, "--sign", tmp_path / f"{name}.key")
+        done = [stage for stage, status in statuses(signed).items() if status == "done" and stage != "bench"]
+        assert done == ["bundle"]
+        bundles.append(Path(signed["bundle"]).read_bytes())
+        assert kdc_json("verify", signed["bundle"], "--key", tmp_path / f"{name}.pub")["signature"] == "verified"
+    assert bundles[0] != bundles[1]
+    again = kdc_json("package", ran.recipe, "--runs", ran.runs)
+    if statuses(again)["bench"] == "reused":  # else what it is made of has changed
+        assert Path(again["bundle"]).read_bytes() == bundles[1]
+    timed = json.loads(open_bundle(Path(again["bundle"])).members[BENCH])
+    assert timed["latency"] == again["latency"]
 
 
 def test_an_earlier_command_keeps_the_figures_of_later_stages(ran: Ran) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from compress.artifacts import Runtime
+from compress.bundle.sign import check_signature
 from compress.errors import IntegrityError, RecipeError
 from compress.runtime.answers import AnyAnswer, reading_of
 from compress.runtime.bundle import GOLDEN, Bundle, Variant, open_bundle
@@ -15,11 +16,16 @@ from compress.runtime.predictor import Request
 
 
 def verify_bundle(
-    path: Path, *, certificate: bool = False, runtime: Runtime | Literal["auto"] = "auto"
+    path: Path,
+    *,
+    key: Path | None = None,
+    certificate: bool = False,
+    runtime: Runtime | Literal["auto"] = "auto",
 ) -> dict[str, Any]:
-    """Check every byte, then ask the golden requests.
+    """Check every byte and the signature, then ask the golden requests.
 
     Args:
+        key: a public key, whose owner must have signed it; without one nobody needs to have.
         runtime: which of the bundle's models to ask; auto asks all that can run on this machine.
         certificate: whether to return the bundle's certificate, too.
 
@@ -27,14 +33,19 @@ def verify_bundle(
         bundle: the path; name; files: members besides the manifest; digest: the manifest's;
         golden: {requests, label_mismatches, max_probability_difference (0..1), tolerance}, or for numbers
         {requests, max_score_difference, tolerance}, of model.onnx; variants: runtime -> the same, or why it was not
-        run, where there are any; ok: True; certificate, where asked for.
+        run, where there are any; signed_by: the key that it names, None where it is not signed; signature: `verified`,
+        `not checked` (no key was given) or `none`; ok: True; certificate, where asked for.
 
     Raises:
-        RecipeError: nothing is there, it has no certificate, or no model for that runtime.
-        IntegrityError: a byte is changed, or a golden answer differs beyond the tolerance.
-        EnvironmentProblem: it was made for a newer kdc, or the named runtime cannot run here.
+        RecipeError: nothing is there, the key is none, it has no certificate, or no model for that runtime.
+        IntegrityError: a byte is changed, the key's owner did not sign it, or a golden answer differs beyond the
+            tolerance.
+        EnvironmentProblem: it was made for a newer kdc, the named runtime cannot run here, or the extra `sign` is
+            missing.
     """
     bundle = open_bundle(path)
+    if key is not None:
+        check_signature(bundle, key)
     if certificate and bundle.manifest.certificate is None:
         raise RecipeError(
             f"{path} is intact but has no certificate, as `kdc package RECIPE` puts into a bundle: make it again "
@@ -50,6 +61,7 @@ def verify_bundle(
         else _ask(bundle, variant.spec.runtime)
         for variant in variants
     }
+    signature = bundle.manifest.signature
     return {
         "bundle": str(path),
         "name": bundle.manifest.name,
@@ -57,6 +69,8 @@ def verify_bundle(
         "digest": bundle.manifest.digest,
         **asked,
         **({"variants": others} if others else {}),
+        "signed_by": None if signature is None else signature.key,
+        "signature": "none" if signature is None else "not checked" if key is None else "verified",
         "ok": True,
         **({"certificate": bundle.manifest.certificate} if certificate else {}),
     }
@@ -88,7 +102,15 @@ def read_golden(bundle: Bundle, variant: Variant | None = None) -> tuple[list[Re
     name = GOLDEN if variant is None else variant.members[-1]
     try:
         lines = [json.loads(line) for line in bundle.members[name].decode().split("\n") if line]
-        requests = [Request(**line["request"]) for line in lines]
+        if not lines:
+            raise ValueError("it is empty")
+        requests = [_request(line["request"]) for line in lines]
         return requests, [reading.recorded(line["answer"]) for line in lines]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise IntegrityError(f"{bundle.path} has an unreadable {name} ({error}); make it again") from error
+
+
+def _request(fields: Any) -> Request:
+    if not isinstance(fields, dict) or not all(value is None or isinstance(value, str) for value in fields.values()):
+        raise TypeError("a request has a text, a text_pair and an id, which are strings")
+    return Request(**fields)

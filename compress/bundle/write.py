@@ -10,20 +10,23 @@ from typing import Any
 
 from compress.artifacts import ONNX, PORTABLE, SPEC, TOKENIZER, publishing, read_spec
 from compress.bundle.card import model_card
+from compress.bundle.sign import Signer
 from compress.errors import RecipeError
 from compress.runtime.answers import AnyAnswer
+from compress.runtime.archive import is_safe_name, pack
 from compress.runtime.bundle import (
+    BENCH,
     CARD,
     GOLDEN,
     LICENSES,
     MANIFEST,
+    MAX_MANIFEST_BYTES,
     Manifest,
     Variant,
     file_entry,
-    is_safe_name,
     manifest_bytes,
     manifest_digest,
-    pack,
+    runtime_minimum,
 )
 from compress.runtime.predictor import Predictor, Request
 
@@ -47,9 +50,13 @@ def write_bundle(  # noqa: PLR0913  # one parameter a part of the manifest
     metrics: Mapping[str, Any],
     provenance: Mapping[str, Any],
     certificate: Mapping[str, Any] | None = None,
+    candidates: Sequence[Mapping[str, Any]] = (),
     columns: Mapping[str, Sequence[str]] | None = None,
     notes: Sequence[str] = (),
     licenses: Mapping[str, str] | None = None,
+    datasets: Sequence[str] = (),
+    bench: Mapping[str, Any] | None = None,
+    signer: Signer | None = None,
 ) -> Path:
     """Write `out` (NAME.kdc) from a deployable folder; same input, same bytes.
 
@@ -62,15 +69,20 @@ def write_bundle(  # noqa: PLR0913  # one parameter a part of the manifest
         metrics: measure -> number, or model -> measure -> number; plain data.
         provenance: what it was made from (digests, parents, versions); plain data without times.
         certificate: what `compress.certificate` says of it; plain data.
+        candidates: rows of `compress.quantize.choice`, where the model was chosen among several.
         columns: field -> columns that training joined into it; rows may have these instead.
         notes: sentences that belong beside the figures.
         licenses: file name -> text, for the members below LICENSES/.
+        datasets: ids on a hub of what it learned from.
+        bench: what was timed, `latency` and `device`; plain data. It is packed as it is given: the same bench gives the
+            same bytes, another one is another bundle.
+        signer: whose key signs it; the same key gives the same bytes.
 
     Raises:
         DataError: the folder is not an exported model, or a golden request cannot be answered.
         IntegrityError: the model is damaged or does not fit its labels.
-        RecipeError: a licence's file name is not a plain name, the weights stand beside the model, or a model for
-            another runtime has no portable one.
+        RecipeError: a licence's file name is not a plain name, the weights stand beside the model, a model for another
+            runtime has no portable one, or the manifest would be too large to be opened.
         EnvironmentProblem: the disk is full.
     """
     shipped, deployable = deployable, _portable(deployable)
@@ -87,9 +99,13 @@ def write_bundle(  # noqa: PLR0913  # one parameter a part of the manifest
         name,
         predictor.spec,
         metrics=metrics,
+        bench=bench,
+        certificate=certificate,
         provenance=provenance,
         columns=columns or {},
         notes=notes,
+        licenses=sorted(licenses or {}),
+        datasets=datasets,
         example=(chosen[0], answers[0]),
         variants=[] if shipped == deployable else [read_spec(shipped).runtime],
     )
@@ -100,6 +116,7 @@ def write_bundle(  # noqa: PLR0913  # one parameter a part of the manifest
         GOLDEN: _golden(predictor, chosen, answers),
         CARD: card.encode(),
         **more,
+        **({} if bench is None else {BENCH: manifest_bytes(bench)}),
         **_license_members(licenses or {}),
     }
     inputs, outputs = predictor.tensors()
@@ -113,12 +130,12 @@ def write_bundle(  # noqa: PLR0913  # one parameter a part of the manifest
         files={member: file_entry(content) for member, content in sorted(members.items())},
         metrics=dict(metrics),
         certificate=None if certificate is None else dict(certificate),
+        candidates=tuple(map(dict, candidates)),
         variants=() if variant is None else (variant,),
         provenance=dict(provenance),
         notes=tuple(notes),
     ).model_dump(mode="json")
-    manifest["digest"] = manifest_digest(manifest)
-    archive = pack({**members, MANIFEST: manifest_bytes(manifest)})
+    archive = pack({**members, MANIFEST: _finished(manifest, signer)})
     with publishing(out) as temporary:
         temporary.write_bytes(archive)
     return out
@@ -148,6 +165,21 @@ def _variant(shipped: Path, chosen: Sequence[Request]) -> tuple[Variant, dict[st
 
 def _golden(predictor: Predictor, chosen: Sequence[Request], answers: Sequence[AnyAnswer]) -> bytes:
     return "".join(map(_golden_line, chosen, map(predictor.reading.rounded, answers))).encode()
+
+
+def _finished(manifest: dict[str, Any], signer: Signer | None) -> bytes:
+    """The manifest with what follows from its content: the oldest kdc that opens it, digest, signature."""
+    signed = {} if signer is None else {"signature": {"key": signer.key}}
+    manifest["runtime_minimum"] = runtime_minimum(manifest | signed)
+    manifest["digest"] = manifest_digest(manifest)
+    if signer is not None:
+        manifest["signature"] = signer.sign(manifest["digest"]).model_dump(mode="json")
+    content = manifest_bytes(manifest)
+    if len(content) > MAX_MANIFEST_BYTES:
+        raise RecipeError(
+            f"{MANIFEST} would have {len(content):,} bytes, {MAX_MANIFEST_BYTES:,} are allowed: fewer or shorter labels"
+        )
+    return content
 
 
 def _spaced(golden: Sequence[Request]) -> list[Request]:

@@ -56,6 +56,7 @@ def predict(  # noqa: PLR0913, PLR0917  # one parameter an option
 
 def verify(
     bundle: Annotated[Path, typer.Argument(metavar="NAME.kdc", help="A bundle.", show_default=False)],
+    key: options.PublicKey = None,
     certificate: Annotated[
         bool, typer.Option("--certificate", help="Show what it lost against its parent and teacher, by slice.")
     ] = False,
@@ -64,12 +65,12 @@ def verify(
     verbose: options.Verbose = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Check every hash, and that the golden requests are answered as recorded."""
+    """Check every hash, the signature where --key is given, and that the golden requests are answered as recorded."""
     from compress.bundle.verify import verify_bundle
 
     output.configure(json=json, verbose=verbose, quiet=quiet)
     with results_only():
-        report = verify_bundle(bundle, certificate=certificate, runtime=runtime.value)
+        report = verify_bundle(bundle, key=key, certificate=certificate, runtime=runtime.value)
     if json:
         output.object(report)
         return

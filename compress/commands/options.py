@@ -20,6 +20,11 @@ Quiet = Annotated[bool, typer.Option("--quiet", help="Say nothing but warnings a
 Out = Annotated[Path | None, typer.Option("-o", "--out", metavar="PATH", help="Where to write.", show_default=False)]
 Threads = Annotated[int, typer.Option("--threads", min=1, max=256, help="Threads of the runtime.")]
 
+PublicKey = Annotated[
+    Path | None,
+    typer.Option("--key", metavar="PUB", help="Public key (PEM) whose owner must have signed it.", show_default=False),
+]
+
 
 class RuntimeName(StrEnum):
     """Which model of a bundle."""

@@ -221,6 +221,10 @@ def bench(  # noqa: PLR0913, PLR0917  # one parameter an option
 def package(
     artifact: RecipeOrModel,
     out: options.Out = None,
+    sign: Annotated[
+        Path | None,
+        typer.Option(metavar="KEY", help="Sign with this private key (kdc keygen makes one).", show_default=False),
+    ] = None,
     overrides: options.Overrides = None,
     runs: options.Runs = options.RUNS,
     json: options.Json = False,
@@ -231,24 +235,26 @@ def package(
     output.configure(json=json, verbose=verbose, quiet=quiet)
     if is_recipe(artifact):
         _refuse({"-o": out}, "a recipe")
-        _run(artifact, overrides, runs, "package")
+        _run(artifact, overrides, runs, "package", sign)
         return
     _refuse({"--set": overrides}, "an artifact")
     target = _needed(out, "-o NAME.kdc")
     from compress.paths import package_path
 
     with results_only():
-        made = package_path(artifact, target)
+        made = package_path(artifact, target, sign=sign)
     _print_facts(made)
 
 
-def _run(recipe: Path, overrides: Sequence[str] | None, runs: Path, until: str | None) -> None:
+def _run(
+    recipe: Path, overrides: Sequence[str] | None, runs: Path, until: str | None, sign: Path | None = None
+) -> None:
     loaded = load_recipe(recipe, overrides or [])
     from compress.pipeline import run as run_recipe
 
     try:
         with results_only():
-            summary = run_recipe(loaded, runs=runs, until=until)
+            summary = run_recipe(loaded, runs=runs, until=until, sign=sign)
     except GateError as error:
         _print_summary(getattr(error, "summary", None))
         raise

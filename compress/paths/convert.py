@@ -10,8 +10,9 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from compress.artifacts import IR, ONNX, publishing
+from compress.artifacts import IR, ONNX, Artifact, publishing, read_artifact
 from compress.bundle.access import check_access
+from compress.bundle.sign import load_signer
 from compress.bundle.write import write_bundle
 from compress.errors import RecipeError
 from compress.paths.checkpoints import exported_checkpoint
@@ -80,14 +81,17 @@ def export_path(model: Path, out: Path, *, to: Sequence[str], gpus: Sequence[str
     return found
 
 
-def package_path(artifact: Path, out: Path) -> dict[str, Any]:
-    """Pack an exported model, or the quantized one of a run, into a bundle.
+def package_path(artifact: Path, out: Path, *, sign: Path | None = None) -> dict[str, Any]:
+    """Pack an exported model, or the quantized one of a run, into a bundle; same artifact and key, same bytes.
+
+    Args:
+        sign: private key, PEM.
 
     Returns:
-        path, name, size_bytes, metrics (those that the run measured).
+        path, name, size_bytes, metrics (those that the run measured), signed_by (the key's SHA-256, or None).
 
     Raises:
-        RecipeError: the path is no exported model, or `out` does not end in .kdc.
+        RecipeError: the path is no exported model, `out` does not end in .kdc, or the key is none.
         DataError: the folder lacks tokenizer.json or model.json.
         IntegrityError: the model is damaged.
     """
@@ -99,12 +103,15 @@ def package_path(artifact: Path, out: Path) -> dict[str, Any]:
         raise RecipeError(
             f"{artifact} is a {kind}, which cannot be packed; give an {Kind.model} or the `quantized` folder of a run"
         )
+    signer = None if sign is None else load_signer(sign)
     own = verified(folder)
     notes: list[str] = []
     data: Data | None = None
     metrics: dict[str, Any] = {}
     provenance: dict[str, Any] = {}
     certificate: dict[str, Any] | None = None
+    candidates: list[dict[str, Any]] = []
+    bench: dict[str, Any] | None = None
     if own is not None:
         parents = {stage: own.parents[stage] for stage in PARENTS if stage in own.parents}
         provenance = {
@@ -114,7 +121,9 @@ def package_path(artifact: Path, out: Path) -> dict[str, Any]:
         }
         metrics = {"shipped": own.metrics["quality"]} if own.metrics.get("quality") else {}
         certificate = own.metrics.get("certificate")
+        candidates = own.metrics.get("candidates", [])
         notes, data = _said_by_run(folder)
+        bench = _timed_by_run(folder, own)
         if own.status == "failed":
             reporter.warn(f"{folder} did not meet a gate: {own.reason}")
             notes.append(f"A gate of its recipe was not met: {own.reason}.")
@@ -127,11 +136,27 @@ def package_path(artifact: Path, out: Path) -> dict[str, Any]:
             metrics=metrics,
             provenance=provenance,
             certificate=certificate,
+            candidates=candidates,
             columns=columns,
             notes=notes,
+            datasets=() if data is None else data.hubs,
+            bench=bench,
+            signer=signer,
         )
         check_access(made, {} if data is None else data.privileged_columns)
-    return {"path": str(out), "name": out.stem, "size_bytes": out.stat().st_size, "metrics": metrics}
+    return {
+        "path": str(out),
+        "name": out.stem,
+        "size_bytes": out.stat().st_size,
+        "metrics": metrics,
+        "signed_by": None if signer is None else signer.key,
+    }
+
+
+def _timed_by_run(stage: Path, own: Artifact) -> dict[str, Any] | None:
+    """The run's bench, where it timed this very model."""
+    found = read_artifact(stage.resolve().parent / "bench")
+    return found.metrics if found is not None and found.parents.get(own.kind) == own.sha256 else None
 
 
 def _said_by_run(stage: Path) -> tuple[list[str], Data | None]:

@@ -143,6 +143,7 @@ def _bundle(path: Path) -> dict[str, Any]:
         "provenance": manifest.provenance,
         "notes": list(manifest.notes),
         "runtime_minimum": manifest.runtime_minimum,
+        "signed_by": None if manifest.signature is None else manifest.signature.key,
     }
 
 

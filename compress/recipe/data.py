@@ -137,6 +137,14 @@ class FilesData(Section):
         return self
 
     @property
+    def hubs(self) -> tuple[str, ...]:
+        """Ids of the data sets on a hub that it names, those to learn from first."""
+        unlabeled = self.unlabeled if isinstance(self.unlabeled, tuple) else (self.unlabeled,)
+        sources = (self.train, *unlabeled, self.validation, self.test)
+        found = [each.hub for each in sources if isinstance(each, TableSource) and each.hub is not None]
+        return tuple(dict.fromkeys(found))
+
+    @property
     def joined_columns(self) -> dict[str, tuple[str, ...]]:
         """Field (text, text_pair) -> the training columns joined into it, where these have other names than the field.
 
@@ -187,6 +195,11 @@ class SimulatedShop(Section):
     """Transfer rows without labels."""
     transfer: Transfer = Transfer()
     """More of a transfer set, made from the training rows."""
+
+    @property
+    def hubs(self) -> tuple[str, ...]:
+        """None: it is made here."""
+        return ()
 
     @property
     def joined_columns(self) -> dict[str, tuple[str, ...]]:

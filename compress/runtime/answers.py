@@ -24,6 +24,8 @@ near to a threshold or a tie."""
 SPREAD_TOLERANCE = 0.05
 """Largest difference of a number between machines, in standard deviations: of the training labels, or of the
 recorded scores where an order is all that they mean."""
+LARGEST = 1e300
+"""Recorded numbers are smaller: differences of such are finite."""
 ROUNDING = 1e-5
 """Difference that is allowed on top, as a share of the largest number."""
 
@@ -68,7 +70,7 @@ class Reading(Protocol[A]):
         """A golden answer from its JSON object.
 
         Raises:
-            TypeError: other fields than an answer has.
+            TypeError: other fields or values than an answer has.
         """
 
     def rounded(self, answer: A) -> A:
@@ -111,7 +113,13 @@ class Labels:
         return Answer(row_id, labels[int(chosen)], score, dict(zip(labels, values, strict=True)))
 
     def recorded(self, fields: Mapping[str, Any]) -> Answer:
-        return Answer(**fields)
+        answer, labels = Answer(**fields), set(self.spec.labels)
+        known = isinstance(answer.probabilities, dict) and set(answer.probabilities) == labels
+        if not known or not all(map(_is_number, [answer.score, *answer.probabilities.values()])):
+            raise TypeError("an answer has a score and a probability of each label, finite numbers")
+        if answer.label not in self.spec.labels:
+            raise TypeError("an answer's label is one of the model's")
+        return answer
 
     def rounded(self, answer: Answer) -> Answer:
         probabilities = {label: round(value, DECIMALS) for label, value in answer.probabilities.items()}
@@ -160,7 +168,10 @@ class Numbers:
         return [Score(row_id, float(value)) for row_id, value in zip(ids, values, strict=True)]
 
     def recorded(self, fields: Mapping[str, Any]) -> Score:
-        return Score(**fields)
+        answer = Score(**fields)
+        if not _is_number(answer.score):
+            raise TypeError("an answer has a score, a finite number")
+        return answer
 
     def rounded(self, answer: Score) -> Score:
         return replace(answer, score=float(f"{answer.score:.{SIGNIFICANT}g}"))
@@ -176,6 +187,10 @@ class Numbers:
 
     def told(self, answer: Score) -> str:
         return f"with {answer.score:.6g}"
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and abs(value) < LARGEST
 
 
 READINGS: dict[str, Callable[[ModelSpec], Reading[Any]]] = {

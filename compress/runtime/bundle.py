@@ -1,30 +1,28 @@
 """NAME.kdc: one file that answers. A stored zip whose every byte is checked on opening; also usable unpacked.
 
 Integrity has two halves. Each member's SHA-256 stands in the manifest, and the manifest carries a digest of
-itself. What lies between the members (zip headers, the directory at the end) is checked by packing them anew,
-which is deterministic, and comparing. So one changed byte anywhere is found.
+itself. What lies between the members (zip headers, the directory at the end) must be what packing them gives
+(`runtime/archive.py`). So one changed byte anywhere is found. That nobody changed all of it together is what a
+signature of the digest says; it is checked by `kdc verify --key` and asks nothing of a device that does not.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
 import re
-import stat
-import struct
-import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from compress import __version__
 from compress.artifacts import ONNX, TOKENIZER, FileEntry, ModelSpec, Runtime
 from compress.errors import EnvironmentProblem, IntegrityError, RecipeError
+from compress.runtime.archive import MAX_MEMBERS, MalformedArchive, unpack
 from compress.runtime.engine import ModelBytes, Tensor, why_not_here
 from compress.runtime.predictor import Predictor
 
@@ -32,26 +30,49 @@ SUFFIX = ".kdc"
 MANIFEST = "manifest.json"
 GOLDEN = "golden.jsonl"
 CARD = "README.md"
+BENCH = "bench.json"
+"""What was timed when it was made; only in bundles of a run that has a bench."""
 LICENSES = "LICENSES"
 REQUIRED = (ONNX, TOKENIZER, GOLDEN, CARD)
 
 SCHEMA_VERSION: Final = 1
 RUNTIME_MINIMUM = "0.1.0"
-"""Oldest kdc that opens what this one writes."""
+"""Oldest kdc that opens a bundle without any of the fields below."""
+SINCE = {"certificate": "0.2.0", "signature": "0.2.0", "variants": "0.2.0", "candidates": "0.2.0"}
+"""Optional field -> first kdc that knows it; an older one must ask for an upgrade, not take it for damage."""
 MAX_BYTES = 2**31 - 1
 """Largest bundle; beyond it a zip changes its format, and ONNX cannot hold the weights in one file anyway."""
-MAX_MEMBERS = 256
+MAX_MANIFEST_BYTES = 2**23
+"""Largest manifest: room for a hundred thousand labels, while what JSON of this size becomes in memory stays small."""
+MAX_FOLDERS = 64
+"""Folders in an unpacked bundle."""
+MAX_REASON = 300
+"""Characters of a reason in an error: a reason may quote what somebody wrote into a bundle."""
 
-_SAFE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")
-_UNREADABLE_ZIP = (
-    zipfile.BadZipFile,
-    NotImplementedError,
-    RuntimeError,
-    ValueError,
-    OSError,
-    EOFError,
-    struct.error,
-)
+
+class Signature(BaseModel):
+    """Who vouches for a bundle: an Ed25519 signature (RFC 8032) of its digest, see `signed_message`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    algorithm: Literal["ed25519"] = "ed25519"
+    key: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    """SHA-256 (hex) of the public key's 32 bytes: tells keys apart, proves nothing."""
+    value: Annotated[str, Field(pattern=r"^[0-9a-f]{128}$")]
+    """The signature's 64 bytes, hex."""
+    check: str
+    """SHA-256 (hex) of the above: a damaged signature is found by those, too, who do not verify it."""
+
+    @classmethod
+    def of(cls, key: str, value: str) -> Signature:
+        """The signature with its check."""
+        return cls(key=key, value=value, check=_signature_check(key, value))
+
+    @model_validator(mode="after")
+    def _intact(self) -> Signature:
+        if self.check != _signature_check(self.key, self.value):
+            raise ValueError("the signature is damaged")
+        return self
 
 
 class Variant(BaseModel):
@@ -92,6 +113,8 @@ class Manifest(BaseModel):
     certificate: Annotated[dict[str, Any] | None, Field(exclude_if=lambda found: found is None)] = None
     """What the model does on the test rows beside its parents and its teacher, in whole and by slice; not in bundles
     that are made from a model alone, or by a kdc that did not know it."""
+    candidates: Annotated[tuple[dict[str, Any], ...], Field(exclude_if=lambda found: not found)] = ()
+    """What the automatic choice tried, a row each, where the model was chosen by it."""
     variants: Annotated[tuple[Variant, ...], Field(exclude_if=lambda found: not found)] = ()
     """The student for other runtimes, the preferred one first; where none of them can run, `model.onnx` answers."""
     provenance: dict[str, Any] = {}
@@ -100,8 +123,8 @@ class Manifest(BaseModel):
     """Sentences that belong beside the figures."""
     runtime_minimum: str = RUNTIME_MINIMUM
     """Oldest kdc that can open it."""
-    signature: None = None
-    """Reserved."""
+    signature: Signature | None = None
+    """Who vouches for it, if anybody does."""
     digest: str = ""
     """SHA-256 (hex) of this manifest without `digest` and `signature`, see `manifest_digest`."""
 
@@ -129,7 +152,10 @@ class Bundle:
         variant = self.variant(runtime)
         spec = self.manifest.spec if variant is None else variant.spec
         names = [ONNX] if variant is None else variant.members[: len(spec.model_files)]
-        tokenizer_json = self.members[TOKENIZER].decode()
+        try:
+            tokenizer_json = self.members[TOKENIZER].decode()
+        except UnicodeDecodeError as error:
+            raise _damaged(self.path, f"{TOKENIZER} is not UTF-8 ({error})") from error
         return Predictor.open(spec, tokenizer_json, ModelBytes(*(self.members[n] for n in names)), threads=threads)
 
     def variant(self, runtime: Runtime | Literal["auto"]) -> Variant | None:
@@ -153,6 +179,9 @@ class Bundle:
 def open_bundle(path: Path) -> Bundle:
     """Open a bundle, packed or unpacked, and check all of it.
 
+    Sizes and names are checked before anything is read, the manifest's size before it is parsed, every hash before any
+    other member is. What is kept in memory is at most the file and what its manifest becomes.
+
     Raises:
         RecipeError: nothing readable is there.
         IntegrityError: it is damaged, or not a bundle.
@@ -174,21 +203,25 @@ def open_bundle(path: Path) -> Bundle:
     return Bundle(path, manifest, members)
 
 
-def pack(members: Mapping[str, bytes]) -> bytes:
-    """The one archive of these members: sorted, stored, without times or owners."""
-    stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as archive:
-        for name in sorted(members):
-            info = zipfile.ZipInfo(name)
-            info.create_system = 3
-            info.external_attr = (stat.S_IFREG | 0o644) << 16
-            archive.writestr(info, members[name])
-    return stream.getvalue()
-
-
 def manifest_bytes(manifest: Mapping[str, Any]) -> bytes:
-    """The one spelling of a manifest."""
-    return (json.dumps(manifest, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
+    """The one spelling of a manifest, and of other plain data in a bundle."""
+    return b"".join(_spelled(manifest))
+
+
+def _spelled(manifest: Mapping[str, Any]) -> Iterator[bytes]:
+    """The spelling in pieces: that of a foreign manifest may be much longer than what it was read from."""
+    for piece in json.JSONEncoder(indent=2, ensure_ascii=False, allow_nan=False).iterencode(manifest):
+        yield piece.encode()
+    yield b"\n"
+
+
+def _is_spelled(manifest: Mapping[str, Any], content: bytes) -> bool:
+    position = 0
+    for piece in _spelled(manifest):
+        if not content.startswith(piece, position):
+            return False
+        position += len(piece)
+    return position == len(content)
 
 
 def manifest_digest(manifest: Mapping[str, Any]) -> str:
@@ -202,76 +235,75 @@ def file_entry(content: bytes) -> FileEntry:
     return FileEntry(sha256=hashlib.sha256(content).hexdigest(), size=len(content))
 
 
-def is_safe_name(name: str) -> bool:
-    """True for plain relative POSIX paths in ASCII: no `..`, leading dot, slash, backslash or drive."""
-    return _SAFE_NAME.fullmatch(name) is not None
+def signed_message(digest: str) -> bytes:
+    """The bytes that a signature signs: they can be mistaken for no other message of the same key."""
+    return f"kdc bundle {digest}".encode()
+
+
+def runtime_minimum(manifest: Mapping[str, Any]) -> str:
+    """Oldest kdc that opens a bundle with this manifest."""
+    needed = [since for field, since in SINCE.items() if manifest.get(field)]
+    return max([RUNTIME_MINIMUM, *needed], key=_version)
+
+
+def _signature_check(key: str, value: str) -> str:
+    return hashlib.sha256(f"ed25519 {key} {value}".encode()).hexdigest()
 
 
 def _damaged(path: Path, reason: str) -> IntegrityError:
-    return IntegrityError(f"{path} is not an intact bundle: {reason}; do not use it, get it or make it again")
+    shown = "".join(letter if letter.isprintable() else f"\\x{ord(letter):02x}" for letter in reason[: MAX_REASON + 1])
+    if len(shown) > MAX_REASON:
+        shown = shown[:MAX_REASON] + "…"
+    return IntegrityError(f"{path} is not an intact bundle: {shown}; do not use it, get it or make it again")
 
 
 def _check_limits(path: Path, count: int, size: int) -> None:
     if count > MAX_MEMBERS:
-        raise _damaged(path, f"it has {count} members, {MAX_MEMBERS} are allowed")
+        raise _damaged(path, f"it has more than {MAX_MEMBERS} members")
     if size > MAX_BYTES:
         raise _damaged(path, f"it has {size:,} bytes, {MAX_BYTES:,} are allowed")
 
 
 def _read_zip(path: Path) -> dict[str, bytes]:
-    _check_limits(path, 0, path.stat().st_size)
-    raw = path.read_bytes()
-    try:
-        with zipfile.ZipFile(io.BytesIO(raw)) as archive:
-            infos = archive.infolist()
-            _check_infos(path, infos, len(raw))
-            members = {info.filename: archive.read(info) for info in infos}
-    except _UNREADABLE_ZIP as error:
-        raise _damaged(path, f"it is not a readable zip ({error})") from error
-    if pack(members) != raw:
-        raise _damaged(path, "its bytes are not those that its members are packed into")
-    return members
-
-
-def _check_infos(path: Path, infos: list[zipfile.ZipInfo], archive_size: int) -> None:
-    """Refuse, before anything is read, what an honest archive never holds."""
-    _check_limits(path, len(infos), sum(info.file_size for info in infos))
-    seen: set[str] = set()
-    for info in infos:
-        # ZipInfo cuts names at NUL and turns the system's separator round: judge the name as stored.
-        if not is_safe_name(info.orig_filename):
-            raise _damaged(path, f"the member name {info.orig_filename!r} is not allowed")
-        if info.filename in seen:
-            raise _damaged(path, f"the member {info.filename!r} is there twice")
-        seen.add(info.filename)
-        if info.compress_type != zipfile.ZIP_STORED or info.file_size != info.compress_size:
-            raise _damaged(path, f"the member {info.filename!r} is compressed, bundles are stored")
-        if not stat.S_ISREG(info.external_attr >> 16):
-            raise _damaged(path, f"the member {info.filename!r} is a link or not a plain file")
-        if info.file_size > archive_size:
-            raise _damaged(path, f"the member {info.filename!r} claims {info.file_size:,} of {archive_size:,} bytes")
+    if not path.is_file():
+        raise RecipeError(f"{path} is neither a file nor a folder; give the path of a {SUFFIX} file")
+    with path.open("rb") as stream:
+        size = os.fstat(stream.fileno()).st_size
+        _check_limits(path, 0, size)
+        try:
+            return unpack(stream, size)
+        except MalformedArchive as error:
+            raise _damaged(path, str(error)) from error
 
 
 def _read_folder(folder: Path) -> dict[str, bytes]:
+    """Members of an unpacked bundle; they are counted before any is read."""
     found: dict[str, Path] = {}
-    size = 0
-    for parent, folders, names in os.walk(folder):
-        for name in [*folders, *names]:
-            path = Path(parent, name)
-            if path.is_symlink() or not (path.is_dir() or path.is_file()):
-                raise _damaged(folder, f"{path.relative_to(folder)} is a link or not a plain file")
-        for name in names:
-            path = Path(parent, name)
-            found[path.relative_to(folder).as_posix()] = path
-            size += path.stat().st_size
-        _check_limits(folder, len(found), size)
-    return {name: path.read_bytes() for name, path in sorted(found.items())}
+    folders, size = [folder], 0
+    for current in folders:  # grows on the way
+        with os.scandir(current) as entries:
+            for entry in entries:
+                path = Path(entry.path)
+                name = path.relative_to(folder).as_posix()
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(path)
+                elif entry.is_file(follow_symlinks=False):
+                    found[name] = path
+                    size += entry.stat(follow_symlinks=False).st_size
+                else:
+                    raise _damaged(folder, f"{name!r} is a link or not a plain file")
+                _check_limits(folder, len(found), size)
+                if len(folders) > MAX_FOLDERS:
+                    raise _damaged(folder, f"it has more than {MAX_FOLDERS} folders")
+    return {name: found[name].read_bytes() for name in sorted(found)}
 
 
 def _read_manifest(path: Path, content: bytes) -> Manifest:
+    if len(content) > MAX_MANIFEST_BYTES:
+        raise _damaged(path, f"{MANIFEST} has {len(content):,} bytes, {MAX_MANIFEST_BYTES:,} are allowed")
     try:
         plain = json.loads(content)
-        if not isinstance(plain, dict) or manifest_bytes(plain) != content:
+        if not isinstance(plain, dict) or not _is_spelled(plain, content):
             raise _damaged(path, f"{MANIFEST} was changed")
         actual, recorded = manifest_digest(plain), str(plain.get("digest"))
         if actual != recorded:
@@ -289,11 +321,15 @@ def _read_manifest(path: Path, content: bytes) -> Manifest:
 def _check_runtime(path: Path, manifest: Mapping[str, Any]) -> None:
     """Refuse a bundle from the future, before its unknown fields would look like damage."""
     needed = str(manifest.get("runtime_minimum"))
-    if not re.fullmatch(r"\d+(\.\d+)*", needed):
+    if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9}){0,9}", needed):
         raise _damaged(path, f"runtime_minimum is {needed!r}, a version such as {RUNTIME_MINIMUM!r} was expected")
     if _version(needed) > _version(__version__):
         raise EnvironmentProblem(
             f"{path} needs kdc {needed} or newer, installed is {__version__}: pip install --upgrade 'kdc>={needed}'"
+        )
+    if manifest.get("schema_version") != SCHEMA_VERSION:
+        raise _damaged(
+            path, f"schema_version is {manifest.get('schema_version')!r}, kdc {__version__} reads {SCHEMA_VERSION}"
         )
 
 

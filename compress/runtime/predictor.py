@@ -39,7 +39,7 @@ class Predictor:
         runtime: what runs the model. threads: how many it computes with.
 
     Raises:
-        IntegrityError: the model's inputs are not those of the spec.
+        IntegrityError: spec, tokenizer and model do not belong together.
     """
 
     def __init__(self, spec: ModelSpec, tokenizer_json: str, engine: Engine) -> None:
@@ -54,6 +54,11 @@ class Predictor:
             apart=spec.similarity is not None,
             parallel=engine.threads > 1,
         )
+        known = self.encoder.tokenizer.get_vocab_size()
+        if spec.pad_id >= known:
+            raise IntegrityError(
+                f"pad_id is {spec.pad_id}, but the tokenizer has {known} tokens: export the model again"
+            )
         self.reading = reading_of(spec)
         wanted = [item.name for item in engine.inputs]
         if sorted(wanted) != sorted(spec.inputs):

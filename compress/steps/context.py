@@ -23,6 +23,7 @@ MODELS = "models"
 if TYPE_CHECKING:
     import torch
 
+    from compress.bundle.sign import Signer
     from compress.distill.judge import Judge
     from compress.students.vocabulary import StudentTokens
     from compress.teachers.huggingface import Teacher
@@ -38,6 +39,8 @@ class Run:
     artifacts: dict[str, Artifact] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     identities: dict[OneTeacher, str] = field(default_factory=dict, repr=False)
+    signer: Signer | None = None
+    """Whose key signs the bundle; not part of the recipe, which says what is made and not who vouches for it."""
 
     @property
     def recipe(self) -> Recipe:

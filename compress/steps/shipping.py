@@ -228,6 +228,7 @@ def bundle(run: Run, out: Path, work: Path) -> Metrics:
         golden=golden,
         metrics=measured,
         certificate=run.artifacts["quantized"].metrics["certificate"],
+        candidates=run.artifacts["quantized"].metrics.get("candidates", ()),
         provenance={
             "recipe_digest": run.recipe.digest,
             "data": run.splits.fingerprint,
@@ -238,9 +239,13 @@ def bundle(run: Run, out: Path, work: Path) -> Metrics:
         columns=run.recipe.data.joined_columns,
         notes=[*run.splits.notes],
         licenses=licenses(run.loaded),
+        datasets=run.recipe.data.hubs,
+        bench=run.artifacts["bench"].metrics,
+        signer=run.signer,
     )
     check_access(path, run.recipe.data.privileged_columns)
-    return {"bundle": path.name, "size_bytes": path.stat().st_size}
+    signed_by = None if run.signer is None else run.signer.key
+    return {"bundle": path.name, "size_bytes": path.stat().st_size, "signed_by": signed_by}
 
 
 PARENTS = ("teacher", "student", "quantized")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,8 @@ from compress.bundle.write import write_bundle
 from compress.errors import IntegrityError, RecipeError
 from compress.runtime.answers import PROBABILITY_TOLERANCE as TOLERANCE
 from compress.runtime.answers import Answer, Score
-from compress.runtime.bundle import MANIFEST, open_bundle
+from compress.runtime.archive import pack
+from compress.runtime.bundle import GOLDEN, MANIFEST, file_entry, manifest_bytes, manifest_digest, open_bundle
 from compress.runtime.predictor import Predictor, Request
 from tests.tiny import tiny_deployable, tiny_requests
 from tests.tiny_project import kdc
@@ -110,6 +112,27 @@ def test_a_changed_byte_is_refused(tmp_path: Path) -> None:
     path.write_bytes(content)
     with pytest.raises(IntegrityError):
         verify_bundle(path)
+
+
+@pytest.mark.parametrize("task", ["classification", "regression"])
+def test_golden_requests_that_are_none_are_damage(tmp_path: Path, task: str) -> None:
+    """Hashes can be right for anything; a NaN would differ from nothing."""
+    members = dict(open_bundle(make(tmp_path, task)).members)
+    line = json.loads(members[GOLDEN].split(b"\n")[0])
+    answer = line["answer"]
+    odd = [{"request": 1}, {"request": {"text": 5}}, {"answer": None}, {"answer": answer | {"score": float("nan")}}, {}]
+    odd += [{"answer": answer | {"score": 10**400}}, {"request": {"words": "red"}}]
+    if task == "classification":
+        odd += [{"answer": answer | {"probabilities": {"shoes": 1.0}}}, {"answer": answer | {"label": "other"}}]
+    for change in odd:
+        members[GOLDEN] = json.dumps(line | change).encode() if change else b"\n"
+        manifest = json.loads(members[MANIFEST])
+        manifest["files"][GOLDEN] = file_entry(members[GOLDEN]).model_dump()
+        manifest["digest"] = manifest_digest(manifest)
+        members[MANIFEST] = manifest_bytes(manifest)
+        (tmp_path / "odd.kdc").write_bytes(pack(members))
+        with pytest.raises(IntegrityError, match=r"unreadable golden\.jsonl"):
+            verify_bundle(tmp_path / "odd.kdc")
 
 
 # ---------------------------------------------------------------- certificate

@@ -19,7 +19,8 @@ from compress import __version__
 from compress.bundle.write import write_bundle
 from compress.errors import EnvironmentProblem, IntegrityError, RecipeError
 from compress.runtime import bundle as module
-from compress.runtime.bundle import MANIFEST, manifest_bytes, manifest_digest, open_bundle, pack
+from compress.runtime.archive import pack
+from compress.runtime.bundle import MANIFEST, manifest_bytes, manifest_digest, open_bundle
 from compress.runtime.predictor import Predictor
 from tests.tiny import tiny_deployable, tiny_requests
 
@@ -172,7 +173,7 @@ def test_a_link_in_the_folder_is_refused(packed: Path, tmp_path: Path) -> None:
         archive.extractall(folder)
     (folder / "model.onnx").rename(tmp_path / "elsewhere.onnx")
     os.symlink(tmp_path / "elsewhere.onnx", folder / "model.onnx")
-    with pytest.raises(IntegrityError, match=r"model\.onnx is a link"):
+    with pytest.raises(IntegrityError, match=r"'model\.onnx' is a link"):
         open_bundle(folder)
 
 
