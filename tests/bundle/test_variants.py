@@ -17,7 +17,8 @@ from compress.bundle.write import write_bundle
 from compress.errors import EnvironmentProblem, IntegrityError, RecipeError
 from compress.quantize.openvino import write_float
 from compress.runtime import openvino_engine
-from compress.runtime.bundle import MANIFEST, open_bundle, pack
+from compress.runtime.archive import pack
+from compress.runtime.bundle import MANIFEST, open_bundle
 from compress.runtime.predictor import Predictor
 from tests.tiny import tiny_deployable, tiny_requests
 from tests.tiny_project import kdc, kdc_json
