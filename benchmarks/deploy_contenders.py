@@ -47,7 +47,7 @@ class Contender:
 def open_kdc(folder: Path) -> Contender:
     """A deployable folder through the runtime that ships, with its checks of every answer."""
     predictor = Predictor.from_folder(folder, threads=THREADS)
-    files = [path for path in folder.iterdir() if path.suffix in (".onnx", ".data", ".xml", ".bin")]
+    files = [folder / name for name in predictor.spec.model_files]
     return Contender(predictor.encode, lambda feed: predictor.logits_from(dict(feed)), tuple(files))
 
 
