@@ -9,7 +9,7 @@ from typing import Any
 from compress.errors import IntegrityError, RecipeError
 from compress.runtime.answers import AnyAnswer, reading_of
 from compress.runtime.bundle import GOLDEN, Bundle, open_bundle
-from compress.runtime.predictor import Request
+from compress.runtime.predictor import Predictor, Request
 
 
 def verify_bundle(path: Path, *, certificate: bool = False) -> dict[str, Any]:
@@ -29,22 +29,12 @@ def verify_bundle(path: Path, *, certificate: bool = False) -> dict[str, Any]:
         EnvironmentProblem: it was made for a newer kdc.
     """
     bundle = open_bundle(path)
-    requests, recorded = read_golden(bundle)
     if certificate and bundle.manifest.certificate is None:
         raise RecipeError(
             f"{path} is intact but has no certificate, as `kdc package RECIPE` puts into a bundle: make it again "
             "from its recipe, or leave out --certificate"
         )
-    predictor = bundle.predictor()
-    answers = predictor.answer(requests, batch_size=1)
-    broken, figures = predictor.reading.compare(answers, recorded)
-    if broken is not None:
-        told = predictor.reading.told
-        raise IntegrityError(
-            f"{bundle.path} is intact, but its golden request {broken + 1} of {len(answers)} is answered "
-            f"{told(answers[broken])}, recorded is {told(recorded[broken])}, tolerance {figures['tolerance']:.4g}: "
-            "this processor or onnxruntime computes otherwise, do not use it here"
-        )
+    figures = check_golden(bundle, bundle.predictor())
     return {
         "bundle": str(path),
         "name": bundle.manifest.name,
@@ -54,6 +44,29 @@ def verify_bundle(path: Path, *, certificate: bool = False) -> dict[str, Any]:
         "ok": True,
         **({"certificate": bundle.manifest.certificate} if certificate else {}),
     }
+
+
+def check_golden(bundle: Bundle, predictor: Predictor) -> dict[str, Any]:
+    """Ask a bundle's golden requests of its predictor, each alone.
+
+    Returns:
+        {requests, label_mismatches, max_probability_difference, tolerance}, or for numbers {requests,
+        max_score_difference, tolerance}.
+
+    Raises:
+        IntegrityError: they cannot be read, or an answer differs beyond the tolerance.
+    """
+    requests, recorded = read_golden(bundle)
+    answers = predictor.answer(requests, batch_size=1)
+    broken, figures = predictor.reading.compare(answers, recorded)
+    if broken is not None:
+        told = predictor.reading.told
+        raise IntegrityError(
+            f"{bundle.path} is intact, but its golden request {broken + 1} of {len(answers)} is answered "
+            f"{told(answers[broken])}, recorded is {told(recorded[broken])}, tolerance {figures['tolerance']:.4g}: "
+            "this processor or onnxruntime computes otherwise, do not use it here"
+        )
+    return figures
 
 
 def read_golden(bundle: Bundle) -> tuple[list[Request], list[AnyAnswer]]:
