@@ -109,7 +109,10 @@ def serving(bundle: Path, *options: Any) -> Iterator[Server]:
 
 
 def start(bundle: Path, options: Sequence[Any], log: Path) -> subprocess.Popen[bytes]:
-    """A server that may not serve yet, or never."""
+    """A server that may not serve yet, or never; its temporary files are beside the log, in .tmp."""
     command = [sys.executable, "-m", "compress", "serve", str(bundle), "--port", "0", *map(str, options)]
+    temporary = log.with_suffix(".tmp")
+    temporary.mkdir()
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(temporary)}
     with log.open("wb") as stream:
-        return subprocess.Popen(command, stderr=stream, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)})
+        return subprocess.Popen(command, stderr=stream, cwd=ROOT, env=environment)
