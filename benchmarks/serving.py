@@ -36,8 +36,8 @@ from compress.runtime.bundle import open_bundle
 
 ENGINES = ("fastapi+uvicorn", "fastapi+granian", "starlette+uvicorn", "starlette+granian", "kdc serve")
 NOT_MEASURED = {
-    "LitServe": "not run: not installed; it is FastAPI and uvicorn with a batching loop in another process",
-    "BentoML": "not run: not installed; it is Starlette and uvicorn with batches sent between processes",
+    "LitServe": "not run: not installed",
+    "BentoML": "not run: not installed",
 }
 PACKAGES = ("uvicorn", "granian", "starlette", "fastapi", "h11")
 CONNECTIONS = 16

@@ -150,6 +150,11 @@ def test_what_is_not_http_does_no_harm(classifier: Server) -> None:
     assert classifier.get("/health").json()["status"] == "ok"
 
 
+def test_no_process_of_a_server_holds_torch(classifier: Server) -> None:
+    for pid in (classifier.process.pid, *classifier.workers()):
+        assert "libtorch" not in Path(f"/proc/{pid}/maps").read_text()
+
+
 def test_the_log_holds_no_text_of_requests(classifier: Server) -> None:
     for body in ({"text": SECRET}, {"text": SECRET, SECRET: 1}, b'{"text": "' + SECRET.encode() + b'"'):
         classifier.post("/v1/predict", body)
