@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import logging
 import signal
 import socket
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -48,11 +50,11 @@ def main(start: Start, listening: socket.socket, orders: Connection) -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # these are the supervisor's
     try:
-        model = load_model(start.bundle, start.source, start.settings)
+        worker = _Worker(start, load_model(start.bundle, start.source, start.settings), orders)
     except KdcError as error:
         orders.send(Told(0, error))
         return
-    asyncio.run(_Worker(start, model, orders).serve(listening))
+    asyncio.run(worker.serve(listening))
 
 
 class _Worker:
@@ -60,6 +62,7 @@ class _Worker:
         self.start, self.orders = start, orders
         self.service = Service(model, start.settings, Metrics(), start.refused)
         self.prepared: ServedModel | None = None
+        self.loader = ThreadPoolExecutor(1, thread_name_prefix="loader")
         self.server = _Server(
             uvicorn.Config(
                 application(self.service),
@@ -88,6 +91,7 @@ class _Worker:
         for task in tasks:
             task.cancel()
         self.service.batcher.close()
+        self.loader.shutdown(wait=False)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         """Without its queue or its orders a worker is of no use: it ends, and the supervisor makes another one."""
@@ -119,19 +123,30 @@ class _Worker:
                         self.service.take(self.prepared)
                         self.prepared = None
                     self.orders.send(Told(number))
+                    await asyncio.get_running_loop().run_in_executor(self.loader, _give_back)
                 case Refuse(reason):
                     self.prepared, self.service.refused = None, reason
+                    await asyncio.get_running_loop().run_in_executor(self.loader, _give_back)
 
     async def _prepare(self, path: Path) -> KdcError | None:
         """Load a bundle in a thread of its own, while the model that serves goes on."""
         try:
-            self.prepared = await asyncio.to_thread(load_model, path, self.start.source, self.start.settings)
+            self.prepared = await asyncio.get_running_loop().run_in_executor(
+                self.loader, load_model, path, self.start.source, self.start.settings
+            )
         except KdcError as error:
             return error
         except Exception as error:
             logger.exception("the new bundle cannot be loaded")
             return IntegrityError(f"{self.start.source} cannot be loaded ({error!r}); make it anew")
         return None
+
+
+def _give_back() -> None:
+    """Hand freed memory back: glibc keeps the many pieces of a model that is gone, and takes new ones for the next."""
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "malloc_trim"):
+        libc.malloc_trim(0)
 
 
 class _Server(uvicorn.Server):
