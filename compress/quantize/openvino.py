@@ -2,8 +2,8 @@
 
 NNCF's post-training quantization (https://arxiv.org/abs/2002.08679): int8 weights with a scale for each output
 channel, embeddings too; activations with ranges measured on real rows. Sums, masks and products of two activations
-outside of attention stay in float: a masked maximum, say, has a range that int8 cannot hold. Means do not: with a mean in
-float between int8 products OpenVINO 2026.4 gives wrong answers (its low-precision passes carry the scale past it).
+outside of attention stay in float: a masked maximum, say, has a range that int8 cannot hold. Means do not: with a mean
+in float between int8 products OpenVINO 2026.4 gives wrong answers (its low-precision passes carry the scale past it).
 """
 
 from __future__ import annotations
