@@ -141,3 +141,15 @@ def test_a_server_imports_nothing_of_training_and_nothing_else_imports_a_server(
     for name, tree in SOURCES.items():
         tops = {module.split(".")[0] for module in imported(tree)}
         assert not tops & (HEAVY if room(name) == "serve" else SERVER), name
+
+
+def test_no_document_holds_the_marks_of_a_merge() -> None:
+    """A merge that was not finished shows both sides to readers."""
+    root = PACKAGE.parent
+    found = [
+        f"{path.name}:{number}"
+        for path in [*root.glob("*.md"), *root.glob("docs/*.md")]
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+        if line.startswith(("<<<<<<<", "=======", ">>>>>>>"))
+    ]
+    assert found == []
