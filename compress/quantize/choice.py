@@ -7,6 +7,7 @@ nobody has to believe the choice.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -61,11 +62,8 @@ def choose(
     rows = _timed(found, time)
     hopeful = _hopeful(found, rows, scenario)
     if hopeful:
-        again = {method: _tried(method, mend) for method in hopeful}
-        found |= again
-        best = _fastest(found, rows, scenario, leaving_out=hopeful)
-        rows |= {method: row for method, row in again.items() if not isinstance(row, Built)}
-        rows |= _timed({method: found[method] for method in (FLOAT, best, *again)}, time)
+        found |= {method: _tried(method, mend) for method in hopeful}
+        rows = _timed(found, time)  # all of them: times of two runs cannot be compared
     built = {method: candidate for method, candidate in found.items() if isinstance(candidate, Built)}
     choice = _judge(rows, built, scenario)
     return choice, [rows[method] for method in dict.fromkeys([FLOAT, *methods])]
@@ -85,30 +83,10 @@ def _timed(
 
 def _hopeful(found: Mapping[str, Built | Row], rows: Mapping[str, Row], scenario: Scenario) -> list[str]:
     """Candidates that lose too much and are faster than all that do not."""
-    limit = _seconds(rows[_fastest(found, rows, scenario)], scenario)
-    return [
-        method
-        for method, candidate in found.items()
-        if isinstance(candidate, Built)
-        and not candidate.accepted
-        and (taken := _seconds(rows[method], scenario)) is not None
-        and (limit is None or taken < limit)
-    ]
-
-
-def _fastest(
-    found: Mapping[str, Built | Row], rows: Mapping[str, Row], scenario: Scenario, leaving_out: Sequence[str] = ()
-) -> str:
-    """The fastest accepted candidate; float is always one."""
-    taken = {
-        method: seconds
-        for method, candidate in found.items()
-        if isinstance(candidate, Built)
-        and candidate.accepted
-        and method not in leaving_out
-        and (seconds := _seconds(rows[method], scenario)) is not None
-    }
-    return min(taken, key=taken.__getitem__) if taken else FLOAT
+    built = {method: candidate for method, candidate in found.items() if isinstance(candidate, Built)}
+    taken = {method: seconds for method in built if (seconds := _seconds(rows[method], scenario)) is not None}
+    limit = min((seconds for method, seconds in taken.items() if built[method].accepted), default=math.inf)
+    return [method for method, seconds in taken.items() if not built[method].accepted and seconds < limit]
 
 
 def _tried(method: str, build: Callable[[str], Built]) -> Built | Row:

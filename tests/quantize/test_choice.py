@@ -76,7 +76,7 @@ def test_the_fastest_that_is_good_enough_is_shipped_and_all_are_told() -> None:
     assert rows["absent"]["reason"] == "openvino is not installed"
     assert rows["worse"]["quality_loss"] == 0.001
     assert bench.mended == ["worse"]
-    assert bench.rounds == 2  # all take turns in one run, and what the guard made again, float and the best in another
+    assert bench.rounds == 2  # all take turns, and again with what the guard made anew
 
 
 def test_throughput_may_choose_another() -> None:
@@ -114,6 +114,25 @@ def test_the_guard_is_asked_about_what_could_win_and_about_nothing_else() -> Non
     assert rows["slow"]["outcome"] == "below the floor"
     assert rows["hopeless"]["outcome"] == "below the floor"
     assert rows["a"]["outcome"] == "slower than the choice"
+
+
+def test_no_candidate_wins_by_times_of_another_run() -> None:
+    """The machine slows down while the guard works: what was not timed again would look fast."""
+    times = {"none": (4.0, 1.0), "a": (2.0, 1.0), "b": (2.1, 1.0), "slow": (5.0, 1.0), "quick": (1.0, 1.0)}
+
+    class Slowing(Bench):
+        def time(self, folders: Mapping[str, Path]) -> dict[str, BenchResult]:
+            if self.rounds:
+                self.times = {name: (2 * p50, qps / 2) for name, (p50, qps) in self.times.items()}
+            return super().time(folders)
+
+    choice, rows = Slowing(times, poor=("quick",), mendable={"quick": (3.0, 1.0)}).choose("a", "b", "slow", "quick")
+    assert choice == "a"
+    assert rows["b"]["outcome"] == "slower than the choice"
+    assert rows["slow"]["outcome"] == "slower than float"
+    assert {name: row["speedup"] for name, row in rows.items()} == pytest.approx(
+        {"none": 1, "a": 2, "b": 4 / 2.1, "slow": 0.8, "quick": 4 / 3}
+    )
 
 
 def test_what_the_guard_makes_too_slow_is_not_shipped() -> None:
