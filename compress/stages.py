@@ -279,6 +279,7 @@ LAST = {
 
 GATE_OF = {
     "quantize.max_quality_loss": "quantized",
+    "quantize.portable": "quantized",
     "quantize.parity": "quantized",
     "quality": "quantized",
     "speedup": "bench",

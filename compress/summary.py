@@ -173,9 +173,11 @@ def gates(run: Run, summary: dict[str, Any]) -> list[dict[str, Any]]:
     """Every limit of the recipe whose stage was run; a value that could not be measured has not passed."""
     limits, found = run.recipe.gates, []
     if "quantized" in run.artifacts:
-        loss, limit = run.artifacts["quantized"].metrics["quality_loss"], run.recipe.quantize.max_quality_loss
-        found.append({"gate": "quantize.max_quality_loss", "limit": limit, "value": loss, "passed": loss <= limit})
-        if (parity := run.artifacts["quantized"].metrics.get("fake_quantization")) is not None:
+        made, limit = run.artifacts["quantized"].metrics, run.recipe.quantize.max_quality_loss
+        found.append(_at_most("quantize.max_quality_loss", limit, made["quality_loss"]))
+        if (portable := made.get("portable")) is not None:
+            found.append(_at_most("quantize.portable", limit, portable["quality_loss"]))
+        if (parity := made.get("fake_quantization")) is not None:
             limit, third = parity["limit"], parity["reference_evaluator"]
             far = max(parity["max_logit_difference"], third["max_logit_difference"])
             found.append({"gate": "quantize.parity", "limit": limit, "value": far, "passed": far <= limit})
