@@ -72,13 +72,15 @@ class Work:
 class Method:
     """One way: what writes the model, the runtime that the result is for, whether it reads calibration inputs.
 
-    arithmetic: what the runtime is told to compute in where nothing is quantized.
+    arithmetic: what the runtime is told to compute in where nothing is quantized. by_layer: whether it lowers layers,
+    each of which could stay in float.
     """
 
     write: Callable[[Work], None]
     runtime: Runtime = "onnxruntime"
     calibrates: bool = False
     arithmetic: Arithmetic = "float32"
+    by_layer: bool = True
 
 
 def _none(work: Work) -> None:
@@ -154,15 +156,15 @@ def _openvino_weights(work: Work) -> None:
 
 
 METHODS: dict[str, Method] = {
-    "none": Method(_none),
+    "none": Method(_none, by_layer=False),
     "dynamic": Method(_dynamic),
     "dynamic-tensor": Method(_dynamic_tensor),
     "static": Method(_static, calibrates=True),
     "smoothquant": Method(_smoothquant, calibrates=True),
     "weights": Method(_weights),
     "half": Method(_half),
-    "openvino": Method(_openvino, runtime="openvino"),
-    "openvino-bf16": Method(_openvino_bf16, runtime="openvino", arithmetic="bfloat16"),
+    "openvino": Method(_openvino, runtime="openvino", by_layer=False),
+    "openvino-bf16": Method(_openvino_bf16, runtime="openvino", arithmetic="bfloat16", by_layer=False),
     "openvino-int8": Method(_openvino_int8, runtime="openvino", calibrates=True),
     "openvino-int8-bf16": Method(_openvino_int8_bf16, runtime="openvino", calibrates=True, arithmetic="bfloat16"),
     "openvino-weights": Method(_openvino_weights, runtime="openvino"),

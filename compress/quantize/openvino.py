@@ -20,6 +20,7 @@ from compress.errors import DataError, EnvironmentProblem, IntegrityError
 from compress.export.quiet import quiet
 from compress.extras import require
 from compress.quantize.calibration import Feed, Reader
+from compress.quantize.layers import name_of
 from compress.runtime.openvino_engine import NO_BFLOAT16, check_exact, core, has_bfloat16, openvino
 
 FLOAT_TYPES = (
@@ -112,7 +113,8 @@ def write_int8_weights(source: Path, folder: Path, keep_float: frozenset[str] = 
     kept = nncf.IgnoredScope(names=sorted(_names_of(source, model, keep_float)), validate=False)
     with _silent():
         compressed = nncf.compress_weights(model, mode=nncf.CompressWeightsMode.INT8_SYM, ignored_scope=kept)
-    if not any(op.get_element_type().to_string() == "i8" for op in compressed.get_ops() if op.get_output_size()):
+    outputs = (port for op in compressed.get_ops() for port in op.outputs())
+    if not any(port.get_element_type().to_string() == "i8" for port in outputs):
         raise DataError(f"{source} holds nothing to quantize: no {', '.join(WEIGHTED)} that may leave float")
     _save(compressed, folder)
 
@@ -175,7 +177,7 @@ def _names_of(source: Path, model: Any, nodes: frozenset[str]) -> set[str]:
         return set()
     import onnx
 
-    graph = {node.name: node for node in onnx.load(source, load_external_data=False).graph.node}
+    graph = {name_of(node): node for node in onnx.load(source, load_external_data=False).graph.node}
     unknown = sorted(nodes - graph.keys())
     if unknown:
         raise ValueError(f"{source} has no node {unknown[0]!r}")

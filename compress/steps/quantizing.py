@@ -80,7 +80,7 @@ def guarded_folder(  # what to make, and how to judge it
         rows=len(few),
         limit=section.max_quality_loss,
     )
-    if work is None:
+    if work is None or not METHODS[method].by_layer:
         return as_lowered(trial, out)
     work.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=work, prefix="guard-") as temporary:

@@ -163,3 +163,19 @@ def test_the_same_source_gives_the_same_bytes(outlier: Path, tmp_path: Path, wor
     for name in ("one", "two"):
         guarded(trial_of(outlier), tmp_path / name, work)
     assert (tmp_path / "one" / "model.onnx").read_bytes() == (tmp_path / "two" / "model.onnx").read_bytes()
+
+
+@pytest.mark.parametrize("method", ["dynamic", "none", "openvino", "openvino-bf16"])
+def test_layers_are_looked_for_only_where_a_method_lowers_them(
+    method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A float model for another runtime or arithmetic has no layer to keep: it is judged once."""
+    from compress.steps import quantizing
+
+    searched: list[str] = []
+    none = Loss(0.5, None, None, np.zeros((1, 1), np.float32))
+    monkeypatch.setattr(quantizing, "quantize_folder", lambda *_: None)
+    monkeypatch.setattr(quantizing, "guarded", lambda *_: searched.append(method))
+    asked = ([], Quantize(), lambda _: none, "nothing", tmp_path)
+    quantizing.guarded_folder(tmp_path, tmp_path / "out", method, *asked)
+    assert searched == (["dynamic"] if method == "dynamic" else [])
