@@ -180,6 +180,27 @@ def test_a_bare_onnx_is_quantized_dynamically_only(built: dict[str, Path], tmp_p
         quantize_path(tmp_path / "q.onnx", tmp_path / "qq.onnx", calibration=None, method="auto")
 
 
+@pytest.mark.parametrize("method", ["none", "dynamic"])
+def test_an_onnx_with_its_weights_beside_it_becomes_one_file(
+    built: dict[str, Path], tmp_path: Path, method: str
+) -> None:
+    import onnx
+    import onnxruntime
+
+    source, whole = tmp_path / "float" / "large.onnx", built["exported"] / ONNX
+    source.parent.mkdir()
+    onnx.save(onnx.load(whole), source, save_as_external_data=True, location="weights.bin", size_threshold=100)
+    found = quantize_path(source, tmp_path / "q.onnx", calibration=None, method=method)
+    files = [source, source.parent / "weights.bin"]
+    assert found["source_bytes"] == sum(file.stat().st_size for file in files)
+    assert found["size_bytes"] == (tmp_path / "q.onnx").stat().st_size
+    assert inspect_path(source)["size_bytes"] == found["source_bytes"]
+    fresh = shutil.move(tmp_path / "q.onnx", tmp_path / "elsewhere.onnx")
+    assert onnxruntime.InferenceSession(fresh).get_outputs()[0].name == "logits"
+    with pytest.raises(RecipeError, match=r"put them beside it, or take --method dynamic and give -o FILE\.onnx"):
+        quantize_path(source, tmp_path / "folder", calibration=None, method="openvino-int8")
+
+
 def test_an_onnx_beside_its_tokenizer_can_be_calibrated(
     built: dict[str, Path], tmp_path: Path, calibration: Path
 ) -> None:

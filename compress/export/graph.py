@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, Literal
 
 from compress.errors import IntegrityError
@@ -71,6 +71,19 @@ def read_model(path: Path) -> Any:
     if not model.graph.node:
         raise IntegrityError(f"{path} is no ONNX model: its graph has 0 operators; export it again")
     return model
+
+
+def weight_files(path: Path) -> list[str]:
+    """Where a model keeps the weights that are not in its file, relative to its folder; what leads out is left out.
+
+    Raises:
+        IntegrityError: the file is no ONNX model, or is cut short.
+        EnvironmentProblem: the package onnx is not installed.
+    """
+    apart = (tensor for tensor in read_model(path).graph.initializer if tensor.external_data)
+    named = (entry.value for tensor in apart for entry in tensor.external_data if entry.key == "location")
+    inside = (name for name in named if not PurePath(name).is_absolute() and ".." not in PurePath(name).parts)
+    return list(dict.fromkeys(inside))
 
 
 def read_graph(path: Path) -> Graph:

@@ -24,6 +24,8 @@ from compress.artifacts import (
     write_spec,
 )
 from compress.errors import IntegrityError, KdcError, RecipeError
+from compress.export.graph import weight_files
+from compress.extras import available
 from compress.runtime.bundle import MANIFEST as BUNDLE_MANIFEST
 from compress.runtime.bundle import SUFFIX, open_bundle
 
@@ -201,7 +203,9 @@ def _staged(path: Path, temporary: Path) -> Path:
     # Symbolic links will not do: onnxruntime refuses external weights that lie outside of the model's folder.
     _link(path, temporary / ONNX)
     for weights in external_weights(path):
-        _link(weights, temporary / weights.name)
+        beside = temporary / weights.relative_to(path.parent)
+        beside.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(weights, beside)  # onnx refuses weights with several hard links, too
     if (path.parent / TOKENIZER).is_file() and (path.parent / SPEC).is_file():
         for name in (TOKENIZER, SPEC):
             shutil.copyfile(path.parent / name, temporary / name)
@@ -209,9 +213,12 @@ def _staged(path: Path, temporary: Path) -> Path:
 
 
 def external_weights(path: Path) -> list[Path]:
-    """Files beside an .onnx that hold weights too large for it, under the names that exporters give them."""
-    named = (path.with_name(path.name + ending) for ending in (".data", "_data"))
-    return [weights for weights in named if weights.is_file()]
+    """Files that hold weights of an .onnx: those that it names.
+
+    Where the package onnx is not installed, those under the names that exporters give them.
+    """
+    names = weight_files(path) if available("onnx") else [f"{path.name}{ending}" for ending in (".data", "_data")]
+    return [path.parent / name for name in names if (path.parent / name).is_file()]
 
 
 def _link(source: Path, target: Path) -> None:

@@ -74,7 +74,7 @@ def quantize_path(
             graph = read_graph(source / ONNX)
             _check_graph(graph, meant)
             if not to_file and not answers_text(source):
-                raise RecipeError(f"{meant} has no {TOKENIZER} and {SPEC} to go into a folder; give -o FILE.onnx")
+                raise RecipeError(f"{meant} has no {TOKENIZER} and {SPEC} to go into a folder; {_to_a_file(method)}")
             chosen = method or _suiting(source, graph)
             if misfit := section.misfit(chosen):
                 raise RecipeError(f"--set {misfit}")
@@ -85,6 +85,12 @@ def quantize_path(
         facts |= {"source_bytes": _bytes(source)} | _parity(source, made.folder, requests)
         _publish(made.folder, out, to_file=to_file)
     return _with_guard(facts, made, out)
+
+
+def _to_a_file(method: str | None) -> str:
+    if method in METHODS and METHODS[method].runtime != "onnxruntime":
+        return "put them beside it, or take --method dynamic and give -o FILE.onnx"
+    return "give -o FILE.onnx"
 
 
 def _check_method(method: str | None, section: Quantize) -> None:
@@ -259,11 +265,7 @@ def _quantized(
         quantize_folder(source, target, method, requests, section)
         return _Made(target, method)
     target.mkdir()
-    if method == "none":
-        for file in (source / ONNX, *external_weights(source / ONNX)):
-            shutil.copyfile(file, target / file.name)
-    else:
-        METHODS[method].write(Work(source / ONNX, target, lambda: (), section))
+    METHODS[method].write(Work(source / ONNX, target, lambda: (), section))
     return _Made(target, method)
 
 

@@ -24,7 +24,6 @@ Embeddings (most of a small student's bytes) are int8 by row in all that lower w
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +33,7 @@ from compress.quantize import openvino
 from compress.quantize.calibration import Feed
 from compress.quantize.dynamic import quantize_dynamic_int8, quantize_dynamic_tensor
 from compress.quantize.half import HALF_BITS, store_half
+from compress.quantize.preprocess import copy_whole
 from compress.quantize.smooth import quantize_smooth
 from compress.quantize.static import Ranges, quantize_static_int8
 from compress.quantize.weights import quantize_weights
@@ -84,7 +84,7 @@ class Method:
 
 
 def _none(work: Work) -> None:
-    shutil.copyfile(work.source, work.target)
+    copy_whole(work.source, work.target)
 
 
 def _dynamic(work: Work) -> None:

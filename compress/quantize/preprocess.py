@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from compress.errors import DataError
+from compress.export.onnx import SINGLE_FILE_BYTES, write_onnx
 from compress.export.quiet import quiet
 
 
@@ -14,25 +18,69 @@ def prepared(source: Path) -> Any:
     """The cleaned onnx.ModelProto of a file.
 
     Raises:
-        DataError: the file is missing or is no valid ONNX model.
+        DataError: the file is missing or is no valid ONNX model, a weight is NaN, or they are 2 GB or more.
     """
     import onnx
-    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # it ships no types
     from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    model, apart = _read(source)
+    with tempfile.TemporaryDirectory(prefix="kdc-quantize-") as temporary, quiet():
+        path, single = Path(temporary) / "prepared.onnx", source
+        if apart:  # quant_pre_process looks for the weights in a folder of its own
+            single = Path(temporary) / "float.onnx"
+            onnx.save(model, single)
+        quant_pre_process(single, path, skip_symbolic_shape=True)
+        model = onnx.load(path)
+    drop_unused_domains(model)
+    return model
+
+
+def copy_whole(source: Path, target: Path) -> None:
+    """Write a model as one file, with the weights that lie beside it.
+
+    Raises:
+        DataError: as `prepared`.
+    """
+    model, apart = _read(source)
+    if apart:
+        write_onnx(model, target)
+    else:
+        shutil.copyfile(source, target)
+
+
+def _read(source: Path) -> tuple[Any, bool]:
+    """A model with all its weights, and whether some lay beside the file."""
+    import onnx
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # it ships no types
+    from onnx.external_data_helper import load_external_data_for_model, uses_external_data
 
     if not source.is_file():
         raise DataError(f"{source} does not exist: name an .onnx file")
     try:
-        onnx.checker.check_model(onnx.load(source))
+        model = onnx.load(source, load_external_data=False)
+        apart = any(map(uses_external_data, model.graph.initializer))
+        if apart:
+            load_external_data_for_model(model, str(source.parent))
+        _check_weights(model, source)
+        onnx.checker.check_model(model)
     except (DecodeError, onnx.checker.ValidationError) as error:
         reason = str(error).strip().splitlines()[0]
         raise DataError(f"{source} is not a valid ONNX model ({reason}): export it again") from error
-    with tempfile.TemporaryDirectory(prefix="kdc-quantize-") as temporary, quiet():
-        path = Path(temporary) / "prepared.onnx"
-        quant_pre_process(source, path, skip_symbolic_shape=True)
-        model = onnx.load(path)
-    drop_unused_domains(model)
-    return model
+    return model, apart
+
+
+def _check_weights(model: Any, source: Path) -> None:
+    from onnx import TensorProto, numpy_helper
+
+    size = sum(len(tensor.raw_data) for tensor in model.graph.initializer)
+    if size >= SINGLE_FILE_BYTES:
+        raise DataError(
+            f"{source} has {size / 1e9:.1f} GB of weights, less than {SINGLE_FILE_BYTES / 1e9:.0f} GB can be "
+            "quantized: take a smaller model"
+        )
+    for tensor in model.graph.initializer:
+        if tensor.data_type == TensorProto.FLOAT and np.isnan(numpy_helper.to_array(tensor)).any():
+            raise DataError(f"the weight {tensor.name} of {source} holds NaN: the model is broken, make it anew")
 
 
 def drop_unused_domains(model: Any) -> None:

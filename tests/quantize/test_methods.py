@@ -131,6 +131,46 @@ def test_a_kept_convolution_computes_what_it_did(convolutional: Path, tmp_path: 
     np.testing.assert_allclose(run(made, given), run(dynamic, given), atol=1e-5)
 
 
+@pytest.mark.parametrize("location", ["float.onnx.data", "parts/weights.bin"])
+@pytest.mark.parametrize("method", ["none", "dynamic", "dynamic-tensor", "static", "smoothquant", "weights", "half"])
+def test_weights_beside_the_file_go_into_the_one_that_is_written(
+    method: str, location: str, source: Path, convolutional: Path, tmp_path: Path
+) -> None:
+    """torch's exporter writes them apart, whatever their size."""
+    float_model = convolutional if method == "static" else source
+    apart = tmp_path / "float" / "float.onnx"
+    (apart.parent / location).parent.mkdir(parents=True)
+    onnx.save(onnx.load(float_model), apart, save_as_external_data=True, location=location, size_threshold=100)
+    made = write(apart, tmp_path / "q", method)
+    assert list(made.parent.iterdir()) == [made]
+    given = models.feed(20, 9, seed=5)
+    np.testing.assert_array_equal(run(made, given), run(write(float_model, tmp_path / "whole", method), given))
+    (apart.parent / location).unlink()
+    with pytest.raises(DataError, match=f"is not a valid ONNX model.*{Path(location).name}"):
+        write(apart, tmp_path / "again", method)
+
+
+@pytest.mark.parametrize("method", ["dynamic", "weights", "half"])
+def test_a_weight_that_is_no_number_is_named(method: str, source: Path, tmp_path: Path) -> None:
+    model = onnx.load(source)
+    for tensor in model.graph.initializer:
+        if tensor.name == "up":
+            values = numpy_helper.to_array(tensor).copy()
+            values[3, 4] = np.nan
+            tensor.CopyFrom(numpy_helper.from_array(values, "up"))
+    onnx.save(model, tmp_path / "broken.onnx")
+    with pytest.raises(DataError, match=r"the weight up of .*broken.onnx holds NaN"):
+        write(tmp_path / "broken.onnx", tmp_path / "q", method)
+
+
+def test_more_weights_than_one_file_holds_are_told(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("compress.quantize.preprocess.SINGLE_FILE_BYTES", 50_000)
+    with pytest.raises(DataError, match=r"has 0.0 GB of weights, less than 0 GB can be quantized"):
+        write(source, tmp_path / "q", "dynamic")
+
+
 def test_four_bit_codes_against_a_hand_computed_row(source: Path, tmp_path: Path) -> None:
     table = np.array([[-4.0, 2.0, 0.24, -0.26], [0, 0, 0, 0], [1, 8, -8, -1]], np.float32)
     codes, scales = packed(table, "t")
