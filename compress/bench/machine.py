@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +82,17 @@ def busy_warnings(busy: float, cores: int) -> list[str]:
     return [
         f"other work kept {busy:.1f} of {cores} cores busy when timing began, "
         "so the latencies are unsafe to quote; repeat `kdc bench` on a quiet machine"
+    ]
+
+
+def thread_warnings(threads: Sequence[int]) -> list[str]:
+    """A sentence when more threads are asked for than there are processors to run them."""
+    allowed = min(usable_cores(), cgroup_cpus() or math.inf)
+    if max(threads) <= allowed:
+        return []
+    return [
+        f"{max(threads)} threads were asked for, but this process may use {allowed:g} cores: they wait for each other, "
+        "so the figures say nothing about a machine that has them"
     ]
 
 

@@ -1,6 +1,7 @@
 """Latency and throughput, end to end from text, with the contenders taking turns on the same requests.
 
-The scenarios are MLPerf's single-stream and offline (Reddi et al., https://arxiv.org/abs/1911.02549).
+The scenarios are MLPerf's (Reddi et al., https://arxiv.org/abs/1911.02549). In single-stream and offline the loop here
+asks, in all others, and where it is wanted, LoadGen.
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from compress.artifacts import ONNX, SPEC, TOKENIZER
-from compress.bench import memory
+from compress.artifacts import ONNX, SPEC, TOKENIZER, FileEntry, digest_files, sha256_file
+from compress.bench import loadgen, memory
 from compress.bench.results import BenchResult, Scenario
+from compress.bench.statistics import figures
 from compress.errors import EnvironmentProblem
 from compress.progress import reporter
 
@@ -32,7 +34,7 @@ WARM_CALLS = 20
 WARM_WINDOW = 10
 WARM_TOLERANCE = 0.1
 WARM_SECONDS = 3.0
-TURN_CALLS: dict[Scenario, int] = {"single-stream": 3, "offline": 1}
+TURN_CALLS: dict[Scenario, int] = {"single-stream": 3, "multi-stream": 1, "server": 3, "offline": 1}
 """Untimed calls at the start of a turn, which bring back the caches that the contender before pushed out."""
 
 
@@ -83,6 +85,7 @@ class _Times:
     rounds: list[list[int]] = field(default_factory=list)
     tokenizer: list[int] = field(default_factory=list)
     cpu: int = 0
+    answering: int = 0
     spent: int = 0
 
 
@@ -102,42 +105,63 @@ def run_bench(
     Raises:
         ValueError: there are no requests.
     """
+    cells = bench_cells(contenders, requests, bench, instruments=instruments, budget_seconds=budget_seconds)
+    return [result for cell in cells for result in cell]
+
+
+def bench_cells(
+    contenders: Sequence[Contender],
+    requests: Sequence[Request],
+    bench: Bench,
+    *,
+    instruments: Instruments | None = None,
+    budget_seconds: float = BUDGET_SECONDS,
+) -> Iterator[list[BenchResult]]:
+    """`run_bench` piece by piece: the results of all contenders for each of threads and scenarios, once they are there.
+
+    After Ctrl-C the finished rounds of the scenario that was interrupted come as `partial` results, and then the
+    KeyboardInterrupt is raised.
+    """
     if not requests:
         raise ValueError("run_bench was given 0 requests; it needs at least 1")
     tools = instruments or Instruments()
-    results: list[BenchResult] = []
     for threads in bench.threads:
         runners = {c: tools.open(c.folder, threads) for c in contenders if (c.folder / ONNX).is_file()}
         for scenario in bench.scenarios:
-            timed = _Scenario(scenario, threads, bench, requests, tools, budget_seconds).run(runners)
-            results += [timed.get(c) or _absent(c, scenario, threads, bench) for c in contenders]
-    return results
+            timed = _Scenario(scenario, threads, bench, requests, tools, budget_seconds)
+            found = timed.run(runners)
+            if timed.stopped is not None:
+                yield list(found.values())
+                raise timed.stopped
+            yield [found.get(c) or _absent(c, scenario, threads, bench) for c in contenders]
 
 
 def deployed_bytes(folder: Path) -> int:
     """Bytes of what answering needs: the model with its external weights, tokenizer.json, model.json."""
-    needed = [*folder.glob(f"{ONNX}*"), folder / TOKENIZER, folder / SPEC]
-    return sum(path.stat().st_size for path in needed if path.is_file())
+    return sum(path.stat().st_size for path in _deployed(folder))
+
+
+def deployed_sha256(folder: Path) -> str:
+    """One SHA-256 (hex) over names and contents of these files."""
+    return digest_files(
+        {path.name: FileEntry(sha256=sha256_file(path), size=path.stat().st_size) for path in _deployed(folder)}
+    )
+
+
+def _deployed(folder: Path) -> list[Path]:
+    needed = [*sorted(folder.glob(f"{ONNX}*")), folder / TOKENIZER, folder / SPEC]
+    return [path for path in needed if path.is_file()]
 
 
 def summarise(rounds: Sequence[Sequence[int]]) -> dict[str, Any]:
-    """Percentiles over all rounds and spread of the rounds' medians, in milliseconds, of nanoseconds."""
-    calls = np.concatenate([np.asarray(times, np.float64) for times in rounds]) / 1e6
+    """Percentiles over all rounds with their intervals, and spread of the rounds' medians, in ms, of nanoseconds."""
     medians = [float(np.median(times)) / 1e6 for times in rounds]
-    return {
-        "p50_ms": float(np.percentile(calls, 50)),
-        "p90_ms": float(np.percentile(calls, 90)),
-        # Interpolating between the two slowest calls would report a latency that nobody saw.
-        "p99_ms": float(np.percentile(calls, 99, method="higher")),
-        "p50_low": min(medians),
-        "p50_high": max(medians),
-    }
+    return {**figures(np.concatenate(rounds)), "p50_low": min(medians), "p50_high": max(medians)}
 
 
 def _absent(contender: Contender, scenario: Scenario, threads: int, bench: Bench) -> BenchResult:
-    batch = bench.batch_size if scenario == "offline" else 1
     reason = f"{contender.folder.name} has no {ONNX}"
-    return BenchResult.not_run(contender.name, scenario, threads=threads, batch=batch, reason=reason)
+    return BenchResult.not_run(contender.name, scenario, threads=threads, batch=bench.batch(scenario), reason=reason)
 
 
 @dataclass
@@ -152,24 +176,32 @@ class _Scenario:
     budget_seconds: float
 
     def __post_init__(self) -> None:
-        self.batch = self.bench.batch_size if self.scenario == "offline" else 1
+        self.batch = self.bench.batch(self.scenario)
         self.turn_calls = TURN_CALLS[self.scenario]
+        self.by_loadgen = self.bench.loadgen or self.scenario in loadgen.ALWAYS
+        self.qps = self.bench.qps if self.scenario == "server" else None
+        self.pause_ns = 1e9 / self.qps if self.qps else 0.0
+        self.stopped: KeyboardInterrupt | None = None
 
     def run(self, runners: dict[Contender, Answering]) -> dict[Contender, BenchResult]:
         """Warm up, plan, take turns, sum up."""
         if not runners:
             return {}
-        with _no_garbage_collection():
+        with no_garbage_collection():
             slowest = max(self._warm_up(contender, runner) for contender, runner in runners.items())
             calls = self._calls_per_round(slowest)
             # A live bar redraws from its own thread, which would land in the latencies: one line must do.
             reporter.say(
                 f"  bench {self.scenario}: {', '.join(c.name for c in runners)}, {self.bench.rounds} rounds "
                 f"of {calls * self.batch} requests, {self.threads} thread(s), "
-                f"about {calls * self.bench.rounds * slowest / 1e9:,.0f} s for the slowest"
+                f"about {calls * self.bench.rounds * max(slowest, self.pause_ns) / 1e9:,.0f} s for the slowest"
             )
-            times = self._take_turns(runners, calls)
-        return {contender: self._result(contender, times[contender]) for contender in runners}
+            times = {contender: _Times() for contender in runners}
+            try:
+                self._take_turns(runners, calls, times)
+            except KeyboardInterrupt as stop:
+                self.stopped = stop
+        return {contender: self._result(contender, taken) for contender, taken in times.items() if taken.rounds}
 
     def _asked(self, contender: Contender) -> Sequence[Request]:
         return self.requests if contender.requests is None else contender.requests
@@ -199,62 +231,106 @@ class _Scenario:
     def _calls_per_round(self, slowest_ns: float) -> int:
         """Calls in a round: those asked for, or as many as the slowest finishes within the budget."""
         asked = math.ceil(self.bench.requests / (self.bench.rounds * self.batch))
-        within = int(self.budget_seconds * 1e9 / self.bench.rounds / max(slowest_ns, 1.0)) - self.turn_calls
+        longest_ns = max(slowest_ns, self.pause_ns, 1.0)
+        within = int(self.budget_seconds * 1e9 / self.bench.rounds / longest_ns) - self.turn_calls
         return max(1, min(asked, within))
 
-    def _take_turns(self, runners: dict[Contender, Answering], calls: int) -> dict[Contender, _Times]:
-        times = {contender: _Times() for contender in runners}
+    def _take_turns(self, runners: dict[Contender, Answering], calls: int, times: dict[Contender, _Times]) -> None:
         order = list(runners)
         for number in range(self.bench.rounds):
             # Whoever comes first changes, so that no contender always follows the same one.
             turn = number % len(order)
             for contender in order[turn:] + order[:turn]:
                 batches = [self._call(contender, number * calls + i) for i in range(calls)]
-                self._turn(runners[contender], batches, times[contender])
+                self._turn(contender, runners[contender], batches, times[contender])
             if max(t.spent for t in times.values()) >= self.budget_seconds * 1e9:
                 break
-        return times
 
-    def _turn(self, runner: Answering, batches: Sequence[Sequence[Request]], times: _Times) -> None:
+    def _turn(
+        self, contender: Contender, runner: Answering, batches: Sequence[Sequence[Request]], times: _Times
+    ) -> None:
         began = self.tools.clock_ns()
         for number in range(self.turn_calls):
             runner.answer(batches[number % len(batches)], batch_size=self.batch)
-        cpu = self.tools.cpu_ns()
-        times.rounds.append([self._time(runner, batch) for batch in batches])
-        times.cpu += self.tools.cpu_ns() - cpu
+        if self.by_loadgen:
+            self._ask_by_loadgen(runner, self._asked(contender), len(batches), times)
+        else:
+            cpu = self.tools.cpu_ns()
+            calls = [self._time(runner, batch) for batch in batches]
+            times.cpu += self.tools.cpu_ns() - cpu
+            times.rounds.append(calls)
+            times.answering += sum(calls)
         for batch in batches:
             start = self.tools.clock_ns()
             runner.encode(batch)
             times.tokenizer.append(self.tools.clock_ns() - start)
         times.spent += self.tools.clock_ns() - began
 
+    def _ask_by_loadgen(self, runner: Answering, asked: Sequence[Request], calls: int, times: _Times) -> None:
+        """One run of LoadGen, with the same arrivals and requests for whoever has this turn in this round."""
+        cpu = 0
+
+        def answer(numbers: Sequence[int]) -> None:
+            nonlocal cpu
+            before = self.tools.cpu_ns()  # LoadGen's own thread works between the calls
+            runner.answer([asked[number] for number in numbers], batch_size=self.batch)
+            cpu += self.tools.cpu_ns() - before
+
+        found = loadgen.drive(
+            loadgen.Load(
+                self.scenario,
+                queries=calls * self.batch if self.scenario == "offline" else calls,
+                library=len(asked),
+                batch=self.batch,
+                qps=self.qps,
+                seed=len(times.rounds),
+            ),
+            answer,
+        )
+        times.rounds.append(found.latencies_ns)
+        times.cpu += cpu
+        times.answering += found.span_ns
+
+    def _answered(self, times: _Times) -> int:
+        """Requests: a latency is that of a call, but for LoadGen's offline, where each request has one."""
+        each = 1 if self.by_loadgen and self.scenario == "offline" else self.batch
+        return sum(len(calls) for calls in times.rounds) * each
+
     def _result(self, contender: Contender, times: _Times) -> BenchResult:
-        answered = sum(len(calls) for calls in times.rounds) * self.batch
-        total = sum(sum(calls) for calls in times.rounds)
-        try:
-            asked = self._asked(contender)
-            peak = self.tools.peak_mb(contender.folder, asked, threads=self.threads, batch=self.batch)
-        except EnvironmentProblem as error:
-            reporter.warn(f"peak memory of {contender.name}: not measured: {error}")
-            peak = None
+        answered = self._answered(times)
         return BenchResult(
             artifact=contender.name,
             scenario=self.scenario,
             threads=self.threads,
             batch=self.batch,
+            load=loadgen.load_name() if self.by_loadgen else None,
+            offered_qps=self.qps,
             requests=answered,
             rounds=len(times.rounds),
             **summarise(times.rounds),
-            qps=answered / (max(total, 1) / 1e9),
+            qps=answered / (max(times.answering, 1) / 1e9),
             cpu_ms=times.cpu / answered / 1e6,
             tokenizer_ms=float(np.median(times.tokenizer)) / 1e6,
-            peak_mb=peak,
+            peak_mb=self._peak_mb(contender),
             size_bytes=deployed_bytes(contender.folder),
+            partial=True if self.stopped else None,
         )
+
+    def _peak_mb(self, contender: Contender) -> float | None:
+        if self.stopped:
+            return None
+        try:
+            asked = self._asked(contender)
+            return self.tools.peak_mb(contender.folder, asked, threads=self.threads, batch=self.batch)
+        except EnvironmentProblem as error:
+            reporter.warn(f"peak memory of {contender.name}: not measured: {error}")
+        except KeyboardInterrupt as stop:
+            self.stopped = stop
+        return None
 
 
 @contextmanager
-def _no_garbage_collection() -> Iterator[None]:
+def no_garbage_collection() -> Iterator[None]:
     """Collect now, then not until the block ends: a pause would land in somebody's p99."""
     was_on = gc.isenabled()
     gc.collect()
