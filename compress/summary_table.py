@@ -140,13 +140,20 @@ LATENCY_COLUMNS = {
     "qps": 1,
     "qps_ratio": 3,
     "cpu_ms": 3,
+    "energy_mj": 3,
+    "cost_per_million": 4,
+    "startup_ms": 0,
     "peak_mb": 0,
+    "metric": None,
+    "quality": 4,
+    "quality_low": 4,
+    "quality_high": 4,
     "status": None,
 }
 """Fields of bench rows in Markdown, as far as any row has them, and the digits of numbers after the point."""
 
 
-LATENCY_MORE = {"offered_qps": ("offered/s", 1)}
+LATENCY_MORE = {"offered_qps": ("offered/s", 1), "cost_per_million": ("per million", 3), "quality": ("quality", 4)}
 """Heading and digits of figures that have a column where a row has them."""
 
 

@@ -12,7 +12,7 @@ from compress.errors import DataError
 
 Row = Mapping[str, Any]
 Key = tuple[Any, ...]
-SAME = ("artifact", "target", "scenario", "threads", "batch", "load", "offered_qps")
+SAME = ("artifact", "target", "scenario", "threads", "batch", "length", "load", "offered_qps")
 """What two rows must have in common to be compared."""
 SEARCHED = "p99_bound_ms"
 """Rows of a search for the highest rate are compared at their bound, for the rate is what was measured."""

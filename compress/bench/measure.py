@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from compress.artifacts import ONNX, SPEC, TOKENIZER, FileEntry, digest_files, sha256_file
-from compress.bench import loadgen, memory
+from compress.bench import energy, loadgen, memory
 from compress.bench.results import BenchResult, Scenario
 from compress.bench.statistics import figures
 from compress.errors import EnvironmentProblem
@@ -76,6 +76,7 @@ class Instruments:
     clock_ns: Callable[[], int] = time.perf_counter_ns
     cpu_ns: Callable[[], int] = time.process_time_ns
     peak_mb: Callable[..., float] = memory.peak_mb
+    energy_uj: Callable[[], list[int] | None] = energy.read_uj
 
 
 @dataclass
@@ -86,6 +87,7 @@ class _Times:
     tokenizer: list[int] = field(default_factory=list)
     cpu: int = 0
     answering: int = 0
+    energy: int | None = None
     spent: int = 0
 
 
@@ -141,11 +143,10 @@ def deployed_bytes(folder: Path) -> int:
     return sum(path.stat().st_size for path in _deployed(folder))
 
 
-def deployed_sha256(folder: Path) -> str:
-    """One SHA-256 (hex) over names and contents of these files."""
-    return digest_files(
-        {path.name: FileEntry(sha256=sha256_file(path), size=path.stat().st_size) for path in _deployed(folder)}
-    )
+def deployed_sha256(folder: Path, weights: Sequence[Path] = ()) -> str:
+    """One SHA-256 (hex) over names and contents of these files, and of weights that have other names."""
+    files = [*_deployed(folder), *weights]
+    return digest_files({path.name: FileEntry(sha256=sha256_file(path), size=path.stat().st_size) for path in files})
 
 
 def _deployed(folder: Path) -> list[Path]:
@@ -252,6 +253,7 @@ class _Scenario:
         began = self.tools.clock_ns()
         for number in range(self.turn_calls):
             runner.answer(batches[number % len(batches)], batch_size=self.batch)
+        energy_before = self.tools.energy_uj()
         if self.by_loadgen:
             self._ask_by_loadgen(runner, self._asked(contender), len(batches), times)
         else:
@@ -260,6 +262,9 @@ class _Scenario:
             times.cpu += self.tools.cpu_ns() - cpu
             times.rounds.append(calls)
             times.answering += sum(calls)
+        energy_after = self.tools.energy_uj()
+        if energy_before and energy_after:
+            times.energy = (times.energy or 0) + energy.spent_uj(energy_before, energy_after)
         for batch in batches:
             start = self.tools.clock_ns()
             runner.encode(batch)
@@ -310,6 +315,7 @@ class _Scenario:
             **summarise(times.rounds),
             qps=answered / (max(times.answering, 1) / 1e9),
             cpu_ms=times.cpu / answered / 1e6,
+            energy_mj=None if times.energy is None else times.energy / answered / 1e3,
             tokenizer_ms=float(np.median(times.tokenizer)) / 1e6,
             peak_mb=self._peak_mb(contender),
             size_bytes=deployed_bytes(contender.folder),

@@ -30,6 +30,8 @@ class BenchResult(BaseModel):
     """Threads of the runtime inside one operator."""
     batch: int = 1
     """Requests in a call."""
+    length: int | None = None
+    """Tokens of every request, where they were made alike."""
     load: str | None = None
     """What asked: None for the loop of the bench itself, or LoadGen with its version."""
     offered_qps: float | None = None
@@ -68,10 +70,26 @@ class BenchResult(BaseModel):
     """Requests a second while calls were running; by LoadGen, from the first arrival to the last answer."""
     cpu_ms: float | None = None
     """Processor time of a request in milliseconds, all threads together."""
+    energy_mj: float | None = None
+    """Energy of a request in millijoules, all that the processor took; None where RAPL cannot be read."""
+    cost_per_million: float | None = None
+    """What a million requests cost at this `qps`, in the unit of the price that was given for a core and hour."""
+    startup_ms: float | None = None
+    """From the start of a fresh process to its first answer in milliseconds, median of three."""
     tokenizer_ms: float | None = None
     """Median time that tokenising takes in a call, in milliseconds; part of the latency above."""
     peak_mb: float | None = None
     """Peak resident memory, in 10^6 bytes, of a fresh process that loads it and answers 20 requests."""
+    metric: str | None = None
+    """The task's first metric, where labelled requests were given."""
+    quality: float | None = None
+    """Its value on them, of answers in calls of `batch` requests; by LoadGen, in its accuracy mode."""
+    quality_low: float | None = None
+    """Lower end of its 95% interval, a bootstrap over rows (for ranking over groups)."""
+    quality_high: float | None = None
+    """Upper end of it."""
+    quality_rows: int | None = None
+    """How many requests it was measured on."""
     sha256: str | None = None
     """Hash of the files that are deployed."""
     size_bytes: int | None = None

@@ -12,17 +12,19 @@ from typing import Any
 from pydantic import ValidationError
 
 from compress.artifacts import ONNX, read_spec
-from compress.bench import memory
+from compress.bench import memory, start_up
 from compress.bench.bare import SEQUENCE, answers_text, open_model
 from compress.bench.files import append_results, check_appendable, origin
-from compress.bench.machine import describe, thread_warnings
+from compress.bench.machine import describe, lasting_warnings, throttle_notes, throttled
 from compress.bench.measure import Contender, Instruments, bench_cells, deployed_sha256
 from compress.bench.results import BenchResult
 from compress.bench.search import RateSearch
 from compress.bundle.verify import read_golden
 from compress.bundle.write import STOCK_GOLDEN
-from compress.errors import DataError, RecipeError
+from compress.errors import DataError, EnvironmentProblem, RecipeError
 from compress.extras import require
+from compress.paths.judging import LabelledRequests, quality_of, read_labelled
+from compress.paths.lengths import cut_to, lengthened
 from compress.paths.locate import (
     RUN_MODELS,
     Kind,
@@ -77,13 +79,13 @@ class Entry:
     """One model to time.
 
     where: parts of a name, of which the last is given, and as many before it as tell it apart. folder: holds
-    `model.onnx`. refused: why it cannot be timed, or None. more_bytes: of weights under other names.
+    `model.onnx`. refused: why it cannot be timed, or None. weights: files of weights under other names.
     """
 
     where: tuple[str, ...]
     folder: Path
     refused: str | None = None
-    more_bytes: int = 0
+    weights: tuple[Path, ...] = ()
 
     @property
     def from_text(self) -> bool:
@@ -106,7 +108,7 @@ def bench_paths(
         artifacts: exported models, runs (all their models), bundles, .onnx files. One without tokenizer.json
             and model.json beside it is timed on generated inputs, which its row's `notes` say.
         targets: names of runtimes. scenarios: as in the recipe. threads: one measurement each.
-        requests: texts to ask; without them a bundle's golden requests, or stock ones.
+        requests: texts to ask; without them and without `more.data` a bundle's golden requests, or stock ones.
         more: the other options.
 
     Returns:
@@ -122,17 +124,40 @@ def bench_paths(
     bench = _section(targets, scenarios, threads, more)
     if bench.asks_loadgen or more.p99_ms is not None:
         require("mlperf_loadgen", extra="bench", why="load by MLPerf LoadGen")
+    if more.data is not None:
+        require("scipy", extra="train", why="measuring quality on --data")
     if more.results is not None:
         check_appendable(more.results)
+    if more.data is not None and requests is not None:
+        raise RecipeError("--data and --requests both say what is asked; give one of them")
     with TemporaryDirectory(prefix="kdc-bench-") as temporary:
         entries = [
             entry for number, path in enumerate(artifacts) for entry in _entries(path, Path(temporary) / str(number))
         ]
         named = dict(zip(distinct([entry.where for entry in entries]), entries, strict=True))
-        session = _Session(named, bench, more, describe())
-        for warning in [*session.device["warnings"], *thread_warnings(bench.threads)]:
+        pairs = any(entry.from_text and read_spec(entry.folder).two_texts for entry in entries)
+        rows = None if more.data is None else read_labelled(more.data, pairs=pairs)
+        asked = rows.requests if rows is not None else _requests(requests, artifacts, pairs=pairs)
+        hashes = {name: deployed_sha256(entry.folder, entry.weights) for name, entry in named.items()}
+        if more.length is not None:
+            named = _cut(named, more.length, Path(temporary) / "cut")
+        session = _Session(named, bench, more, describe(), hashes, rows)
+        for warning in [*session.device["warnings"], *lasting_warnings(bench.threads)]:
             reporter.warn(warning)
-        return session.run(_requests(requests, artifacts, named))
+        return session.run(asked)
+
+
+def _cut(entries: Mapping[str, Entry], length: int, temporary: Path) -> dict[str, Entry]:
+    """The models, each reading so many tokens at the most."""
+    bare = [name for name, entry in entries.items() if entry.refused is None and not entry.from_text]
+    if bare:
+        raise RecipeError(f"--length needs texts, but {bare[0]} is timed on generated inputs; leave one of the two out")
+    return {
+        name: entry
+        if entry.refused
+        else replace(entry, folder=cut_to(entry.folder, name, length, temporary / str(place)))
+        for place, (name, entry) in enumerate(entries.items())
+    }
 
 
 def _section(targets: Sequence[str], scenarios: Sequence[str], threads: Sequence[int], more: BenchOptions) -> Bench:
@@ -165,7 +190,7 @@ def _entries(path: Path, temporary: Path) -> list[Entry]:
             entry = _entry(parts, model_folder(path, temporary))
         if kind is not Kind.onnx or path.name == ONNX:
             return [entry]
-        return [replace(entry, more_bytes=sum(file.stat().st_size for file in external_weights(path)))]
+        return [replace(entry, weights=tuple(sorted(external_weights(path))))]
     found = [
         _entry((*parts, name), model_folder(folder, temporary / name))
         for name, folder in models.items()
@@ -198,9 +223,8 @@ def distinct(paths: Sequence[tuple[str, ...]]) -> list[str]:
     return names
 
 
-def _requests(path: Path | None, artifacts: Sequence[Path], entries: Mapping[str, Entry]) -> list[Request]:
+def _requests(path: Path | None, artifacts: Sequence[Path], *, pairs: bool) -> list[Request]:
     """The given requests; else the first golden ones that every model can answer, else stock ones."""
-    pairs = any(entry.from_text and read_spec(entry.folder).two_texts for entry in entries.values())
     if path is not None:
         return list(read_requests(path, fields=Fields(pairs=pairs, remedy=RENAME)))
     for artifact in artifacts:
@@ -222,16 +246,21 @@ class _Session:
     bench: Bench
     more: BenchOptions
     device: dict[str, Any]
+    hashes: dict[str, str]
+    labelled: LabelledRequests | None = None
 
     def __post_init__(self) -> None:
+        self.judged: dict[tuple[str, int, bool], Row] = {}
         self.rows: list[Row] = []
         self.origin = origin(self.device)
-        self.hashes = {name: deployed_sha256(entry.folder) for name, entry in self.entries.items()}
+        self.throttled = throttled()
+        self.starts: dict[tuple[str, int], float | None] = {}
         self.tools = Instruments(open=open_model, peak_mb=memory.peak_mb)
 
     def run(self, asked: Sequence[Request]) -> list[Row]:
         for results in self._measured(asked):
-            self._keep([self._row(result) for result in results])
+            notes = self._slowed_down()
+            self._keep([self._row(result, asked, notes) for result in results])
         if self.more.p99_ms is None:
             self._keep(list(self._refused()))
         for name, entry in self.entries.items():
@@ -240,12 +269,20 @@ class _Session:
         return self.rows
 
     def _measured(self, asked: Sequence[Request]) -> Iterator[list[BenchResult]]:
-        able = [Contender(name, entry.folder) for name, entry in self.entries.items() if entry.refused is None]
+        able = [
+            Contender(
+                name,
+                entry.folder,
+                None if self.more.length is None else lengthened(entry.folder, asked, self.more.length),
+            )
+            for name, entry in self.entries.items()
+            if entry.refused is None
+        ]
         if self.more.p99_ms is None:
             yield from bench_cells(able, asked, self.bench, instruments=self.tools)
             return
         for threads, contender in product(self.bench.threads, able):
-            yield [RateSearch(contender, asked, self.more.p99_ms, threads, self.tools).find()]
+            yield [RateSearch(contender, contender.requests or asked, self.more.p99_ms, threads, self.tools).find()]
 
     def _refused(self) -> Iterator[Row]:
         for (name, entry), threads, scenario in product(self.entries.items(), self.bench.threads, self.bench.scenarios):
@@ -261,12 +298,51 @@ class _Session:
         if self.more.results is not None:
             append_results(self.more.results, rows, self.origin)
 
-    def _row(self, result: BenchResult) -> Row:
+    def _slowed_down(self) -> list[str]:
+        """What slowed the processor down since the last look."""
+        before, self.throttled = self.throttled, throttled()
+        notes = throttle_notes(before, self.throttled)
+        for note in notes:
+            reporter.warn(note)
+        return notes
+
+    def _startup_ms(self, result: BenchResult, asked: Sequence[Request]) -> float | None:
+        key = result.artifact, result.threads
+        if key not in self.starts and not result.partial:
+            try:
+                folder = self.entries[result.artifact].folder
+                self.starts[key] = start_up.startup_ms(folder, asked[0], threads=result.threads)
+            except EnvironmentProblem as error:
+                reporter.warn(f"start-up of {result.artifact}: not measured: {error}")
+                self.starts[key] = None
+        return self.starts.get(key)
+
+    def _quality(self, result: BenchResult) -> Row:
+        """Fields of quality: of equal bytes asked in batches of one size, whatever the scenario."""
+        entry, by_loadgen = self.entries[result.artifact], result.load is not None
+        key = result.artifact, result.batch, by_loadgen
+        if self.labelled is None or result.partial or not entry.from_text:
+            return {}
+        if key not in self.judged:
+            spec, model = read_spec(entry.folder), open_model(entry.folder, result.threads)
+            self.judged[key] = quality_of(
+                spec,
+                lambda requests: model.answer(requests, batch_size=result.batch),
+                self.labelled,
+                batch=result.batch,
+                by_loadgen=by_loadgen,
+            )
+        return self.judged[key]
+
+    def _row(self, result: BenchResult, asked: Sequence[Request], notes: list[str]) -> Row:
         entry = self.entries[result.artifact]
-        row = result.model_dump()
+        row = result.model_dump() | {"startup_ms": self._startup_ms(result, asked)} | self._quality(result)
+        row["length"] = self.more.length
+        if self.more.price is not None and result.qps:
+            row["cost_per_million"] = self.more.price * result.threads / result.qps / 3600 * 1e6
         if result.size_bytes is not None:
-            row["size_bytes"] = result.size_bytes + entry.more_bytes
+            row["size_bytes"] = result.size_bytes + sum(file.stat().st_size for file in entry.weights)
             row["sha256"] = self.hashes[result.artifact]
         if entry.from_text:
-            return row | {"notes": []}
-        return row | {"tokenizer_ms": None, "notes": [GENERATED]}
+            return row | {"notes": notes}
+        return row | {"tokenizer_ms": None, "notes": [GENERATED, *notes]}

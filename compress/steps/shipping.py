@@ -12,6 +12,7 @@ import numpy as np
 from compress.artifacts import EMBEDDING, LOGITS, ONNX, SPEC, TOKENIZER, read_spec, write_spec
 from compress.batch import Floats
 from compress.bench.machine import describe as describe_machine
+from compress.bench.machine import lasting_warnings
 from compress.bench.measure import Contender, run_bench
 from compress.bundle.access import check_access
 from compress.bundle.write import write_bundle
@@ -216,7 +217,7 @@ def bench(run: Run, out: Path, work: Path) -> Metrics:
         if (run.at("onnx") / name).is_dir()
     ]
     machine = describe_machine()
-    for warning in machine.get("warnings", []):
+    for warning in [*machine.get("warnings", []), *lasting_warnings(run.recipe.bench.threads)]:
         reporter.warn(warning)
     results = run_bench([*contenders, Contender(SHIPPED, run.at("quantized"))], rows, run.recipe.bench)
     return {"latency": [result.model_dump() for result in results], "device": machine}
