@@ -2,8 +2,8 @@
 
     python -m benchmarks.harness
 
-Prints, and appends to `results/harness.jsonl`, the latency that `kdc bench` reports of such a model in single-stream, the
-model's own call included, and from which latency on that is less than 2%. The limit is 5 µs.
+Prints, and appends to `results/harness.jsonl`, the latency that `kdc bench` reports of such a model in single-stream,
+the model's own call included, and from which latency on that is less than 2%. The limit is 5 µs.
 """
 
 from __future__ import annotations
