@@ -62,7 +62,9 @@ def bench(  # noqa: PLR0913, PLR0917  # one parameter an option
     find_qps: Annotated[
         bool, typer.Option("--find-qps", help="Find the highest Poisson rate at which p99 is within --p99-ms.")
     ] = False,
-    p99_ms: Annotated[float | None, typer.Option("--p99-ms", help="The bound of --find-qps.")] = None,
+    p99_ms: Annotated[
+        float | None, typer.Option("--p99-ms", min=0, help="The bound of --find-qps, in milliseconds.")
+    ] = None,
     requests: Annotated[Path | None, typer.Option(metavar="FILE", help="Requests to time, JSON lines or CSV.")] = None,
     data: Annotated[
         Path | None,
@@ -72,7 +74,7 @@ def bench(  # noqa: PLR0913, PLR0917  # one parameter an option
         int | None, typer.Option(min=3, help="Make every request so many tokens long; as in the data when absent.")
     ] = None,
     price: Annotated[
-        float | None, typer.Option("--price-per-core-hour", help="Adds the cost of a million requests.")
+        float | None, typer.Option("--price-per-core-hour", min=0, help="Adds the cost of a million requests.")
     ] = None,
     out: Annotated[
         Path | None, typer.Option("-o", "--out", metavar="FILE.jsonl", help="Append the rows to a file of results.")

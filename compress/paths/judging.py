@@ -68,6 +68,15 @@ def read_labelled(path: Path, *, pairs: bool) -> LabelledRequests:
     return LabelledRequests(path, requests, fields.labels, fields.groups)
 
 
+def check_labels(spec: ModelSpec, rows: LabelledRequests) -> None:
+    """Refuse, before anything is timed, labels that are not those of a model.
+
+    Raises:
+        DataError: naming file and line.
+    """
+    _labels(spec, rows)
+
+
 def quality_of(spec: ModelSpec, ask: Ask, rows: LabelledRequests, *, batch: int, by_loadgen: bool) -> dict[str, Any]:
     """The task's first metric of a model, with its 95% bootstrap interval, as fields of a bench row.
 

@@ -23,7 +23,7 @@ from compress.bundle.verify import read_golden
 from compress.bundle.write import STOCK_GOLDEN
 from compress.errors import DataError, EnvironmentProblem, RecipeError
 from compress.extras import require
-from compress.paths.judging import LabelledRequests, quality_of, read_labelled
+from compress.paths.judging import LabelledRequests, check_labels, quality_of, read_labelled
 from compress.paths.lengths import cut_to, lengthened
 from compress.paths.locate import (
     RUN_MODELS,
@@ -136,7 +136,7 @@ def bench_paths(
         ]
         named = dict(zip(distinct([entry.where for entry in entries]), entries, strict=True))
         pairs = any(entry.from_text and read_spec(entry.folder).two_texts for entry in entries)
-        rows = None if more.data is None else read_labelled(more.data, pairs=pairs)
+        rows = None if more.data is None else _labelled(more.data, entries, pairs=pairs)
         asked = rows.requests if rows is not None else _requests(requests, artifacts, pairs=pairs)
         hashes = {name: deployed_sha256(entry.folder, entry.weights) for name, entry in named.items()}
         if more.length is not None:
@@ -145,6 +145,15 @@ def bench_paths(
         for warning in [*session.device["warnings"], *lasting_warnings(bench.threads)]:
             reporter.warn(warning)
         return session.run(asked)
+
+
+def _labelled(path: Path, entries: Sequence[Entry], *, pairs: bool) -> LabelledRequests:
+    """The labelled rows, which must be of the task of every model that answers text."""
+    rows = read_labelled(path, pairs=pairs)
+    for entry in entries:
+        if entry.refused is None and entry.from_text:
+            check_labels(read_spec(entry.folder), rows)
+    return rows
 
 
 def _cut(entries: Mapping[str, Entry], length: int, temporary: Path) -> dict[str, Entry]:
@@ -260,7 +269,12 @@ class _Session:
     def run(self, asked: Sequence[Request]) -> list[Row]:
         for results in self._measured(asked):
             notes = self._slowed_down()
-            self._keep([self._row(result, asked, notes) for result in results])
+            try:
+                rows = [self._row(result, asked, notes) for result in results]
+            except KeyboardInterrupt:
+                self._keep([result.model_dump() | {"partial": True, "notes": notes} for result in results])
+                raise
+            self._keep(rows)
         if self.more.p99_ms is None:
             self._keep(list(self._refused()))
         for name, entry in self.entries.items():

@@ -5,18 +5,16 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 from typer.testing import CliRunner, Result
 
-from compress.bench import bare, measure
+from compress.bench import measure
 from compress.bench.files import read_results
 from compress.cli import app
 from compress.paths import timing
-from compress.runtime.predictor import Predictor, Request
 from tests.tiny import tiny_deployable
 
 
@@ -24,6 +22,7 @@ from tests.tiny import tiny_deployable
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measure, "WARM_SECONDS", 0.05)
     monkeypatch.setattr(timing.memory, "peak_mb", lambda *_, **__: 1.0)
+    monkeypatch.setattr(timing.start_up, "startup_ms", lambda *_, **__: 1.0)
 
 
 @pytest.fixture
@@ -81,25 +80,23 @@ def test_no_rate_holds_the_bound(model: Path) -> None:
 
 def test_ctrl_c_keeps_the_finished_rounds(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The scenario before is complete; of the one that was interrupted what was finished is marked partial."""
-    answered = 0
+    turn, offline_turns = measure._Scenario._turn, 0
 
-    class Interrupting(Predictor):
-        def answer(self, requests: Sequence[Request], batch_size: int = 32) -> Any:
-            nonlocal answered
-            answered += len(requests) == 4
-            if answered == measure.WARM_CALLS + 25:
-                raise KeyboardInterrupt
-            return super().answer(requests, batch_size)
+    def interrupted(self: Any, *arguments: Any) -> None:
+        nonlocal offline_turns
+        offline_turns += self.scenario == "offline"
+        if offline_turns == 2:
+            raise KeyboardInterrupt
+        turn(self, *arguments)
 
-    monkeypatch.setattr(bare, "Predictor", Interrupting)
-    monkeypatch.setattr(timing, "_section", lambda *_: timing.Bench(batch_size=4, requests=100, rounds=10))
+    monkeypatch.setattr(measure._Scenario, "_turn", interrupted)
     out = tmp_path / "results.jsonl"
-    done = bench(model, "-o", out)
+    done = bench(model, "--queries", 20, "-o", out)
     assert done.exit_code == 130
     single, offline = read_results(out)
-    assert (single["scenario"], single["partial"], single["rounds"]) == ("single-stream", None, 10)
-    assert (offline["scenario"], offline["partial"]) == ("offline", True)
-    assert 0 < offline["rounds"] < 10
+    assert (single["scenario"], single["partial"]) == ("single-stream", None)
+    assert (offline["scenario"], offline["partial"], offline["rounds"]) == ("offline", True, 1)
+    assert offline["p50_ms"] > 0
     assert f"2 rows were measured and are in {out}" in done.stderr
 
 
@@ -124,6 +121,20 @@ def test_what_cannot_be_meant_is_a_sentence(model: Path, arguments: list[str], c
     assert "Traceback" not in done.stderr
 
 
+def test_ctrl_c_while_starting_up_keeps_the_latencies(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: Any, **__: Any) -> float:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(timing.start_up, "startup_ms", interrupted)
+    out = tmp_path / "results.jsonl"
+    assert bench(model, "--scenario", "single-stream", "--queries", 10, "-o", out).exit_code == 130
+    (row,) = read_results(out)
+    assert row["partial"] is True
+    assert row["p50_ms"] > 0
+
+
 def test_a_foreign_results_file_is_refused_before_the_work(model: Path, tmp_path: Path) -> None:
     out = tmp_path / "notes.jsonl"
     out.write_text('{"schema": 7}\n')
@@ -132,6 +143,25 @@ def test_a_foreign_results_file_is_refused_before_the_work(model: Path, tmp_path
     assert "schema 7" in done.stderr
     assert out.read_text() == '{"schema": 7}\n'
     assert bench("--compare", out, tmp_path / "none.jsonl").exit_code == 3
+
+
+@pytest.mark.parametrize(
+    ("rows", "sentence"),
+    [
+        ('{"text": "red shoe", "label": "cat"}\n', "the data are of another task than the model"),
+        ('{"text": "red shoe"}\n', "has no 'label'"),
+        ('{"title": "red shoe", "label": "shoes"}\n', "has no 'text'"),
+        ("", "is empty"),
+        ("text,label\n", "has a header and no request below it"),
+    ],
+)
+def test_data_that_do_not_fit_end_with_3(model: Path, tmp_path: Path, rows: str, sentence: str) -> None:
+    data = tmp_path / "data.txt"
+    data.write_text(rows)
+    done = bench(model, "--data", data, "-o", tmp_path / "out.jsonl")
+    assert done.exit_code == 3
+    assert not (tmp_path / "out.jsonl").exists()
+    assert sentence in done.stderr
 
 
 def test_more_threads_than_cores_are_warned_of(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -171,6 +171,17 @@ def test_the_bench_has_a_row_for_each_scenario(tmp_path: Path, monkeypatch: pyte
     assert 0 < server.qps < 700
 
 
+def test_recipes_without_the_new_keys_have_the_digest_that_they_had() -> None:
+    dumped = Bench().model_dump()
+    assert list(dumped) == ["targets", "threads", "scenarios", "batch_size", "requests", "rounds"]
+    assert Bench(scenarios=["server"], qps=5).model_dump()["qps"] == 5
+    assert not Bench().asks_loadgen
+    assert Bench(scenarios=["multi-stream"]).asks_loadgen
+    for wrong in ({"scenarios": ["server"]}, {"qps": 5}):
+        with pytest.raises(ValueError, match="server and qps belong together"):
+            Bench.model_validate(wrong)
+
+
 def test_a_missing_loadgen_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("compress.extras.available", lambda package: False)
     with pytest.raises(EnvironmentProblem, match=r"kdc\[bench\]"):
