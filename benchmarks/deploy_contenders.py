@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from compress.batch import Floats, Ints
+from compress.extras import require
 from compress.runtime.predictor import Predictor, Request
 
 BATCH = 32
@@ -80,7 +81,7 @@ def _onnxruntime(model: Path) -> tuple[list[str], Call]:
 
 
 def _openvino(model: Path, precision: str | None) -> tuple[list[str], Call]:
-    import openvino
+    openvino = require("openvino", extra="openvino", why="this peer")
 
     options: dict[str, Any] = {
         "PERFORMANCE_HINT": "LATENCY",

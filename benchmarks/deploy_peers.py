@@ -20,6 +20,7 @@ import numpy as np
 from benchmarks.peer_environments import environment
 from compress.batch import Ints
 from compress.errors import EnvironmentProblem
+from compress.extras import require
 
 MODEL = "model.onnx"
 IR = "model.xml"
@@ -48,8 +49,7 @@ class Source:
     @cached_property
     def calibrated_by_nncf(self) -> Path:
         """An int8 model as OpenVINO's page on post-training quantization shows it for a transformer."""
-        import nncf
-        import openvino
+        openvino, nncf = (require(name, extra="nncf", why="this peer") for name in ("openvino", "nncf"))
 
         rows = self.rows()
         model = openvino.Core().read_model(self.exported / MODEL)
@@ -132,8 +132,7 @@ def _nncf(source: Source, out: Path) -> Path:
 
 
 def _nncf_weights(source: Source, out: Path) -> Path:
-    import nncf
-    import openvino
+    openvino, nncf = (require(name, extra="nncf", why="this peer") for name in ("openvino", "nncf"))
 
     model = openvino.Core().read_model(source.exported / MODEL)
     openvino.save_model(nncf.compress_weights(model), out / IR)

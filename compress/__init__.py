@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -12,6 +13,11 @@ if TYPE_CHECKING:
     from compress.runtime.predictor import Predictor as Predictor
 
 __version__ = "0.2.0"
+
+# From 1.29 on onnxruntime reports models and their use to its makers unless this is set before it is imported, and
+# Hugging Face's hub client adds who asks to its requests. A user's own setting stays.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 _HOMES = {
     "Predictor": "compress.runtime.predictor",

@@ -13,7 +13,7 @@ from typer.core import TyperGroup
 
 from compress import __version__
 from compress.artifacts import is_disk_full
-from compress.commands import bench, cache, models, registry, retrieval, runs, start
+from compress.commands import bench, cache, models, registry, retrieval, runs, serve, start
 from compress.commands.output import output
 from compress.errors import EnvironmentProblem, Interrupted, KdcError, RecipeError, Terminated
 from compress.parallel import is_first
@@ -95,6 +95,7 @@ models.register(app)
 cache.register(app)
 retrieval.register(app)
 registry.register(app)
+serve.register(app)
 
 
 def _version(asked: bool) -> None:

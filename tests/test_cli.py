@@ -409,9 +409,9 @@ def bundle(monkeypatch: pytest.MonkeyPatch) -> None:
     """Any path opens as a bundle."""
 
     class Opened:
-        manifest = SimpleNamespace(columns={})
+        manifest = SimpleNamespace(columns={}, variants=())
 
-        def predictor(self, threads: int) -> FakePredictor:
+        def predictor(self, threads: int, runtime: str) -> FakePredictor:
             return FakePredictor()
 
     monkeypatch.setattr("compress.runtime.bundle.open_bundle", lambda path: Opened())

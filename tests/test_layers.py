@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parents[1] / "compress"
 # From the top down. Rooms on one line do not import each other.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("cli",),
-    ("pipeline", "paths", "housekeeping"),
+    ("pipeline", "paths", "housekeeping", "serve"),
     ("stages", "summary", "check"),
     ("steps",),
     ("distill", "quantize", "bundle", "certificate"),
@@ -44,6 +44,7 @@ ROOM_OF = {
 }
 RUNTIME_MAY = {"runtime", "errors", "extras", "artifacts", "decide"}
 HEAVY = {"torch", "transformers", "datasets", "sklearn", "onnx", "optimum", "accelerate", "scipy", "pandas"}
+SERVER = {"starlette", "uvicorn", "h11", "prometheus_client", "fastapi", "granian"}
 LIGHT = ("cli", "commands", "recipe", "summary_table")
 LIGHT += ("errors", "extras", "progress", "artifacts", "runtime", "decide", "doctor", "")
 
@@ -133,4 +134,10 @@ def test_nothing_imports_benchmarks_or_a_bare_kernels() -> None:
 )
 def test_no_heavy_import_where_start_up_counts(name: str) -> None:
     tops = {module.split(".")[0] for module in at_import(SOURCES[name])}
-    assert not tops & HEAVY
+    assert not tops & (HEAVY | SERVER)
+
+
+def test_a_server_imports_nothing_of_training_and_nothing_else_imports_a_server() -> None:
+    for name, tree in SOURCES.items():
+        tops = {module.split(".")[0] for module in imported(tree)}
+        assert not tops & (HEAVY if room(name) == "serve" else SERVER), name

@@ -15,7 +15,6 @@ from compress.bench.results import BenchResult
 from compress.bundle.verify import verify_bundle
 from compress.bundle.write import write_bundle
 from compress.errors import DataError, EnvironmentProblem, IntegrityError, RecipeError
-from compress.extras import available
 from compress.paths import bench_paths, export_path, inspect_path, package_path, quantize_path
 from compress.paths.entries import distinct
 from compress.runtime.bundle import BENCH, CARD, open_bundle
@@ -441,7 +440,7 @@ def test_a_hugging_face_folder_is_exported(built: dict[str, Path], tmp_path: Pat
         (["onnx"], ["sm89"], "fp16", "no effect"),
         (["tensorrt-rtx"], [], "fp16", "--gpu sm89"),
         (["tensorrt-rtx"], ["sm12"], "fp16", "--gpu"),
-        (["tensorrt"], [], "fp8", "--precision"),
+        (["tensorrt"], [], "fp4", "--precision"),
     ],
 )
 def test_options_of_engines_are_checked_before_any_work(
@@ -477,8 +476,10 @@ def test_engines_stand_beside_the_model_they_come_from(
         export_path(bare, tmp_path / "bare", to=["tensorrt"], gpus=[], precision="int8")
 
 
-@pytest.mark.skipif(available("tensorrt_rtx"), reason="TensorRT-RTX is installed")
-def test_a_missing_tensorrt_names_the_command_that_installs_it(model: Path, tmp_path: Path) -> None:
+def test_a_missing_tensorrt_names_the_command_that_installs_it(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("compress.extras.available", lambda package: False)
     with pytest.raises(EnvironmentProblem, match=r"kdc\[tensorrt-rtx\]"):
         export_path(model, tmp_path / "out", to=["tensorrt-rtx"], gpus=["sm89"], precision="fp16")
 

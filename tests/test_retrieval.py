@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from compress.runtime.predictor import Request
+from compress.serve.batching import Batcher
+from compress.serve.model import load_model
+from compress.serve.ranking import rank
+from compress.serve.settings import Settings
 from tests.tiny_models import one_thread
 from tests.tiny_project import kdc, kdc_json, make_project, recipe_of, titles, write_csv, write_recipe
 
@@ -144,3 +150,24 @@ def test_classification_is_refused_before_any_work(shop: dict[str, Any]) -> None
     result = kdc("check", recipe)
     assert result.exit_code == 2
     assert "two-tower compares two texts, and task.kind: classification has one" in result.stderr
+
+
+def test_a_server_ranks_by_embeddings_in_the_order_of_search(shop: dict[str, Any]) -> None:
+    bundle = Path(shop["bundle"])
+    model = load_model(bundle, bundle, Settings())
+    offers = [Request(offer, id=f"s{j}") for j, offer in enumerate(OFFERS)]
+
+    async def ask() -> list[list[dict[str, Any]]]:
+        batcher = Batcher(Settings(), on_batch=lambda texts, seconds: None, on_waiting=lambda texts: None)
+        queue = asyncio.create_task(batcher.run())
+        ranked = [await rank(batcher, model, Request(query), offers) for query in QUERIES]
+        queue.cancel()
+        batcher.close()
+        return ranked
+
+    found = kdc("search", shop["bundle"], shop["folder"] / "items.npz", shop["queries"], "--top", len(OFFERS))
+    for ranking, line in zip(asyncio.run(ask()), found.stdout.splitlines(), strict=True):
+        wanted = {item["id"]: item["score"] for item in json.loads(line)["items"]}
+        assert [row["score"] for row in ranking] == pytest.approx(list(wanted.values()), abs=1e-6)
+        assert {row["id"]: row["score"] for row in ranking} == pytest.approx(wanted, abs=1e-6)
+        assert all(row["id"] == f"s{row['index']}" for row in ranking)

@@ -12,7 +12,7 @@ from compress.errors import IntegrityError, RecipeError
 from compress.runtime.answers import AnyAnswer, reading_of
 from compress.runtime.bundle import GOLDEN, Bundle, Variant, open_bundle
 from compress.runtime.engine import why_not_here
-from compress.runtime.predictor import Request
+from compress.runtime.predictor import Predictor, Request
 
 
 def verify_bundle(
@@ -54,11 +54,15 @@ def verify_bundle(
     variants = [variant for variant in bundle.manifest.variants if runtime in ("auto", variant.spec.runtime)]
     if runtime not in ("auto", "onnxruntime"):
         bundle.variant(runtime)
-    asked = {"golden": _ask(bundle, "onnxruntime")} if runtime in ("auto", "onnxruntime") else {}
+    asked = (
+        {"golden": check_golden(bundle, bundle.predictor(runtime="onnxruntime"))}
+        if runtime in ("auto", "onnxruntime")
+        else {}
+    )
     others = {
         variant.spec.runtime: f"not run: {reason}"
         if runtime == "auto" and (reason := why_not_here(variant.spec))
-        else _ask(bundle, variant.spec.runtime)
+        else check_golden(bundle, bundle.predictor(runtime=variant.spec.runtime))
         for variant in variants
     }
     signature = bundle.manifest.signature
@@ -76,10 +80,17 @@ def verify_bundle(
     }
 
 
-def _ask(bundle: Bundle, runtime: Runtime) -> dict[str, Any]:
-    """Figures of one model's golden answers."""
-    requests, recorded = read_golden(bundle, bundle.variant(runtime))
-    predictor = bundle.predictor(runtime=runtime)
+def check_golden(bundle: Bundle, predictor: Predictor) -> dict[str, Any]:
+    """Ask a bundle's golden requests of one of its predictors, each alone.
+
+    Returns:
+        {requests, label_mismatches, max_probability_difference, tolerance}, or for numbers {requests,
+        max_score_difference, tolerance}.
+
+    Raises:
+        IntegrityError: they cannot be read, or an answer differs beyond the tolerance.
+    """
+    requests, recorded = read_golden(bundle, bundle.variant(predictor.runtime))
     answers = predictor.answer(requests, batch_size=1)
     broken, figures = predictor.reading.compare(answers, recorded)
     if broken is not None:
@@ -87,7 +98,7 @@ def _ask(bundle: Bundle, runtime: Runtime) -> dict[str, Any]:
         raise IntegrityError(
             f"{bundle.path} is intact, but its golden request {broken + 1} of {len(answers)} is answered "
             f"{told(answers[broken])}, recorded is {told(recorded[broken])}, tolerance {figures['tolerance']:.4g}: "
-            f"this processor or {runtime} computes otherwise, do not use it here"
+            f"this processor or {predictor.runtime} computes otherwise, do not use it here"
         )
     return figures
 

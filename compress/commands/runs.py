@@ -144,7 +144,17 @@ def export(  # noqa: PLR0913, PLR0917  # one parameter an option
     model: RecipeOrModel,
     to: Annotated[list[str] | None, typer.Option("--to", help="onnx, tensorrt, tensorrt-rtx; repeatable.")] = None,
     gpu: Annotated[list[str] | None, typer.Option("--gpu", help="Compute capability such as sm89; repeatable.")] = None,
-    precision: Annotated[str | None, typer.Option(help="Of engines: fp32, fp16 or int8; fp16 when absent.")] = None,
+    precision: Annotated[
+        str | None,
+        typer.Option(help="Of engines: fp32, fp16, bf16, int8, int8-fp16, fp8, fp8-fp16 or int4; fp16 when absent."),
+    ] = None,
+    calibration: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Requests that set the ranges of int8 and fp8 engines.")
+    ] = None,
+    max_batch: Annotated[int | None, typer.Option(help="Largest batch of engines; 64 when absent.")] = None,
+    max_length: Annotated[
+        int | None, typer.Option(help="Longest input of engines in tokens; the model's own when absent.")
+    ] = None,
     out: options.Out = None,
     overrides: options.Overrides = None,
     runs: options.Runs = options.RUNS,
@@ -155,7 +165,9 @@ def export(  # noqa: PLR0913, PLR0917  # one parameter an option
     """The run up to and including the exports; or a student directory or .onnx to other formats."""
     output.configure(json=json, verbose=verbose, quiet=quiet)
     if is_recipe(model):
-        refuse({"-o": out, "--to": to, "--gpu": gpu, "--precision": precision}, "a recipe")
+        engines = {"--precision": precision, "--calibration": calibration}
+        profile = {"--max-batch": max_batch, "--max-length": max_length}
+        refuse({"-o": out, "--to": to, "--gpu": gpu} | engines | profile, "a recipe")
         run_until(model, overrides, runs, "export")
         return
     refuse({"--set": overrides}, "a model")
@@ -163,7 +175,17 @@ def export(  # noqa: PLR0913, PLR0917  # one parameter an option
     from compress.paths import export_path
 
     with results_only():
-        made = export_path(model, target, to=to or ["onnx"], gpus=gpu or [], precision=precision or "fp16")
+        made = export_path(
+            model,
+            target,
+            to=to or ["onnx"],
+            gpus=gpu or [],
+            precision=precision or "fp16",
+            max_batch=max_batch,
+            max_length=max_length,
+            calibration=calibration,
+            runs=runs,
+        )
     _print_facts(made)
 
 

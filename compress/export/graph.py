@@ -54,8 +54,8 @@ class Graph:
         return self.operators.get("Conv", 0) > products
 
 
-def read_graph(path: Path) -> Graph:
-    """Read a model's graph.
+def read_model(path: Path) -> Any:
+    """The onnx.ModelProto of a file, without weights that lie beside it.
 
     Raises:
         IntegrityError: the file is no ONNX model, or is cut short.
@@ -70,8 +70,19 @@ def read_graph(path: Path) -> Graph:
         raise IntegrityError(f"{path} is no readable ONNX model ({error}); export it again") from error
     if not model.graph.node:
         raise IntegrityError(f"{path} is no ONNX model: its graph has 0 operators; export it again")
+    return model
+
+
+def read_graph(path: Path) -> Graph:
+    """Read a model's graph.
+
+    Raises:
+        IntegrityError: the file is no ONNX model, or is cut short.
+        EnvironmentProblem: the package onnx is not installed.
+    """
+    model = read_model(path)
     weights = {tensor.name for tensor in model.graph.initializer}
-    nodes = list(_nodes(model.graph))
+    nodes = list(every_node(model.graph))
     operators = Counter(node.op_type for node in nodes)
     return Graph(
         opsets={entry.domain or "ai.onnx": int(entry.version) for entry in model.opset_import},
@@ -93,13 +104,13 @@ def _foreign(model: Any, nodes: Sequence[Any]) -> tuple[str, ...]:
     return tuple(f"{domain}:{operator}" for domain, operator in sorted(found))
 
 
-def _nodes(graph: Any) -> Iterator[Any]:
+def every_node(graph: Any) -> Iterator[Any]:
     """Every node, also of the graphs inside If, Loop and Scan."""
     for node in graph.node:
         yield node
         for attribute in node.attribute:
             for inner in [*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs]:
-                yield from _nodes(inner)
+                yield from every_node(inner)
 
 
 def _quantization(nodes: Sequence[Any], operators: set[str], weights: Sequence[Any]) -> Quantization:

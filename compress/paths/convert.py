@@ -10,11 +10,12 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from compress.artifacts import IR, ONNX, Artifact, publishing, read_artifact
+from compress.artifacts import CACHE, IR, ONNX, Artifact, publishing, read_artifact
 from compress.bundle.access import check_access
 from compress.bundle.sign import load_signer
 from compress.bundle.write import write_bundle
 from compress.errors import RecipeError
+from compress.export.engines import TIMINGS
 from compress.paths.checkpoints import exported_checkpoint
 from compress.paths.engines import engine_sections, engines_of_folder
 from compress.paths.locate import (
@@ -29,15 +30,27 @@ from compress.paths.locate import (
     speaking_of,
     verified,
 )
+from compress.paths.quantize import calibration_requests
 from compress.progress import reporter
-from compress.recipe import Data
+from compress.recipe import Data, Quantize
 from compress.runtime.bundle import SUFFIX
 
 PARENTS = ("teacher", "student")
 """Stages whose hashes stand in a bundle."""
 
 
-def export_path(model: Path, out: Path, *, to: Sequence[str], gpus: Sequence[str], precision: str) -> dict[str, Any]:
+def export_path(
+    model: Path,
+    out: Path,
+    *,
+    to: Sequence[str],
+    gpus: Sequence[str] = (),
+    precision: str = "fp16",
+    max_batch: int | None = None,
+    max_length: int | None = None,
+    calibration: Path | None = None,
+    runs: Path | None = None,
+) -> dict[str, Any]:
     """Export a model to other formats.
 
     Args:
@@ -45,6 +58,9 @@ def export_path(model: Path, out: Path, *, to: Sequence[str], gpus: Sequence[str
             and any float .onnx.
         out: a folder; gets model.onnx, tokenizer.json and model.json for `onnx`, and NAME.engine for engines.
         to: onnx, tensorrt, tensorrt-rtx. gpus: for tensorrt-rtx, such as sm89. precision: of engines.
+        max_batch, max_length: largest batch and longest input of engines; 64 and the model's own when absent.
+        calibration: requests, which set the ranges of int8 and fp8 and show what changed.
+        runs: folder of runs, in whose cache `tensorrt` keeps how fast kernels were.
 
     Returns:
         path, onnx (size_bytes, and for a student its parity with torch), engines (name -> figures), notes.
@@ -55,7 +71,9 @@ def export_path(model: Path, out: Path, *, to: Sequence[str], gpus: Sequence[str
         IntegrityError: the model is damaged.
         GateError: the exported model says something else than torch.
     """
-    sections = engine_sections(to, gpus, precision)
+    sections = engine_sections(to, gpus, precision=precision, max_batch=max_batch, max_length=max_length)
+    if calibration is not None and not sections:
+        raise RecipeError("--calibration has no effect without an engine; leave it out, or add --to tensorrt-rtx")
     meant = narrowed(model)
     kind = kind_of(meant)
     checkpoint = kind in (Kind.student, Kind.teacher)
@@ -74,7 +92,9 @@ def export_path(model: Path, out: Path, *, to: Sequence[str], gpus: Sequence[str
         else:
             source = model_folder(meant, source)
         target = source if "onnx" in to else out
-        found["engines"] = engines_of_folder(source, target, sections, Path(temporary) / "work")
+        requests = calibration_requests(calibration, source, meant, Quantize().calibration, "take --precision fp16")
+        timings = None if runs is None else runs / CACHE / TIMINGS
+        found["engines"] = engines_of_folder(source, target, sections, Path(temporary) / "work", requests, timings)
         if "onnx" in to:
             with publishing(out) as finished:
                 shutil.copytree(source, finished)

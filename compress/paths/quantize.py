@@ -189,18 +189,35 @@ def _calibration(
             )
         return []
     _check_token_ids(graph, model)
+    rows = calibration_requests(path, source, model, section.calibration, "take --method dynamic")
+    if len(rows) < section.calibration and _calibrates(method):
+        reporter.warn(
+            f"quantize.calibration asks for {section.calibration:,} requests, and {path} has {len(rows):,}: all are "
+            "taken"
+        )
+    return rows
+
+
+def calibration_requests(path: Path | None, source: Path, model: Path, limit: int, instead: str) -> list[Request]:
+    """Evenly spaced rows of a calibration file, `limit` at the most; none without a file.
+
+    Args:
+        source: folder of the model that reads them. model: what was given, for messages. instead: what can be done
+            without such a file.
+
+    Raises:
+        RecipeError: the model reads no text.
+        DataError: requests that cannot be used.
+    """
+    if path is None:
+        return []
     if not answers_text(source):
         raise RecipeError(
             f"--calibration {path} holds text, but {model} has no {TOKENIZER} and {SPEC} beside it that read "
-            "text; leave it out and take --method dynamic, or give an exported model's folder"
+            f"text; leave it out and {instead}, or give an exported model's folder"
         )
     rows = list(read_requests(path, fields=Fields(pairs=read_spec(source).two_texts, remedy=RENAME)))
-    limit = section.calibration
     if len(rows) <= limit:
-        if len(rows) < limit and _calibrates(method):
-            reporter.warn(
-                f"quantize.calibration asks for {limit:,} requests, and {path} has {len(rows):,}: all are taken"
-            )
         return rows
     reporter.say(f"  calibrating with {limit} of the {len(rows):,} requests of {path}, evenly spaced")
     return [rows[number * len(rows) // limit] for number in range(limit)]

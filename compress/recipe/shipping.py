@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Sequence
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field, model_validator
 
@@ -104,22 +105,54 @@ class OnnxExport(Section):
     """ONNX operator set."""
 
 
+EngineBuilder = Literal["tensorrt", "tensorrt-rtx"]
+EnginePrecision = Literal["fp32", "fp16", "bf16", "int8", "int8-fp16", "fp8", "fp8-fp16", "int4"]
+Gpu = Literal["sm75", "sm80", "sm86", "sm89", "sm120", "sm121"]
+LACKED_BY: dict[EnginePrecision, tuple[Gpu, ...]] = {
+    "fp32": ("sm75",),
+    "bf16": ("sm75",),
+    "int8": ("sm75",),
+    "fp8": ("sm75", "sm80", "sm86"),
+    "fp8-fp16": ("sm75", "sm80", "sm86"),
+    "int4": ("sm75",),
+}
+"""GPUs that tensorrt-rtx 1.7 compiles no engine of a precision for; sm75 has no products of float32 either."""
+
+
+def incapable(precision: EnginePrecision, gpus: Sequence[str]) -> str | None:
+    """Why an engine cannot be built for one of these GPUs, with what can be done, or None."""
+    lacking = LACKED_BY.get(precision, ())
+    first = next((gpu for gpu in gpus if gpu in lacking), None)
+    if first is None:
+        return None
+    able = ", ".join(gpu for gpu in get_args(Gpu) if gpu not in lacking)
+    return f"{precision} is not for {first}, only for {able}: take fp16 or int8-fp16 for it, or leave {first} out"
+
+
 class TensorRTExport(Section):
     """An engine for NVIDIA GPUs, from the float ONNX of the student."""
 
-    to: Literal["tensorrt", "tensorrt-rtx"]
+    to: EngineBuilder
     """`tensorrt` builds on the GPU of this machine, `tensorrt-rtx` ahead of time for the GPUs named."""
-    precision: Literal["fp32", "fp16", "int8"] = "fp16"
-    """Arithmetic: fp16, or symmetric int8 (QDQ)."""
-    gpus: tuple[Literal["sm75", "sm80", "sm86", "sm89", "sm120", "sm121"], ...] = ()
+    precision: EnginePrecision = "fp16"
+    """int8 and fp8: products in 8 bits, all else in float32, or with -fp16 in float16; int4: weights alone, all else in
+    float16."""
+    gpus: tuple[Gpu, ...] = ()
     """Compute capabilities to build for; must be named for tensorrt-rtx."""
     max_batch: Annotated[int, Field(ge=1, le=4096)] = 64
     """Largest batch of the optimization profile."""
+    max_length: Annotated[int | None, Field(ge=1, le=65536, exclude_if=lambda length: length is None)] = None
+    """Longest input of the optimization profile in tokens; absent: the student's."""
 
     @model_validator(mode="after")
     def _gpus_named(self) -> TensorRTExport:
         if self.to == "tensorrt-rtx" and not self.gpus:
             raise ValueError("tensorrt-rtx builds ahead of time: name the GPUs, for example gpus: [sm89]")
+        twice = next((gpu for gpu in self.gpus if self.gpus.count(gpu) > 1), None)
+        if twice is not None:
+            raise ValueError(f"gpus names {twice} twice: leave one out")
+        if (reason := incapable(self.precision, self.gpus)) is not None:
+            raise ValueError(reason)
         return self
 
 

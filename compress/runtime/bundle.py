@@ -158,7 +158,7 @@ class Bundle:
             raise _damaged(self.path, f"{TOKENIZER} is not UTF-8 ({error})") from error
         return Predictor.open(spec, tokenizer_json, ModelBytes(*(self.members[n] for n in names)), threads=threads)
 
-    def variant(self, runtime: Runtime | Literal["auto"]) -> Variant | None:
+    def variant(self, runtime: str) -> Variant | None:
         """The variant that `predictor` takes; None for `model.onnx`.
 
         Raises:

@@ -91,10 +91,25 @@ class OpenVinoEngine:
         return self._own.request
 
 
+def check_exact(model: Any, name: object) -> None:
+    """Refuse a graph that OpenVINO would answer wrongly.
+
+    Raises:
+        DataError: it takes the remainder of whole numbers, which OpenVINO 2026.4 computes in float32.
+    """
+    remainders = (op for op in model.get_ops() if op.get_type_name() in ("FloorMod", "Mod"))
+    if any(op.get_output_element_type(0).is_integral_number() for op in remainders):
+        raise DataError(
+            f"{name} takes remainders of whole numbers, as a static student with bigrams does, and OpenVINO computes "
+            "them in float32, which is wrong beyond 2^24; take onnxruntime"
+        )
+
+
 def _load(model: Model, options: dict[str, Any]) -> Any:
     is_onnx = isinstance(model, Path) and model.name.endswith(".onnx")
     try:
         read = core().read_model(model) if isinstance(model, Path) else core().read_model(model.graph, model.weights)
+        check_exact(read, model if isinstance(model, Path) else IR)
         return core().compile_model(read, "CPU", options)
     except RuntimeError as error:  # OpenVINO's own errors, all of them
         reason = " ".join(str(error).split())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,14 @@ from compress.bench.targets import ONNXRUNTIME, TORCH, own_target
 from compress.bundle.access import check_access
 from compress.bundle.write import write_bundle
 from compress.errors import DataError
-from compress.export.engines import build_engines
+from compress.export.engines import TIMINGS, build_engines
 from compress.export.onnx import export_module, export_teacher
 from compress.export.parity import agreement, evaluated
+from compress.export.plain import PlainSession
 from compress.predict import predict_logits
-from compress.progress import reporter
+from compress.progress import bar, reporter
 from compress.quantize.calibration import feeds
-from compress.quantize.static import quantize_static_int8
+from compress.quantize.typed import typed_onnx
 from compress.recipe import LoadedRecipe, TensorRTExport
 from compress.runtime.predictor import Predictor, Request
 from compress.steps.context import FLOAT, Metrics, Run, requests_of
@@ -143,17 +145,34 @@ def exportable(module: Any) -> Any:
 
 
 def engines(run: Run, out: Path, work: Path) -> Metrics:
-    """Build the TensorRT engines that the recipe names."""
+    """Build the TensorRT engines that the recipe names; what they are built from is measured in onnxruntime."""
     out.mkdir(parents=True, exist_ok=True)
     source = run.at("onnx") / FLOAT
+    predictor, spec = Predictor.from_folder(source), read_spec(source)
+    test = requests_of(run.splits.test)
 
-    def to_int8(model: Path, target: Path) -> None:
-        rows = feeds(Predictor.from_folder(source), calibration_rows(run, "static"))
-        quantize_static_int8(model, target, rows, tensorrt=True)
+    def measure(session: PlainSession) -> Metrics:
+        said = []
+        with bar("the engine's ONNX on test", len(test), "rows") as shown:
+            for feed in feeds(predictor, test):
+                said.append(session.logits([feed]))
+                shown.advance(len(said[-1]))
+        logits, rows = np.concatenate(said), test[:PARITY_ROWS]
+        return {
+            "quality": run.judge.measure(logits, "test", spec.threshold),
+            "parity": agreement(predictor.logits(rows), logits[: len(rows)]),
+        }
 
-    sections = [section for section in run.recipe.export if isinstance(section, TensorRTExport)]
-    max_length = read_spec(source).max_length
-    return build_engines(source / ONNX, out, sections, work, max_length=max_length, to_int8=to_int8)
+    return build_engines(
+        source / ONNX,
+        out,
+        [section for section in run.recipe.export if isinstance(section, TensorRTExport)],
+        work,
+        max_length=spec.max_length,
+        convert=partial(typed_onnx, feeds=lambda: feeds(predictor, calibration_rows(run, "static"))),
+        measure=measure,
+        timings=run.cache / TIMINGS,
+    )
 
 
 def bench(run: Run, out: Path, work: Path) -> Metrics:

@@ -204,6 +204,16 @@ def test_what_fails_becomes_a_row() -> None:
     assert rows["cannot load"]["packages"] == {"p": "1"}
 
 
+def test_times_stand_without_a_roof(monkeypatch: pytest.MonkeyPatch) -> None:
+    def busy(threads: int) -> Any:
+        raise EnvironmentProblem("measuring the machine's limits took more than 120 s")
+
+    monkeypatch.setattr(deploy, "measure_limits", busy)
+    monkeypatch.setattr(deploy, "multiply_adds", lambda model, feed: 10)
+    subject: Any = SimpleNamespace(folder=Path("run"), feeds=lambda cell, count: [{}])
+    assert deploy._roof_of(subject) is None
+
+
 def test_a_program_that_fails_is_told_by_its_last_line() -> None:
     with pytest.raises(EnvironmentProblem, match=r"ended with 3: the reason$"):
         deploy_peers.run(

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import _thread
 import importlib.util
+import json
+import os
 import struct
+import subprocess
+import sys
 import threading
 import types
 from pathlib import Path
@@ -16,10 +20,13 @@ import torch
 from torch import nn
 from transformers import BertConfig, BertForSequenceClassification
 
-from compress.errors import DataError, EnvironmentProblem, RecipeError
+from compress.errors import DataError, EnvironmentProblem, IntegrityError, RecipeError
 from compress.export import tensorrt
+from compress.export.halves import to_fp16
 from compress.export.onnx import INPUTS, export_module
-from compress.export.tensorrt import NOT_RUN, build_engine, check_header, to_fp16
+from compress.export.tensorrt import NOT_RUN, build_engine, check_header
+from compress.export.tensorrt_build import build, keep_timings, load_timings
+from compress.export.tensorrt_log import read_layers
 from compress.quantize.static import quantize_static_int8
 
 needs_rtx = pytest.mark.skipif(
@@ -135,8 +142,85 @@ def test_interrupt_stops_the_build_at_its_next_step() -> None:
 
     trt = types.SimpleNamespace(IProgressMonitor=Base)
     with pytest.raises(KeyboardInterrupt):
-        tensorrt._build(trt, Builder(), None, types.SimpleNamespace(), "test")
+        build(trt, Builder(), None, types.SimpleNamespace(), "test")
     assert answers[-1] is False
+
+
+class Timed:
+    """A configuration of `tensorrt`, which keeps timings of this GPU and refuses those of another."""
+
+    def __init__(self, refuses: bytes = b"other") -> None:
+        self.refuses, self.cache = refuses, b""
+
+    def create_timing_cache(self, content: bytes) -> bytes:
+        return content
+
+    def set_timing_cache(self, cache: bytes, ignore_mismatch: bool) -> bool:
+        assert not ignore_mismatch
+        self.cache = cache
+        return cache != self.refuses
+
+    def get_timing_cache(self) -> types.SimpleNamespace:
+        return types.SimpleNamespace(serialize=lambda: self.cache + b"+measured")
+
+
+def test_timings_are_kept_for_the_next_build(tmp_path: Path) -> None:
+    file = tmp_path / "timings" / "tensorrt-11.0.timings"
+    for kept, told in ((b"+measured", "begun"), (b"+measured+measured", "used and extended")):
+        config = Timed()
+        found = load_timings(config, file.parent, "11.0")
+        assert keep_timings(config, file.parent, "11.0", found) == f"{told}: {file.name}"
+        assert file.read_bytes() == kept
+    file.write_bytes(b"other")
+    config = Timed()
+    assert not load_timings(config, file.parent, "11.0")
+    assert config.cache == b""
+    assert keep_timings(config, None, "11.0", False) == "none: no folder was given"
+
+
+def test_the_builders_account_of_an_engine_is_read() -> None:
+    message = (
+        "Layers:\nName: a, LayerType: gemm, Inputs: [ { Name: x, Datatype: Float }], "
+        "Constants: [ { Name: w, Dimensions: [4,3], Datatype: Int8, Format: (Linear)}, { Name: s, Datatype: Half }], "
+        "Outputs: [ { Datatype: Float }]\n\n"
+        "I/O Tensors:\n Name: ids, IOMode: Input, DataType: Int64, Dimensions: [-1,-1], Location: Device, ProfileInfo: "
+        "[ { MinShape: [1,1], OptShape: [8,16], MaxShape: [16,64], Format: x }]\n"
+        " Name: mask, IOMode: Input, DataType: Int64, Dimensions: [2,7], Location: Device, ProfileInfo: [ ]\n"
+        " Name: logits, IOMode: Output, DataType: Float, Dimensions: [-1,3], Location: Device\n"
+    )
+    told = read_layers(message)
+    assert told.inputs["ids"] == {"min": [1, 1], "opt": [8, 16], "max": [16, 64]}
+    assert told.inputs["mask"] == {"min": [2, 7], "opt": [2, 7], "max": [2, 7]}
+    assert (told.outputs, told.weights) == ({"logits": "float [-1, 3]"}, {"Int8": 1, "Half": 1})
+
+
+def test_ctrl_c_ends_an_export_with_130_and_leaves_nothing(models: dict[str, Path], tmp_path: Path) -> None:
+    """The build is held until the signal has come: how long one takes says nothing."""
+    pytest.importorskip("tensorrt_rtx", reason="not run: tensorrt-rtx is not installed")
+    program = (
+        "import os, signal, sys, threading\n"
+        "import tensorrt_rtx as trt\n"
+        "from compress.progress import Bar\n"
+        "advance = Bar.advance\n"
+        "def interrupt(self, count):\n"
+        "    Bar.advance = advance\n"
+        "    threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()\n"
+        "    threading.Event().wait(2)\n"
+        "Bar.advance = interrupt\n"
+        "from compress.cli import main\n"
+        "sys.argv[0] = 'kdc'\n"
+        "main()\n"
+    )
+    arguments = ["export", str(models["fp32"]), "--to", "tensorrt-rtx", "--gpu", "sm89", "--precision", "fp32"]
+    command = [sys.executable, "-c", program, *arguments, "--max-length", "12", "-o", str(tmp_path / "out"), "--json"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 130, done.stderr
+    assert json.loads(done.stdout)["exit_code"] == 130
+    assert "Traceback" not in done.stderr
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
 @needs_rtx
@@ -166,9 +250,9 @@ def test_builds_without_a_gpu(models: dict[str, Path], tmp_path: Path, precision
         ({"gpus": ["sm90"]}, RecipeError, r"export\.gpus: sm90 .*sm89"),
         ({"gpus": []}, RecipeError, r"export\.gpus: nothing"),
         ({"max_batch": 0}, RecipeError, r"export\.max_batch.*0 x 12"),
-        ({"max_length": POSITIONS + 1}, RecipeError, r"4 x 41 tokens .*lower max_length"),
-        ({"onnx": "cpu"}, DataError, r"quantize it .*symmetric=True"),
-        ({"onnx": "hello"}, DataError, "no ONNX model"),
+        ({"max_length": POSITIONS + 1}, RecipeError, r"export\.max_length: .* longest input .*41 != 40.*lower it"),
+        ({"onnx": "cpu"}, DataError, r"has the operator \w+ of com.microsoft"),
+        ({"onnx": "hello"}, IntegrityError, "no readable ONNX model"),
         ({"onnx": "absent"}, DataError, "does not exist"),
     ],
 )

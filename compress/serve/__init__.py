@@ -1,0 +1,1 @@
+"""A bundle over HTTP: requests batched for one model, several processes, a new bundle without a pause."""

@@ -1,0 +1,72 @@
+"""A bundle as it is served: checked on this machine, ready to answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from compress.bundle.verify import check_golden, read_golden
+from compress.runtime.bundle import Manifest, open_bundle
+from compress.runtime.predictor import Predictor, Request
+from compress.serve.forms import Forms, forms_of
+from compress.serve.settings import Settings
+
+
+class Ask(Enum):
+    """What a model can be asked of texts."""
+
+    ANSWER = "answer"
+    """Answers to requests, as `kdc predict` gives them."""
+    EMBED = "embed"
+    """Embeddings of the requests' first texts, of models that read texts apart."""
+
+
+@dataclass(frozen=True, eq=False)
+class ServedModel:
+    """One bundle in memory.
+
+    batch_difference: largest change of a logit of the golden requests when they are asked together instead of each
+    alone; 0 where a batch changes nothing.
+    """
+
+    manifest: Manifest
+    predictor: Predictor
+    forms: Forms
+    batch_difference: float
+
+    @property
+    def digest(self) -> str:
+        """The first 16 digits of the manifest's digest, which name the bundle in headers, metrics and messages."""
+        return self.manifest.digest[:16]
+
+    def ask(self, what: Ask, requests: Sequence[Request]) -> Sequence[Any]:
+        """An answer or an embedding for each request, all in one call of the model."""
+        if what is Ask.EMBED:
+            return list(self.predictor.embed([request.text for request in requests]))
+        return self.predictor.answer(requests, batch_size=len(requests))
+
+
+def load_model(path: Path, source: Path, settings: Settings) -> ServedModel:
+    """Open a bundle, check every hash and ask its golden requests.
+
+    Args:
+        path: the bundle. source: what messages call it.
+
+    Raises:
+        RecipeError: nothing readable is there.
+        IntegrityError: it is damaged, or this machine answers its golden requests otherwise.
+        EnvironmentProblem: it needs a newer kdc.
+    """
+    bundle = replace(open_bundle(path), path=source)
+    predictor = bundle.predictor(threads=settings.threads)
+    check_golden(bundle, predictor)
+    requests, _ = read_golden(bundle)
+    requests = requests[: settings.max_batch]
+    alone, together = (predictor.logits(requests, batch_size=size) for size in (1, settings.max_batch))
+    difference = float(np.abs(alone - together).max(initial=0.0))
+    return ServedModel(bundle.manifest, predictor, forms_of(bundle.manifest, settings), difference)

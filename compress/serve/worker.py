@@ -1,0 +1,156 @@
+"""One worker: a process that answers on the shared socket, and takes orders from its supervisor."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import logging
+import signal
+import socket
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import uvicorn
+
+from compress.errors import IntegrityError, KdcError
+from compress.serve.app import Service, application
+from compress.serve.logs import configure
+from compress.serve.messages import Commit, Order, Prepare, Refuse, Stop, Told
+from compress.serve.metrics import Metrics
+from compress.serve.model import ServedModel, load_model
+from compress.serve.protocol import BoundedProtocol
+from compress.serve.settings import Settings
+
+logger = logging.getLogger("kdc.serve")
+
+KEEP_ALIVE_SECONDS = 75
+"""An idle connection is closed after that: later than proxies close theirs, so that none sends into a closed one."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """All that a worker is given.
+
+    bundle: the supervisor's own copy. source: the path that people know. refused: why the last new bundle was not
+    taken, or None.
+    """
+
+    bundle: Path
+    source: Path
+    settings: Settings
+    refused: str | None
+    quiet: bool
+
+
+def main(start: Start, listening: socket.socket, orders: Connection) -> None:
+    """Serve until told to stop, or until the supervisor is gone."""
+    configure(quiet=start.quiet)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)  # these are the supervisor's
+    try:
+        worker = _Worker(start, load_model(start.bundle, start.source, start.settings), orders)
+    except KdcError as error:
+        orders.send(Told(0, error))
+        return
+    asyncio.run(worker.serve(listening))
+
+
+class _Worker:
+    def __init__(self, start: Start, model: ServedModel, orders: Connection) -> None:
+        self.start, self.orders = start, orders
+        self.service = Service(model, start.settings, Metrics(), start.refused)
+        self.prepared: ServedModel | None = None
+        self.loader = ThreadPoolExecutor(1, thread_name_prefix="loader")
+        self.server = _Server(
+            uvicorn.Config(
+                application(self.service),
+                http=BoundedProtocol,
+                loop="asyncio",
+                lifespan="off",
+                ws="none",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                proxy_headers=False,
+                timeout_keep_alive=KEEP_ALIVE_SECONDS,
+            )
+        )
+
+    async def serve(self, listening: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        orders: asyncio.Queue[Order] = asyncio.Queue()
+        loop.add_reader(self.orders.fileno(), self._receive, orders)
+        tasks = [loop.create_task(self.service.batcher.run()), loop.create_task(self._obey(orders))]
+        for task in tasks:
+            task.add_done_callback(self._ended)
+        self.orders.send(Told(0, batch_difference=self.service.model.batch_difference))
+        await self.server.serve(sockets=[listening])
+        loop.remove_reader(self.orders.fileno())
+        for task in tasks:
+            task.cancel()
+        self.service.batcher.close()
+        self.loader.shutdown(wait=False)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """Without its queue or its orders a worker is of no use: it ends, and the supervisor makes another one."""
+        if not task.cancelled():
+            logger.error("a worker's task failed", exc_info=task.exception())
+            self._stop()
+
+    def _receive(self, orders: asyncio.Queue[Order]) -> None:
+        try:
+            order = self.orders.recv()
+        except (EOFError, OSError):  # the supervisor was killed
+            asyncio.get_running_loop().remove_reader(self.orders.fileno())
+            order = Stop()
+        if isinstance(order, Stop):
+            self._stop()
+        else:
+            orders.put_nowait(order)
+
+    def _stop(self) -> None:
+        self.service.draining = self.server.should_exit = True
+
+    async def _obey(self, orders: asyncio.Queue[Order]) -> None:
+        while True:
+            match await orders.get():
+                case Prepare(number, path):
+                    self.orders.send(Told(number, await self._prepare(path)))
+                case Commit(number):
+                    if self.prepared is not None:
+                        self.service.take(self.prepared)
+                        self.prepared = None
+                    self.orders.send(Told(number))
+                    await asyncio.get_running_loop().run_in_executor(self.loader, _give_back)
+                case Refuse(reason):
+                    self.prepared, self.service.refused = None, reason
+                    await asyncio.get_running_loop().run_in_executor(self.loader, _give_back)
+
+    async def _prepare(self, path: Path) -> KdcError | None:
+        """Load a bundle in a thread of its own, while the model that serves goes on."""
+        try:
+            self.prepared = await asyncio.get_running_loop().run_in_executor(
+                self.loader, load_model, path, self.start.source, self.start.settings
+            )
+        except KdcError as error:
+            return error
+        except Exception as error:
+            logger.exception("the new bundle cannot be loaded")
+            return IntegrityError(f"{self.start.source} cannot be loaded ({error!r}); make it anew")
+        return None
+
+
+def _give_back() -> None:
+    """Hand freed memory back: glibc keeps the many pieces of a model that is gone, and takes new ones for the next."""
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "malloc_trim"):
+        libc.malloc_trim(0)
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without handlers for signals: the supervisor has them."""
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        await self._serve(sockets)

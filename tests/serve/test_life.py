@@ -1,0 +1,175 @@
+"""A server's life: limits, slow clients, new bundles, killed workers, its end; nothing is lost or answered wrongly."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.http_load import Pool, post
+from compress.bundle import write as writer
+from compress.runtime.answers import Answer
+from compress.runtime.bundle import open_bundle
+from compress.runtime.predictor import Request
+from compress.serve.settings import METRICS_FOLDER
+from tests.serve.servers import PATIENCE_SECONDS, Server, serving, start, tiny_bundle
+from tests.tiny_project import kdc
+
+TEXTS = ("red running shoes", "usb charger 65 w", "coffee machine", "blue kettle")
+
+
+def answers_of(bundle: Path) -> dict[str, Any]:
+    """The answer to each text, by a model in this process."""
+    predictor = open_bundle(bundle).predictor()
+    return {text: predictor.answer([Request(text)])[0].probabilities for text in TEXTS}
+
+
+async def ask_until(port: int, stop: asyncio.Event) -> list[tuple[str, dict[str, Any], str]]:
+    """Ask one text after the other; text, answer and bundle of each."""
+    pool, seen = Pool(port), []
+    while not stop.is_set():
+        text = TEXTS[len(seen) % len(TEXTS)]
+        reply = await pool.ask(post("/v1/predict", json.dumps({"text": text}).encode()))
+        assert reply.status == 200, reply
+        seen.append((text, reply.json()["probabilities"], reply.headers["x-kdc-bundle"]))
+    pool.close()
+    return seen
+
+
+async def asked_during(server: Server, event: Any) -> list[tuple[str, dict[str, Any], str]]:
+    """What four clients are answered while something happens, and for a moment before and after it."""
+    stop = asyncio.Event()
+    clients = [asyncio.create_task(ask_until(server.port, stop)) for _ in range(4)]
+    await asyncio.sleep(0.3)
+    await asyncio.to_thread(event)
+    await asyncio.sleep(0.3)
+    stop.set()
+    return [each for client in clients for each in await client]
+
+
+def test_a_new_bundle_comes_in_and_a_bad_one_does_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    served = tiny_bundle(tmp_path / "served.kdc")
+    other = tiny_bundle(tmp_path / "other.kdc", seed=1)
+    digests = {open_bundle(path).manifest.digest[:16]: answers_of(path) for path in (served, other)}
+    honest = writer._golden_line
+    monkeypatch.setattr(writer, "_golden_line", lambda request, answer: honest(request, lie(answer)))
+    lying = tiny_bundle(tmp_path / "lying.kdc", seed=1)
+    old, new = digests
+    with serving(served, "--workers", 2, "--max-batch", 1) as server:
+
+        def reload(source: Path, until: str) -> None:
+            seen = server.said().count(until)
+            os.replace(source, served)
+            server.signal(signal.SIGHUP)
+            server.until(lambda: server.said().count(until) > seen)
+
+        seen = asyncio.run(asked_during(server, lambda: reload(other, "before it")))
+        assert {bundle for _, _, bundle in seen} == {old, new}
+        assert all(answer == digests[bundle][text] for text, answer, bundle in seen)
+        assert server.get("/ready").json()["bundle"]["digest"].startswith(new)
+
+        seen = asyncio.run(asked_during(server, lambda: reload(lying, "is refused")))
+        assert {bundle for _, _, bundle in seen} == {new}
+        assert all(answer == digests[new][text] for text, answer, _ in seen)
+        assert "golden request 1" in server.get("/ready").json()["reload_refused"]
+        damaged = tmp_path / "damaged.kdc"
+        damaged.write_bytes(served.read_bytes()[:-9])
+        reload(damaged, "is refused")
+        assert "not an intact bundle" in server.get("/ready").json()["reload_refused"]
+        assert server.metric('kdc_reloads_total{outcome="done"}') == 1
+        assert server.metric('kdc_reloads_total{outcome="refused"}') == 2
+        assert server.metric(f'kdc_bundle_workers{{digest="{new}"}}') == 2
+
+        # A worker that is replaced now has the bundle that is served, not what lies at its source.
+        os.kill(server.workers()[0], signal.SIGKILL)
+        server.until(lambda: server.metric("kdc_workers") == 2 and server.metric("kdc_workers_replaced_total") == 1)
+        seen = asyncio.run(asked_during(server, lambda: None))
+        assert {bundle for _, _, bundle in seen} == {new}
+        assert server.stop() == 0
+    assert not list(served.with_suffix(".tmp").glob("kdc-serve-*"))
+
+
+def lie(answer: Answer) -> Answer:
+    """Another label than the model's."""
+    first, second, *_ = answer.probabilities
+    turned = answer.probabilities | {first: answer.probabilities[second], second: answer.probabilities[first]}
+    label = max(turned, key=lambda name: turned[name])
+    return Answer(answer.id, label, turned[label], turned)
+
+
+def test_a_stopping_server_answers_what_it_has(tmp_path: Path) -> None:
+    """The text waits a second for others; SIGTERM comes meanwhile."""
+    with serving(tiny_bundle(tmp_path / "served.kdc"), "--max-wait-ms", 1000) as server, ThreadPoolExecutor() as pool:
+        waiting = pool.submit(server.post, "/v1/predict", {"text": TEXTS[0]})
+        server.until(lambda: server.metric("kdc_waiting_texts") == 1)
+        assert server.stop() == 0
+        assert waiting.result().json()["probabilities"] == answers_of(tmp_path / "served.kdc")[TEXTS[0]]
+        with pytest.raises(OSError, match="refused"):
+            socket.create_connection(("127.0.0.1", server.port), 5)
+
+
+def test_a_full_queue_and_time_limits_are_told(tmp_path: Path) -> None:
+    bundle = tiny_bundle(tmp_path / "served.kdc")
+    options = ("--max-wait-ms", 1000, "--queue", 4, "--max-rows", 4, "--timeout", 0.5)
+    with serving(bundle, *options) as server, ThreadPoolExecutor() as pool:
+        waiting = pool.submit(server.post, "/v1/predict", {"requests": [{"text": "shoe"}] * 4})
+        server.until(lambda: server.metric("kdc_waiting_texts") == 4)
+        full = server.post("/v1/predict", {"text": "shoe"})
+        assert (full.status_code, full.json()["error"]["code"]) == (429, "overloaded")
+        assert int(full.headers["retry-after"]) >= 1
+        late = waiting.result()
+        assert (late.status_code, late.json()["error"]["code"]) == (504, "timeout")
+        assert server.metric("kdc_waiting_texts") == 0
+
+        with socket.create_connection(("127.0.0.1", server.port), 30) as slow:
+            slow.sendall(post("/v1/predict", b'{"text": "shoe"}')[:-5])
+            assert slow.recv(1000).startswith(b"HTTP/1.1 408")
+        assert server.get("/health").status_code == 200
+
+
+def test_a_connection_whose_head_does_not_come_is_closed(tmp_path: Path) -> None:
+    with (
+        serving(tiny_bundle(tmp_path / "served.kdc")) as server,
+        socket.create_connection(("127.0.0.1", server.port), PATIENCE_SECONDS) as silent,
+        socket.create_connection(("127.0.0.1", server.port), PATIENCE_SECONDS) as slow,
+    ):
+        slow.sendall(b"GET /health HTTP/1.1\r\nhost:")
+        start = time.monotonic()
+        assert silent.recv(10) == b""
+        assert slow.recv(10) == b""
+        assert time.monotonic() - start > 5
+        assert server.get("/health").status_code == 200
+
+
+def test_workers_end_with_their_supervisor(tmp_path: Path) -> None:
+    with serving(tiny_bundle(tmp_path / "served.kdc")) as server:
+        [worker] = server.workers()
+        server.process.kill()
+        server.until(lambda: not Path(f"/proc/{worker}").exists(), alive=False)
+
+
+def test_what_cannot_be_served_ends_with_its_exit_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bundle = tiny_bundle(tmp_path / "served.kdc")
+    monkeypatch.setenv(METRICS_FOLDER, "")  # so that what these commands set is taken back
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        used = kdc("serve", bundle, "--port", taken.getsockname()[1])
+    assert used.exit_code == 4
+    assert "it is in use" in used.stderr
+    damaged = tmp_path / "damaged.kdc"
+    damaged.write_bytes(bundle.read_bytes() + b"x")
+    assert kdc("serve", damaged).exit_code == 6
+    assert kdc("serve", tmp_path / "nothing.kdc").exit_code == 2
+    assert kdc("serve", bundle, "--queue", 3, "--max-rows", 4).exit_code == 2
+    honest = writer._golden_line
+    monkeypatch.setattr(writer, "_golden_line", lambda request, answer: honest(request, lie(answer)))
+    process = start(tiny_bundle(tmp_path / "lying.kdc"), (), tmp_path / "lying.log")
+    assert process.wait(PATIENCE_SECONDS) == 6
+    assert "golden request 1" in (tmp_path / "lying.log").read_text(encoding="utf-8")
