@@ -16,7 +16,7 @@ from compress.bundle.verify import verify_bundle
 from compress.bundle.write import write_bundle
 from compress.errors import DataError, EnvironmentProblem, IntegrityError, RecipeError
 from compress.paths import bench_paths, export_path, inspect_path, package_path, quantize_path
-from compress.paths.timing import distinct
+from compress.paths.entries import distinct
 from compress.runtime.bundle import BENCH, CARD, open_bundle
 from compress.runtime.predictor import Predictor, Request
 from tests.tiny import WORDS, tiny_deployable, tiny_onnx, tiny_requests, tiny_tokenizer_json
