@@ -69,7 +69,7 @@ def _export_teacher(run: Run, taught: Teacher, out: Path, requests: Sequence[Req
     inputs = export_teacher(run.lead_folder, out / ONNX, opset=opset_of(run))
     (out / TOKENIZER).write_text(taught.tokenizer_json, encoding="utf-8")
     write_spec(out, read_spec(run.lead_folder).model_copy(update={"inputs": inputs}))
-    return {"size_bytes": (out / ONNX).stat().st_size, "parity": torch_parity(taught.module, out, requests)}
+    return {"size_bytes": (out / ONNX).stat().st_size, "parity": _export_parity(taught.module, out, requests)}
 
 
 def export_student(student: Path, out: Path, opset: int, requests: Sequence[Request]) -> Metrics:
