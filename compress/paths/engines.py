@@ -108,7 +108,7 @@ def engines_of_folder(
     work.mkdir()
     predictor = Predictor.from_folder(source) if answers_text(source) else None
     if not (source / SPEC).is_file() and any(section.max_length is None for section in sections):
-        reporter.say(f"  {model} does not say how long its inputs get: engines take up to {MAX_LENGTH} tokens")
+        reporter.say(f"  the model does not say how long its inputs get: engines take up to {MAX_LENGTH} tokens")
     with _in_options():
         return build_engines(
             model,
