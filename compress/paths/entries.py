@@ -98,7 +98,8 @@ def _entries(path: Path, temporary: Path, *, trained: bool) -> list[Entry]:
             entry = _entry(parts, model_folder(path, temporary))
         if kind is Kind.bundle:
             others = variant_folders(path, temporary / "variants")
-            return [*(_entry((*parts, name), folder) for name, folder in others.items()), entry]
+            named = {f"{path.name} ({runtime})": folder for runtime, folder in others.items()}
+            return [*(_entry((*parts[:-1], name), folder) for name, folder in named.items()), entry]
         if kind is not Kind.onnx or path.name == ONNX:
             return [entry]
         return [replace(entry, weights=tuple(sorted(external_weights(path))))]

@@ -32,7 +32,7 @@ LOWERING = ("dynamic", "dynamic-tensor", "static", "smoothquant", "weights", "ha
 EFFECTIVE: dict[str, tuple[str, ...]] = {
     "bits": ("weights", "aware"),
     "aware": ("aware",),
-    "embedding_bits": LOWERING,
+    "embedding_bits": (*LOWERING, AUTO),
     "calibrator": ("static",),
     "symmetric": ("static",),
     "operators": ("static",),
