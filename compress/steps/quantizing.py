@@ -33,6 +33,9 @@ from compress.steps.certifying import certificate
 from compress.steps.context import FLOAT, Metrics, Run, requests_of, with_threshold
 from compress.steps.guarding import metric_loss
 
+BATCH_DEPENDENT = "dynamic-tensor"
+"""The method with one range of activations for the whole batch."""
+
 
 def quantize_folder(
     source: Path,
@@ -227,6 +230,8 @@ def automatic(
 
     choice, rows = choose(methods, build, partial(build, mend=True), timed, scenario)
     reporter.say(f"  automatic choice: {choice}")
+    if choice == BATCH_DEPENDENT:
+        reporter.warn(f"with {choice} an answer depends a little on the requests beside it in a batch; others do not")
     portable = None if METHODS[choice].runtime == "onnxruntime" else _fastest_portable(rows)
     return Automatic(folder, made, rows, choice, portable)
 
