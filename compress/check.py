@@ -124,6 +124,11 @@ def check_packages(loaded: LoadedRecipe) -> None:
                 f"export.{index}.to: {export.to} needs the package {ENGINES[export.to]!r}, "
                 f"which is not installed: {install_hint(export.to)}"
             )
+    if loaded.recipe.bench.asks_loadgen and not available("mlperf_loadgen"):
+        raise EnvironmentProblem(
+            "bench asks by MLPerf LoadGen, which needs the package 'mlperf_loadgen', which is not installed: "
+            + install_hint("bench")
+        )
 
 
 def check_disk(needed: int, runs: Path) -> int:

@@ -13,7 +13,7 @@ from typer.core import TyperGroup
 
 from compress import __version__
 from compress.artifacts import is_disk_full
-from compress.commands import cache, models, registry, retrieval, runs, serve, start
+from compress.commands import bench, cache, models, registry, retrieval, runs, serve, start
 from compress.commands.output import output
 from compress.errors import EnvironmentProblem, Interrupted, KdcError, RecipeError, Terminated
 from compress.parallel import is_first
@@ -45,7 +45,8 @@ class Commands(TyperGroup):
             raise typer.Exit(error.exit_code) from error
         except KeyboardInterrupt as error:
             by_signal = isinstance(error, Termination)
-            stopped = Terminated(f"ended by SIGTERM; {SAFE}") if by_signal else Interrupted(f"interrupted; {SAFE}")
+            state = "; ".join(getattr(error, "__notes__", [])) or SAFE
+            stopped = Terminated(f"ended by SIGTERM; {state}") if by_signal else Interrupted(f"interrupted; {state}")
             _tell(stopped)
             raise typer.Exit(stopped.exit_code) from error
         except BrokenPipeError as error:
@@ -89,6 +90,7 @@ app = typer.Typer(
 )
 start.register(app)
 runs.register(app)
+bench.register(app)
 models.register(app)
 cache.register(app)
 retrieval.register(app)

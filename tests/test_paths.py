@@ -16,7 +16,7 @@ from compress.bundle.verify import verify_bundle
 from compress.bundle.write import write_bundle
 from compress.errors import DataError, EnvironmentProblem, IntegrityError, RecipeError
 from compress.paths import bench_paths, export_path, inspect_path, package_path, quantize_path
-from compress.paths.timing import distinct
+from compress.paths.entries import distinct
 from compress.runtime.bundle import BENCH, CARD, open_bundle
 from compress.runtime.predictor import Predictor, Request
 from tests.tiny import WORDS, tiny_deployable, tiny_onnx, tiny_requests, tiny_tokenizer_json
@@ -130,7 +130,7 @@ def damage(path: Path) -> None:
 def test_a_transformer_student_becomes_a_smaller_model_that_answers(
     built: dict[str, Path], tmp_path: Path, calibration: Path
 ) -> None:
-    found = quantize_path(built["transformer"], tmp_path / "q", calibration=calibration, method="auto")
+    found = quantize_path(built["transformer"], tmp_path / "q", calibration=calibration, method=None)
     assert found["method"] == "dynamic"
     assert found["size_bytes"] == (tmp_path / "q" / ONNX).stat().st_size < found["source_bytes"]
     assert found["parity"]["argmax_agreement"] > 0.9
@@ -139,7 +139,7 @@ def test_a_transformer_student_becomes_a_smaller_model_that_answers(
 
 
 def test_a_student_without_layers_is_quantized_without_calibration(built: dict[str, Path], tmp_path: Path) -> None:
-    found = quantize_path(built["static"], tmp_path / "q", calibration=None, method="auto")
+    found = quantize_path(built["static"], tmp_path / "q", calibration=None, method=None)
     assert found["method"] == "dynamic"
     assert found["size_bytes"] < 0.5 * found["source_bytes"]  # tiny: the graph itself weighs as much as the rest
     assert Predictor.from_folder(tmp_path / "q").answer(tiny_requests())
@@ -150,9 +150,9 @@ def test_a_convolutional_student_wants_calibration_and_gets_static(
     kind: str, built: dict[str, Path], tmp_path: Path, calibration: Path
 ) -> None:
     with pytest.raises(RecipeError, match="--calibration FILE"):
-        quantize_path(built[kind], tmp_path / "q", calibration=None, method="auto")
+        quantize_path(built[kind], tmp_path / "q", calibration=None, method=None)
     assert not (tmp_path / "q").exists()
-    found = quantize_path(built[kind], tmp_path / "q", calibration=calibration, method="auto")
+    found = quantize_path(built[kind], tmp_path / "q", calibration=calibration, method=None)
     assert found["method"] == "static"
     assert inspect_path(tmp_path / "q")["quantization"] == "static"
 
@@ -173,11 +173,11 @@ def test_a_bare_onnx_is_quantized_dynamically_only(built: dict[str, Path], tmp_p
     with pytest.raises(RecipeError, match=r"no tokenizer\.json"):
         quantize_path(source, tmp_path / "q.onnx", calibration=calibration, method="dynamic")
     with pytest.raises(RecipeError, match=r"FILE\.onnx"):
-        quantize_path(source, tmp_path / "folder", calibration=None, method="auto")
-    found = quantize_path(source, tmp_path / "q.onnx", calibration=None, method="auto")
+        quantize_path(source, tmp_path / "folder", calibration=None, method=None)
+    found = quantize_path(source, tmp_path / "q.onnx", calibration=None, method=None)
     assert found["method"] == "dynamic"
     with pytest.raises(RecipeError, match="quantized already"):
-        quantize_path(tmp_path / "q.onnx", tmp_path / "qq.onnx", calibration=None, method="auto")
+        quantize_path(tmp_path / "q.onnx", tmp_path / "qq.onnx", calibration=None, method=None)
 
 
 def test_an_onnx_beside_its_tokenizer_can_be_calibrated(
@@ -207,12 +207,12 @@ def test_damaged_models_are_told_from_wrong_ones(built: dict[str, Path], run: Pa
     (tmp_path / "empty.onnx").write_bytes(b"")
     for name in ("cut.onnx", "empty.onnx"):
         with pytest.raises(IntegrityError, match=name):
-            quantize_path(tmp_path / name, tmp_path / "q.onnx", calibration=None, method="auto")
+            quantize_path(tmp_path / name, tmp_path / "q.onnx", calibration=None, method=None)
     damage(run / "onnx" / "student" / ONNX)
     with pytest.raises(IntegrityError, match="damaged"):
-        quantize_path(run, tmp_path / "q", calibration=None, method="auto")
+        quantize_path(run, tmp_path / "q", calibration=None, method=None)
     with pytest.raises(RecipeError, match="nowhere"):
-        quantize_path(tmp_path / "nowhere", tmp_path / "q", calibration=None, method="auto")
+        quantize_path(tmp_path / "nowhere", tmp_path / "q", calibration=None, method=None)
     with pytest.raises(RecipeError, match="known are auto"):
         quantize_path(run, tmp_path / "q", calibration=None, method="int4")
     with pytest.raises(DataError, match=r"no\.jsonl"):
@@ -314,7 +314,8 @@ def test_methods_and_their_options_on_a_transformer(
     ("method", "changes", "says"),
     [
         ("dynamic", ["quantize.bits=4"], "--set quantize.bits has no effect with method dynamic, only with weights"),
-        ("auto", ["quantize.alpha=0.1"], "--set quantize.alpha has no effect with method dynamic"),
+        (None, ["quantize.alpha=0.1"], "--set quantize.alpha has no effect with method dynamic"),
+        ("auto", ["quantize.alpha=0.1"], "--set quantize.alpha has no effect with method auto"),
         ("weights", ["quantize.bits=3"], "quantize.bits: must be one of 4, 8, not 3"),
         ("weights", ["quantize.bist=4"], r"quantize.bist: unknown key .did you mean bits"),
         ("dynamic", ["seed=1"], "--set seed has no effect together with a model"),
@@ -324,7 +325,7 @@ def test_methods_and_their_options_on_a_transformer(
     ],
 )
 def test_options_of_quantization_that_cannot_be_meant(
-    method: str, changes: list[str], says: str, built: dict[str, Path], tmp_path: Path
+    method: str | None, changes: list[str], says: str, built: dict[str, Path], tmp_path: Path
 ) -> None:
     with pytest.raises(RecipeError, match=says):
         quantize_path(built["exported"], tmp_path / "q", calibration=None, method=method, changes=changes)

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from compress.bench import measure
-from compress.bench.measure import Contender, run_bench
+from compress.bench.lanes import Contender
+from compress.bench.measure import run_bench
 from compress.bundle import access
 from compress.bundle.access import check_access
 from compress.bundle.write import write_bundle

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from compress.bench import energy
 from compress.extras import version
 
 FLAGS = (
@@ -22,15 +25,20 @@ FLAGS = (
     "i8mm",
     "bf16",
 )
+CPU = Path("/sys/devices/system/cpu")
+CGROUP = Path("/sys/fs/cgroup")
+SAVING = ("powersave", "conservative", "ondemand", "schedutil")
+"""Frequency policies that follow the load."""
 BUSY_SHARE = 0.25
 LOOK_SECONDS = 0.5
-PACKAGES = ("onnxruntime", "openvino", "tokenizers", "numpy")
+PACKAGES = ("onnxruntime", "openvino", "torch", "tokenizers", "numpy")
 
 
 def describe() -> dict[str, Any]:
-    """Processor, its vector instructions, cores, limits, memory, load and versions, as plain data.
+    """Processor, its vector instructions, cores, limits, frequency policy, memory, load and versions, as plain data.
 
-    `warnings` lists what makes figures from now on unsafe. What the system does not tell is None.
+    `warnings` lists what makes figures from now on unsafe, and may be over when they are taken again. What the
+    system does not tell is None.
     """
     model, flags = _processor()
     cores = usable_cores()
@@ -40,6 +48,9 @@ def describe() -> dict[str, Any]:
         "flags": flags,
         "cores": cores,
         "cpu_limit": cgroup_cpus(),
+        "governor": governor(),
+        "boost": boost(),
+        "energy": "rapl" if (reason := energy.absent()) is None else f"not run: {reason}",
         "memory_gib": _memory_gib(),
         "load_average": round(os.getloadavg()[0], 2),
         "busy_cores": round(busy, 2),
@@ -83,6 +94,68 @@ def busy_warnings(busy: float, cores: int) -> list[str]:
     ]
 
 
+def governor(root: Path = CPU) -> str | None:
+    """Frequency policy of the first processor, or None where the system does not tell."""
+    path = root / "cpu0" / "cpufreq" / "scaling_governor"
+    return path.read_text(encoding="ascii").strip() if path.is_file() else None
+
+
+def boost(root: Path = CPU) -> bool | None:
+    """Whether the processor may exceed its nominal frequency, or None where the system does not tell."""
+    for path, on in ((root / "cpufreq" / "boost", "1"), (root / "intel_pstate" / "no_turbo", "0")):
+        if path.is_file():
+            return path.read_text(encoding="ascii").strip() == on
+    return None
+
+
+def policy_warnings(policy: str | None) -> list[str]:
+    """A sentence when the processor saves power, and so is slow at first."""
+    if policy not in SAVING:
+        return []
+    return [
+        f"the frequency policy is {policy}, so latencies hang on what ran before; set it to performance "
+        "(`cpupower frequency-set -g performance`) for figures to quote"
+    ]
+
+
+def throttled(cpu: Path = CPU, group: Path = CGROUP) -> dict[str, int]:
+    """How often, since the start, heat slowed the processors down, and the control group's limit stopped this one."""
+    found = {}
+    counters = list(cpu.glob("cpu[0-9]*/thermal_throttle/core_throttle_count"))
+    if counters:
+        found["heat"] = sum(int(path.read_text(encoding="ascii")) for path in counters)
+    stat = group / "cpu.stat"
+    if stat.is_file():
+        counts = dict(line.split() for line in stat.read_text(encoding="ascii").splitlines())
+        found["the control group's limit"] = int(counts.get("nr_throttled", 0))
+    return found
+
+
+def throttle_notes(before: Mapping[str, int], after: Mapping[str, int]) -> list[str]:
+    """A sentence for each cause that slowed the processor down between two counts."""
+    return [
+        f"{cause} slowed the processor down {after[cause] - count} times while this was measured: unsafe to quote"
+        for cause, count in before.items()
+        if after.get(cause, 0) > count
+    ]
+
+
+def lasting_warnings(threads: Sequence[int]) -> list[str]:
+    """What makes figures of this machine unsafe, now and later."""
+    return [*policy_warnings(governor()), *thread_warnings(threads)]
+
+
+def thread_warnings(threads: Sequence[int]) -> list[str]:
+    """A sentence when more threads are asked for than there are processors to run them."""
+    allowed = min(usable_cores(), cgroup_cpus() or math.inf)
+    if max(threads) <= allowed:
+        return []
+    return [
+        f"{max(threads)} threads were asked for, but this process may use {allowed:g} cores: they wait for each other, "
+        "so the figures say nothing about a machine that has them"
+    ]
+
+
 def processor() -> str | None:
     """Model of the processor."""
     return _processor()[0]
@@ -108,7 +181,7 @@ def _processor() -> tuple[str | None, list[str]]:
     return fields.get("model name") or platform.machine() or None, [flag for flag in FLAGS if flag in present]
 
 
-def cgroup_cpus(root: Path = Path("/sys/fs/cgroup")) -> float | None:
+def cgroup_cpus(root: Path = CGROUP) -> float | None:
     """Processors that the control group allows, or None without a limit; reads version 2, then version 1."""
     limit = root / "cpu.max"
     if limit.is_file():

@@ -6,14 +6,16 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-Scenario = Literal["single-stream", "offline"]
-"""single-stream: one request after the other, closed loop; offline: full batches, as many as possible."""
+Scenario = Literal["single-stream", "multi-stream", "server", "offline"]
+"""single-stream: one request after the other, closed loop; multi-stream: the same with a batch of requests a query;
+server: requests at random times (Poisson), open loop; offline: full batches, as many as possible."""
 
 
 class BenchResult(BaseModel):
     """End-to-end figures of one artifact, from text to answer; a number is None when it was not measured.
 
-    A call is one request in single-stream and one batch in offline; latencies are those of a call.
+    A call is one request in single-stream and server, one batch in multi-stream and offline; latencies are those of a
+    call. By LoadGen they count from the scheduled arrival, which for all of offline is the beginning.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
@@ -28,6 +30,14 @@ class BenchResult(BaseModel):
     """Threads of the runtime inside one operator."""
     batch: int = 1
     """Requests in a call."""
+    length: int | None = None
+    """Tokens of every request, where they were made alike."""
+    load: str | None = None
+    """What asked: None for the loop of the bench itself, or LoadGen with its version."""
+    offered_qps: float | None = None
+    """For server: mean arrivals a second."""
+    p99_bound_ms: float | None = None
+    """The bound on p99 that `offered_qps` is the highest rate for, in milliseconds."""
     requests: int = 0
     """Requests actually timed, over all rounds."""
     rounds: int = 0
@@ -38,20 +48,54 @@ class BenchResult(BaseModel):
     """90th percentile of the latency of a call in milliseconds."""
     p99_ms: float | None = None
     """99th percentile of the latency of a call in milliseconds; an observed value, never interpolated."""
+    min_ms: float | None = None
+    """Least latency of a call in milliseconds."""
+    p999_ms: float | None = None
+    """99.9th percentile of the latency of a call in milliseconds; an observed value."""
+    p50_ci_low: float | None = None
+    """Lower end of the 95% interval of the median over all calls, in milliseconds."""
+    p50_ci_high: float | None = None
+    """Upper end of it."""
+    p99_ci_low: float | None = None
+    """Lower end of the 95% interval of the 99th percentile, in milliseconds."""
+    p99_ci_high: float | None = None
+    """Upper end of it; None where there are too few calls to give one, below 368."""
+    p99_early_stopping_ms: float | None = None
+    """MLPerf's early-stopping estimate: p99 does not exceed it with 99% confidence; None below 662 calls."""
     p50_low: float | None = None
     """Least of the rounds' medians in milliseconds."""
     p50_high: float | None = None
     """Largest of the rounds' medians in milliseconds."""
     qps: float | None = None
-    """Requests a second while calls were running."""
+    """Requests a second while calls were running; by LoadGen, from the first arrival to the last answer."""
     cpu_ms: float | None = None
     """Processor time of a request in milliseconds, all threads together."""
+    energy_mj: float | None = None
+    """Energy of a request in millijoules, all that the processor took; None where RAPL cannot be read."""
+    cost_per_million: float | None = None
+    """What a million requests cost at this `qps`, in the unit of the price that was given for a core and hour."""
+    startup_ms: float | None = None
+    """From the start of a fresh process to its first answer in milliseconds, median of three."""
     tokenizer_ms: float | None = None
     """Median time that tokenising takes in a call, in milliseconds; part of the latency above."""
     peak_mb: float | None = None
     """Peak resident memory, in 10^6 bytes, of a fresh process that loads it and answers 20 requests."""
+    metric: str | None = None
+    """The task's first metric, where labelled requests were given."""
+    quality: float | None = None
+    """Its value on them, of answers in calls of `batch` requests; by LoadGen, in its accuracy mode."""
+    quality_low: float | None = None
+    """Lower end of its 95% interval, a bootstrap over rows (for ranking over groups)."""
+    quality_high: float | None = None
+    """Upper end of it."""
+    quality_rows: int | None = None
+    """How many requests it was measured on."""
+    sha256: str | None = None
+    """Hash of the files that are deployed."""
     size_bytes: int | None = None
     """Bytes of the files that are deployed: model, tokenizer, model.json."""
+    partial: bool | None = None
+    """True where the measurement was interrupted; the figures are of the rounds that were finished."""
     status: str = "ok"
     """`ok`, or `not run: ` and why."""
     reason: str | None = None

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from compress.artifacts import IR, IR_WEIGHTS, ONNX, SPEC, TOKENIZER, Runtime, read_spec
+from compress.artifacts import (
+    IR,
+    IR_WEIGHTS,
+    ONNX,
+    SPEC,
+    TOKENIZER,
+    FileEntry,
+    Runtime,
+    digest_files,
+    read_spec,
+    sha256_file,
+)
 from compress.bench.bare import BareModel, answers_text
 from compress.extras import available, install_hint
 from compress.runtime.predictor import Predictor
 
 if TYPE_CHECKING:
-    from compress.bench.measure import Answering
+    from compress.bench.lanes import Answering
 
 ONNXRUNTIME, OPENVINO, TORCH = "onnxruntime-cpu", "openvino-cpu", "torch-cpu"
 RUNTIMES: dict[str, Runtime] = {ONNXRUNTIME: "onnxruntime", OPENVINO: "openvino"}
@@ -65,10 +77,21 @@ def open_model(folder: Path, threads: int, target: str) -> Answering:
     return BareModel(folder / graph, threads=threads, runtime=RUNTIMES[target])
 
 
-def deployed_bytes(folder: Path) -> int:
-    """Bytes of what answering needs: the model with its weights, tokenizer.json, model.json."""
+def deployed_files(folder: Path) -> list[Path]:
+    """What answering needs: the model with its weights, tokenizer.json, model.json."""
     if own_target(folder) == TORCH:
         needed = [*folder.glob(WEIGHTS), folder / TOKENIZER, folder / SPEC]
     else:
         needed = [*folder.glob(f"{ONNX}*"), *(folder / name for name in (IR, IR_WEIGHTS, TOKENIZER, SPEC))]
-    return sum(path.stat().st_size for path in needed if path.is_file())
+    return [path for path in needed if path.is_file()]
+
+
+def deployed_bytes(folder: Path) -> int:
+    """Bytes of `deployed_files`."""
+    return sum(path.stat().st_size for path in deployed_files(folder))
+
+
+def deployed_sha256(folder: Path, weights: Sequence[Path] = ()) -> str:
+    """One SHA-256 (hex) over names and contents of `deployed_files`, and of weights that have other names."""
+    files = [*deployed_files(folder), *weights]
+    return digest_files({path.name: FileEntry(sha256=sha256_file(path), size=path.stat().st_size) for path in files})

@@ -27,7 +27,7 @@ RecipeOrModel = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Add the commands to `app`."""
-    for command in (run, teach, distill, quantize, export, bench, package):
+    for command in (run, teach, distill, quantize, export, package):
         app.command()(command)
 
 
@@ -41,7 +41,7 @@ def run(
 ) -> None:
     """Every stage in order; finished stages are reused; ends with the summary table."""
     output.configure(json=json, verbose=verbose, quiet=quiet)
-    _run(recipe, overrides, runs, None)
+    run_until(recipe, overrides, runs, None)
 
 
 def teach(
@@ -54,7 +54,7 @@ def teach(
 ) -> None:
     """The run up to and including the trained teacher."""
     output.configure(json=json, verbose=verbose, quiet=quiet)
-    _run(recipe, overrides, runs, "teach")
+    run_until(recipe, overrides, runs, "teach")
 
 
 def distill(  # noqa: PLR0913, PLR0917  # one parameter an option
@@ -89,8 +89,8 @@ def distill(  # noqa: PLR0913, PLR0917  # one parameter an option
     if recipe is not None:
         given = {"--teacher": teacher, "--train": train, "--student": student, "-o": out, "--task": task}
         columns = {"--text": text, "--text-pair": text_pair, "--label": label}
-        _refuse(given | columns | {"--unlabeled": unlabeled}, "a recipe")
-        _run(recipe, overrides, runs, "distill")
+        refuse(given | columns | {"--unlabeled": unlabeled}, "a recipe")
+        run_until(recipe, overrides, runs, "distill")
         return
     if teacher is None or train is None or student is None or out is None:
         raise RecipeError("kdc distill needs a recipe, or all of --teacher, --train, --student and -o")
@@ -125,8 +125,8 @@ def quantize(
     """The run up to and including int8; or a student directory or .onnx (--set quantize.key=value for its options)."""
     output.configure(json=json, verbose=verbose, quiet=quiet)
     if is_recipe(model):
-        _refuse({"-o": out, "--calibration": calibration, "--method": method}, "a recipe")
-        _run(model, overrides, runs, "quantize")
+        refuse({"-o": out, "--calibration": calibration, "--method": method}, "a recipe")
+        run_until(model, overrides, runs, "quantize")
         return
     target = _needed(out, "-o PATH")
     from compress.paths import quantize_path
@@ -167,10 +167,10 @@ def export(  # noqa: PLR0913, PLR0917  # one parameter an option
     if is_recipe(model):
         engines = {"--precision": precision, "--calibration": calibration}
         profile = {"--max-batch": max_batch, "--max-length": max_length}
-        _refuse({"-o": out, "--to": to, "--gpu": gpu} | engines | profile, "a recipe")
-        _run(model, overrides, runs, "export")
+        refuse({"-o": out, "--to": to, "--gpu": gpu} | engines | profile, "a recipe")
+        run_until(model, overrides, runs, "export")
         return
-    _refuse({"--set": overrides}, "a model")
+    refuse({"--set": overrides}, "a model")
     target = _needed(out, "-o DIR")
     from compress.paths import export_path
 
@@ -187,57 +187,6 @@ def export(  # noqa: PLR0913, PLR0917  # one parameter an option
             runs=runs,
         )
     _print_facts(made)
-
-
-def bench(  # noqa: PLR0913, PLR0917  # one parameter an option
-    artifacts: Annotated[
-        list[Path],
-        typer.Argument(metavar="RECIPE|ARTIFACT...", help="A recipe, or models to compare.", show_default=False),
-    ],
-    target: Annotated[
-        list[str] | None, typer.Option("--target", help="onnxruntime-cpu, openvino-cpu or torch-cpu; repeatable.")
-    ] = None,
-    scenario: Annotated[
-        list[str] | None, typer.Option("--scenario", help="single-stream or offline; repeatable.")
-    ] = None,
-    threads: Annotated[list[int] | None, typer.Option("--threads", min=1, help="Threads; repeatable.")] = None,
-    requests: Annotated[Path | None, typer.Option(metavar="FILE", help="Requests to time, JSON lines or CSV.")] = None,
-    overrides: options.Overrides = None,
-    runs: options.Runs = options.RUNS,
-    json: options.Json = False,
-    verbose: options.Verbose = False,
-    quiet: options.Quiet = False,
-) -> None:
-    """The run up to and including the bench; or several artifacts (any .onnx too) side by side."""
-    output.configure(json=json, verbose=verbose, quiet=quiet)
-    if is_recipe(artifacts[0]):
-        if len(artifacts) > 1:
-            raise RecipeError(
-                f"kdc bench takes one recipe or several artifacts, not {len(artifacts)} with a recipe first"
-            )
-        _refuse(
-            {"--target": target, "--scenario": scenario, "--threads": threads, "--requests": requests},
-            "a recipe",
-        )
-        _run(artifacts[0], overrides, runs, "bench")
-        return
-    _refuse({"--set": overrides}, "artifacts")
-    from compress.paths import bench_paths
-
-    with results_only():
-        rows = bench_paths(
-            artifacts,
-            targets=target,
-            scenarios=scenario or ["single-stream", "offline"],
-            threads=threads or [1],
-            requests=requests,
-        )
-    if json:
-        output.object({"latency": rows})
-        return
-    from compress.summary_table import print_latency
-
-    print_latency(rows)
 
 
 def package(
@@ -260,12 +209,12 @@ def package(
     """The run up to and including the bundle; an exported model to NAME.kdc; or a bundle to what else runs it."""
     output.configure(json=json, verbose=verbose, quiet=quiet)
     if is_recipe(artifact):
-        _refuse({"-o": out, "--target": target}, "a recipe (give its run's folder or bundle)")
-        _run(artifact, overrides, runs, "package", sign)
+        refuse({"-o": out, "--target": target}, "a recipe (give its run's folder or bundle)")
+        run_until(artifact, overrides, runs, "package", sign)
         return
-    _refuse({"--set": overrides}, "an artifact")
+    refuse({"--set": overrides}, "an artifact")
     if target is not None:
-        _refuse({"--sign": sign}, "--target, which changes no bundle")
+        refuse({"--sign": sign}, "--target, which changes no bundle")
         from compress.paths import package_target
 
         with results_only():
@@ -280,9 +229,10 @@ def package(
     _print_facts(made)
 
 
-def _run(
+def run_until(
     recipe: Path, overrides: Sequence[str] | None, runs: Path, until: str | None, sign: Path | None = None
 ) -> None:
+    """A recipe up to a stage, or to its end; prints the summary. sign: a private key for the bundle."""
     loaded = load_recipe(recipe, overrides or [])
     from compress.pipeline import run as run_recipe
 
@@ -341,7 +291,7 @@ def _needed(out: Path | None, option: str) -> Path:
     return out
 
 
-def _refuse(options_given: dict[str, Any], what: str) -> None:
+def refuse(options_given: dict[str, Any], what: str) -> None:
     """Options that would do nothing are refused, so that nobody believes they did something."""
     given = [name for name, value in options_given.items() if value]
     if given:

@@ -32,7 +32,7 @@ LOWERING = ("dynamic", "dynamic-tensor", "static", "smoothquant", "weights", "ha
 EFFECTIVE: dict[str, tuple[str, ...]] = {
     "bits": ("weights", "aware"),
     "aware": ("aware",),
-    "embedding_bits": LOWERING,
+    "embedding_bits": (*LOWERING, AUTO),
     "calibrator": ("static",),
     "symmetric": ("static",),
     "operators": ("static",),
@@ -159,6 +159,9 @@ class TensorRTExport(Section):
 Export = Annotated[OnnxExport | TensorRTExport, Field(discriminator="to")]
 
 
+STREAMS = 8
+
+
 class Bench(Section):
     """What is timed."""
 
@@ -166,14 +169,36 @@ class Bench(Section):
     """Runtimes; that of the shipped model is always timed. torch-cpu: the float models as they were trained."""
     threads: tuple[Annotated[int, Field(ge=1, le=256)], ...] = (1,)
     """Threads of the runtime, one measurement each."""
-    scenarios: tuple[Literal["single-stream", "offline"], ...] = ("single-stream", "offline")
-    """single-stream: one request after the other (latency); offline: batches, as many as possible (throughput)."""
+    scenarios: tuple[Literal["single-stream", "multi-stream", "server", "offline"], ...] = ("single-stream", "offline")
+    """single-stream: one request after the other (latency); multi-stream: queries of `streams` requests, one after the
+    other; server: `qps` requests a second at random times; offline: batches, as many as possible (throughput)."""
+    qps: Annotated[float | None, Field(gt=0, le=1e6, exclude_if=lambda rate: rate is None)] = None
+    """For server: mean arrivals a second (Poisson)."""
+    streams: Annotated[int, Field(ge=1, le=4096, exclude_if=lambda count: count == STREAMS)] = STREAMS
+    """For multi-stream: requests in a query; MLPerf has 8."""
+    loadgen: Annotated[bool, Field(exclude_if=lambda asked: not asked)] = False
+    """MLPerf LoadGen asks in single-stream and offline too, as it always does in multi-stream and server."""
     batch_size: Annotated[int, Field(ge=1, le=4096)] = 32
     """Requests in a batch of the offline scenario."""
     requests: Annotated[int, Field(ge=10)] = 300
     """Requests timed for each artifact, drawn from the test split."""
     rounds: Annotated[int, Field(ge=1)] = 5
     """Rounds in which the artifacts take turns."""
+
+    @property
+    def asks_loadgen(self) -> bool:
+        """Whether MLPerf LoadGen is needed."""
+        return self.loadgen or not {"server", "multi-stream"}.isdisjoint(self.scenarios)
+
+    def batch(self, scenario: str) -> int:
+        """Requests in a call of a scenario."""
+        return {"offline": self.batch_size, "multi-stream": self.streams}.get(scenario, 1)
+
+    @model_validator(mode="after")
+    def _rate_where_it_counts(self) -> Bench:
+        if ("server" in self.scenarios) != (self.qps is not None):
+            raise ValueError("server and qps belong together: requests arrive at random, qps a second on average")
+        return self
 
 
 class QualityGate(Section):

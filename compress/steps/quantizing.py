@@ -14,8 +14,9 @@ import numpy as np
 
 from compress.artifacts import ONNX, PORTABLE, TOKENIZER, read_spec, remove, write_spec
 from compress.batch import Floats, Ints
+from compress.bench.lanes import Contender
 from compress.bench.machine import describe as describe_machine
-from compress.bench.measure import Contender, run_bench
+from compress.bench.measure import run_bench
 from compress.bench.results import BenchResult, Scenario
 from compress.bench.targets import own_target
 from compress.export.parity import agreement

@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 
 from compress.artifacts import EMBEDDING, LOGITS, ONNX, PORTABLE, SPEC, TOKENIZER, read_spec, write_spec
+from compress.bench.lanes import Contender
 from compress.bench.machine import describe as describe_machine
-from compress.bench.measure import Contender, run_bench
+from compress.bench.machine import lasting_warnings
+from compress.bench.measure import run_bench
 from compress.bench.targets import ONNXRUNTIME, TORCH, own_target
 from compress.bundle.access import check_access
 from compress.bundle.write import write_bundle
@@ -67,7 +69,7 @@ def _export_teacher(run: Run, taught: Teacher, out: Path, requests: Sequence[Req
     inputs = export_teacher(run.lead_folder, out / ONNX, opset=opset_of(run))
     (out / TOKENIZER).write_text(taught.tokenizer_json, encoding="utf-8")
     write_spec(out, read_spec(run.lead_folder).model_copy(update={"inputs": inputs}))
-    return {"size_bytes": (out / ONNX).stat().st_size, "parity": torch_parity(taught.module, out, requests)}
+    return {"size_bytes": (out / ONNX).stat().st_size, "parity": _export_parity(taught.module, out, requests)}
 
 
 def export_student(student: Path, out: Path, opset: int, requests: Sequence[Request]) -> Metrics:
@@ -185,7 +187,7 @@ def bench(run: Run, out: Path, work: Path) -> Metrics:
     own = own_target(run.at("quantized"))
     targets = (own, *(target for target in run.recipe.bench.targets if target != own))
     machine = describe_machine()
-    for warning in machine.get("warnings", []):
+    for warning in [*machine.get("warnings", []), *lasting_warnings(run.recipe.bench.threads)]:
         reporter.warn(warning)
     timed = run.recipe.bench.model_copy(update={"targets": targets})
     results = run_bench(_contenders(run, read, targets), rows, timed)

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from compress.artifacts import ONNX, SPEC, TOKENIZER
-from compress.bench.measure import TURN_CALLS, WARM_CALLS, Contender, Instruments, run_bench, summarise
+from compress.bench.lanes import Contender, Instruments
+from compress.bench.measure import TURN_CALLS, WARM_CALLS, run_bench, summarise
 from compress.recipe import Bench
 from compress.runtime.predictor import Request
 

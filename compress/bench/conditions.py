@@ -1,0 +1,84 @@
+"""`--fail-if 'p99_ms>5'`: conditions on bench rows that end a command with exit code 5."""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from compress.bench.compare import FIGURES, INTERVALS
+from compress.bench.results import BenchResult
+from compress.errors import RecipeError
+
+COMPARISONS: dict[str, Callable[[float, float], bool]] = {
+    ">": operator.gt,
+    ">=": operator.ge,
+    "<": operator.lt,
+    "<=": operator.le,
+}
+FORM = re.compile(r"\s*(\w+)\s*(>=|<=|>|<)\s*([-+]?[\d.]+(?:[eE][-+]?\d+)?)\s*")
+RATIOS = (
+    *(f"{name}_ratio" for name in FIGURES),
+    *(f"{name}_ratio_{end}" for name in INTERVALS for end in ("low", "high")),
+)
+"""Fields that only compared rows have."""
+
+
+@dataclass(frozen=True)
+class Condition:
+    """A condition that no row may meet."""
+
+    text: str
+    name: str
+    sign: str
+    value: float
+
+    def met_by(self, row: Mapping[str, Any]) -> str | None:
+        """How a row meets it, or None. A figure that was not measured counts as met: it cannot be shown to be fine."""
+        found = row.get(self.name)
+        where = f"{row['artifact']} ({row['target']}, {row['scenario']}, {row['threads']} thread(s))"
+        if found is None:
+            return f"{where}: {self.name} was not measured"
+        if COMPARISONS[self.sign](found, self.value):
+            return f"{where}: {self.name} is {found:.6g}"
+        return None
+
+
+def read_condition(text: str) -> Condition:
+    """A condition from the command line: FIELD, one of > >= < <=, a number.
+
+    Raises:
+        RecipeError: it has another form, or no row has such a number.
+    """
+    match = FORM.fullmatch(text)
+    if match is None:
+        raise RecipeError(f"--fail-if is {text!r}, but FIELD>NUMBER is expected (or >=, <, <=), such as 'p99_ms>5'")
+    name, sign, number = match.groups()
+    known = [*numeric_fields(), *RATIOS]
+    if name not in known:
+        raise RecipeError(f"--fail-if names {name!r}, which no row has; known are {', '.join(known)}")
+    try:
+        return Condition(text, name, sign, float(number))
+    except ValueError as error:
+        raise RecipeError(f"--fail-if is {text!r}, but {number!r} is no number") from error
+
+
+def met(rows: Sequence[Mapping[str, Any]], conditions: Sequence[Condition]) -> list[str]:
+    """A sentence for each condition and each row that meets it."""
+    return [
+        f"{condition.text}: {how}"
+        for condition in conditions
+        for row in rows
+        if (how := condition.met_by(row)) is not None
+    ]
+
+
+def numeric_fields() -> list[str]:
+    """Fields of a row that hold a number."""
+    return [
+        name
+        for name, field in BenchResult.model_fields.items()
+        if field.annotation in {int, float, int | None, float | None}
+    ]

@@ -1,0 +1,91 @@
+"""Bench results on disk: JSON lines that are only ever appended to, each with what was measured, where and when."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import shutil
+import subprocess
+from collections.abc import Iterable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import compress
+from compress.errors import DataError
+
+SCHEMA = 1
+"""Version of the lines; another one is refused, since its figures may mean something else."""
+NEEDED = ("artifact", "target", "scenario", "threads", "batch", "status")
+Row = dict[str, Any]
+
+
+def origin(device: Mapping[str, Any]) -> Row:
+    """What all rows of one command have in common: schema, date (UTC), version and commit of kdc, the machine.
+
+    `commit` is None where kdc was not started from a checkout.
+    """
+    return {
+        "schema": SCHEMA,
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "kdc": compress.__version__,
+        "commit": _commit(),
+        "device": dict(device),
+    }
+
+
+def append_results(path: Path, rows: Iterable[Mapping[str, Any]], made: Mapping[str, Any]) -> None:
+    """Add rows to a results file; what stands there is not touched. made: see `origin`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8") as stream:
+        stream.writelines(json.dumps({**made, **row}, ensure_ascii=False) + "\n" for row in rows)
+
+
+def check_appendable(path: Path) -> None:
+    """Refuse a file that is there and holds something else than results of this schema.
+
+    Raises:
+        DataError: naming file and line.
+    """
+    if path.exists():
+        read_results(path)
+
+
+def read_results(path: Path) -> list[Row]:
+    """All rows of a results file.
+
+    Raises:
+        DataError: it cannot be read, or a line is no result of this schema.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} cannot be read ({error}); give a file that `kdc bench -o` wrote") from error
+    return [_row(line, f"{path}:{number}") for number, line in enumerate(lines, 1) if line.strip()]
+
+
+def _row(line: str, where: str) -> Row:
+    try:
+        row = json.loads(line)
+    except ValueError as error:
+        raise DataError(f"{where} is not JSON ({error}); give a file that `kdc bench -o` wrote") from error
+    if not isinstance(row, dict) or "schema" not in row:
+        raise DataError(f"{where} is no bench result: it has no schema; give a file that `kdc bench -o` wrote")
+    if row["schema"] != SCHEMA:
+        raise DataError(
+            f"{where} is a bench result of schema {row['schema']!r}, this kdc reads {SCHEMA}; measure again into "
+            "another file, or use the kdc that wrote it"
+        )
+    missing = [key for key in NEEDED if key not in row]
+    if missing:
+        raise DataError(f"{where} is no bench result: it has no {missing[0]!r}; give a file that `kdc bench -o` wrote")
+    return row
+
+
+@cache
+def _commit() -> str | None:
+    root, git = Path(compress.__file__).resolve().parents[1], shutil.which("git")
+    if git is None or not (root / ".git").exists():
+        return None
+    done = subprocess.run([git, "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, check=False)
+    return done.stdout.strip() if done.returncode == 0 else None

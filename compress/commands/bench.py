@@ -1,0 +1,194 @@
+"""`kdc bench`: a recipe up to its bench, artifacts side by side, or two files of results."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from compress.commands import options
+from compress.commands.output import output, results_only
+from compress.commands.runs import refuse, run_until
+from compress.errors import GateError, RecipeError
+from compress.recipe.file import is_recipe
+
+DEFAULT_SCENARIOS = ("single-stream", "offline")
+
+
+class Format(StrEnum):
+    """How rows are printed."""
+
+    table = "table"
+    csv = "csv"
+    markdown = "markdown"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to `app`."""
+    app.command()(bench)
+
+
+def bench(  # noqa: PLR0913, PLR0917  # one parameter an option
+    artifacts: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="RECIPE|ARTIFACT...",
+            help="A recipe, or models to time; with --compare two files of results.",
+            show_default=False,
+        ),
+    ],
+    target: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--target",
+            help="onnxruntime-cpu, openvino-cpu or torch-cpu; repeatable; the one that each model is for when absent.",
+        ),
+    ] = None,
+    scenario: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--scenario",
+            help="single-stream, multi-stream, server or offline; repeatable; single-stream and offline when absent.",
+        ),
+    ] = None,
+    threads: Annotated[list[int] | None, typer.Option("--threads", min=1, help="Threads; repeatable.")] = None,
+    qps: Annotated[float | None, typer.Option("--qps", help="For server: mean arrivals a second (Poisson).")] = None,
+    loadgen: Annotated[
+        bool,
+        typer.Option("--loadgen", help="MLPerf LoadGen asks in single-stream and offline too, as it does in others."),
+    ] = False,
+    queries: Annotated[
+        int | None, typer.Option("--queries", min=10, help="Requests timed for a row; 300 when absent.")
+    ] = None,
+    find_qps: Annotated[
+        bool, typer.Option("--find-qps", help="Find the highest Poisson rate at which p99 is within --p99-ms.")
+    ] = False,
+    p99_ms: Annotated[
+        float | None, typer.Option("--p99-ms", min=0, help="The bound of --find-qps, in milliseconds.")
+    ] = None,
+    requests: Annotated[Path | None, typer.Option(metavar="FILE", help="Requests to time, JSON lines or CSV.")] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Labelled requests (`label`): quality of the same models beside the times."),
+    ] = None,
+    length: Annotated[
+        int | None, typer.Option(min=3, help="Make every request so many tokens long; as in the data when absent.")
+    ] = None,
+    price: Annotated[
+        float | None, typer.Option("--price-per-core-hour", min=0, help="Adds the cost of a million requests.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", metavar="FILE.jsonl", help="Append the rows to a file of results.")
+    ] = None,
+    compare: Annotated[bool, typer.Option("--compare", help="Ratios of the second file of results to the first.")] = (
+        False
+    ),
+    fail_if: Annotated[
+        list[str] | None,
+        typer.Option("--fail-if", metavar="FIELD>NUMBER", help="Exit 5 if a row is so, as 'p99_ms>5'; repeatable."),
+    ] = None,
+    form: Annotated[Format, typer.Option("--format", help="How rows are printed.")] = Format.table,
+    overrides: options.Overrides = None,
+    runs: options.Runs = options.RUNS,
+    json: options.Json = False,
+    verbose: options.Verbose = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Time a recipe's models or several artifacts (any .onnx too) side by side; or compare two files of results."""
+    output.configure(json=json, verbose=verbose, quiet=quiet)
+    measuring = {
+        **{"--target": target, "--scenario": scenario, "--threads": threads, "--qps": qps, "--loadgen": loadgen},
+        **{"--queries": queries, "--find-qps": find_qps, "--p99-ms": p99_ms, "--requests": requests, "--data": data},
+        **{"--length": length, "--price-per-core-hour": price, "-o": out},
+    }
+    if json and form is not Format.table:
+        raise RecipeError(f"--json and --format {form} are two forms of one output; give one of them")
+    if not compare and is_recipe(artifacts[0]):
+        if len(artifacts) > 1:
+            raise RecipeError(
+                f"kdc bench takes one recipe or several artifacts, not {len(artifacts)} with a recipe first"
+            )
+        refuse({**measuring, "--fail-if": fail_if, "--format": form is not Format.table}, "a recipe")
+        run_until(artifacts[0], overrides, runs, "bench")
+        return
+    refuse({"--set": overrides}, "artifacts")
+    from compress.bench.conditions import met, read_condition
+
+    conditions = [read_condition(text) for text in fail_if or []]
+    if compare:
+        refuse(measuring, "--compare")
+        rows = _compared(artifacts)
+    else:
+        rows = _measured(artifacts, measuring, form)
+    failed = met(rows, conditions)
+    _print(rows, form, failed)
+    unmet = [f"{row['artifact']}: {row['status']}" for row in rows if str(row["status"]).startswith("no rate")]
+    if failed or unmet:
+        raise GateError("; ".join([*failed, *unmet]))
+
+
+def _compared(files: Sequence[Path]) -> list[dict[str, Any]]:
+    if len(files) != 2:
+        raise RecipeError(f"--compare takes two files of results, not {len(files)}")
+    from compress.bench.compare import compare
+    from compress.bench.files import read_results
+
+    return compare(*(read_results(file) for file in files))
+
+
+def _measured(artifacts: Sequence[Path], given: Mapping[str, Any], form: Format) -> list[dict[str, Any]]:
+    if bool(given["--find-qps"]) != (given["--p99-ms"] is not None):
+        raise RecipeError("--find-qps and --p99-ms belong together: the rate is the highest that holds the bound")
+    if given["--find-qps"]:
+        single = {name: given[name] for name in ("--scenario", "--qps", "--loadgen", "--queries")}
+        refuse(single, "--find-qps, which asks as the server scenario does")
+    from compress.paths import BenchOptions, bench_paths
+
+    rows: list[dict[str, Any]] = []
+    try:
+        with results_only():
+            return bench_paths(
+                artifacts,
+                targets=given["--target"],
+                scenarios=given["--scenario"] or DEFAULT_SCENARIOS,
+                threads=given["--threads"] or [1],
+                requests=given["--requests"],
+                more=BenchOptions(
+                    qps=given["--qps"],
+                    loadgen=given["--loadgen"],
+                    queries=given["--queries"],
+                    p99_ms=given["--p99-ms"],
+                    data=given["--data"],
+                    length=given["--length"],
+                    price=given["--price-per-core-hour"],
+                    results=given["-o"],
+                    seen=rows.extend,
+                ),
+            )
+    except KeyboardInterrupt as stop:
+        _print(rows, form, [])
+        kept = "printed" if given["-o"] is None else f"in {given['-o']}"
+        stop.add_note(f"{len(rows)} rows were measured and are {kept}; rows that are not complete are marked partial")
+        raise
+
+
+def _print(rows: Sequence[Mapping[str, Any]], form: Format, failed: Sequence[str]) -> None:
+    if output.json:
+        output.object({"latency": rows, "failed": failed})
+        return
+    from compress.summary_table import latency_markdown, print_latency, print_ratios
+
+    if form is Format.table:
+        (print_ratios if any("qps_ratio" in row for row in rows) else print_latency)(rows)
+    elif form is Format.markdown:
+        sys.stdout.write(latency_markdown(rows))
+    else:
+        columns = list(dict.fromkeys(key for row in rows for key in row if key not in {"device", "notes"}))
+        writer = csv.DictWriter(sys.stdout, columns, extrasaction="ignore", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)

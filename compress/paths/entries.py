@@ -1,0 +1,134 @@
+"""What `kdc bench` times: the models at the paths that were given, each with a name that tells it apart."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from compress.artifacts import ONNX, SPEC, TOKENIZER
+from compress.bench.bare import answers_text
+from compress.bench.targets import open_model, own_target, why_not
+from compress.errors import DataError, RecipeError
+from compress.paths.lengths import cut_to
+from compress.paths.locate import (
+    RUN_MODELS,
+    Kind,
+    external_weights,
+    kind_of,
+    model_folder,
+    speaking_of,
+    variant_folders,
+    verified,
+)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One model to time.
+
+    where: parts of a name, of which the last is given, and as many before it as tell it apart. folder: holds
+    the model. weights: files of weights under other names.
+    """
+
+    where: tuple[str, ...]
+    folder: Path
+    weights: tuple[Path, ...] = ()
+
+    @property
+    def from_text(self) -> bool:
+        """Whether it is timed end to end from text."""
+        return answers_text(self.folder)
+
+    @property
+    def own_target(self) -> str:
+        """What it is for."""
+        return own_target(self.folder)
+
+
+def read_entries(artifacts: Sequence[Path], temporary: Path, *, trained: bool) -> dict[str, Entry]:
+    """The models of all artifacts by name, each opened once, so that what is damaged is told before the long work.
+
+    Args:
+        temporary: a folder for what must be unpacked. trained: take folders of trained weights, too.
+
+    Raises:
+        RecipeError: a path that is no artifact.
+        IntegrityError: an artifact is damaged.
+    """
+    entries = [
+        entry
+        for number, path in enumerate(artifacts)
+        for entry in _entries(path, temporary / str(number), trained=trained)
+    ]
+    return dict(zip(distinct([entry.where for entry in entries]), entries, strict=True))
+
+
+def cut_entries(entries: Mapping[str, Entry], length: int, temporary: Path) -> dict[str, Entry]:
+    """The models, each reading so many tokens at the most.
+
+    Raises:
+        RecipeError: one of them cannot.
+    """
+    bare = next((name for name, entry in entries.items() if not entry.from_text), None)
+    if bare is not None:
+        raise RecipeError(
+            f"--length needs texts, but {bare} has no {TOKENIZER} and {SPEC}, which say how it reads them; "
+            "leave one of the two out"
+        )
+    return {
+        name: replace(entry, folder=cut_to(entry.folder, name, length, temporary / str(place)))
+        for place, (name, entry) in enumerate(entries.items())
+    }
+
+
+def _entries(path: Path, temporary: Path, *, trained: bool) -> list[Entry]:
+    kind = kind_of(path)
+    parts = path.resolve().parts
+    if trained and kind in (Kind.student, Kind.teacher):
+        verified(path)
+        return [Entry(parts, path)]
+    if kind is Kind.run:
+        models = {name: path / folder for name, folder in RUN_MODELS.items()}
+    elif kind is Kind.stage:
+        models = {folder.name: folder for folder in sorted(path.iterdir()) if folder.is_dir()}
+    else:
+        with speaking_of(path, temporary):
+            entry = _entry(parts, model_folder(path, temporary))
+        if kind is Kind.bundle:
+            others = variant_folders(path, temporary / "variants")
+            named = {f"{path.name} ({runtime})": folder for runtime, folder in others.items()}
+            return [*(_entry((*parts[:-1], name), folder) for name, folder in named.items()), entry]
+        if kind is not Kind.onnx or path.name == ONNX:
+            return [entry]
+        return [replace(entry, weights=tuple(sorted(external_weights(path))))]
+    found = [
+        _entry((*parts, name), model_folder(folder, temporary / name))
+        for name, folder in models.items()
+        if folder.is_dir() and kind_of(folder) is Kind.model
+    ]
+    if not found:
+        raise RecipeError(f"the {kind} {path} holds no exported model; run `kdc quantize RECIPE` first")
+    return found
+
+
+def _entry(where: tuple[str, ...], folder: Path) -> Entry:
+    target = own_target(folder)
+    if why_not(folder, target) is None:
+        with suppress(DataError):  # the row of what cannot be run says why
+            open_model(folder, 1, target)
+    return Entry(where, folder)
+
+
+def distinct(paths: Sequence[tuple[str, ...]]) -> list[str]:
+    """The shortest ends of paths that tell them apart; the same path twice gets a number."""
+    names = []
+    for number, path in enumerate(paths):
+        others = {other for other in paths if other != path}
+        depth = 1
+        while depth < len(path) and any(other[-depth:] == path[-depth:] for other in others):
+            depth += 1
+        before = list(paths[:number]).count(path)
+        names.append("/".join(path[-depth:]) + (f" ({before + 1})" if before else ""))
+    return names
