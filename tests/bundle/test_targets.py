@@ -15,6 +15,7 @@ import onnxruntime
 import pytest
 import yaml
 
+from compress.artifacts import MANIFEST, Artifact, list_files
 from compress.bundle.docker import image_name
 from compress.bundle.triton_server import Engine, pbtxt, write_repository
 from compress.bundle.write import write_bundle
@@ -157,6 +158,42 @@ def test_the_configs_are_the_servers(task: str, tmp_path: Path) -> None:
             assert set(each.input_map.values()) <= known
             known |= set(each.output_map.values())
         assert {item.name for item in configs[ensemble].output} <= known
+
+
+def test_a_run_gives_the_engines_that_the_server_can_load(pairs: Path, tmp_path: Path) -> None:
+    run, longest = tmp_path / "run", open_bundle(pairs).manifest.spec.max_length
+    for folder in ("bundle", "engines"):
+        (run / folder).mkdir(parents=True)
+    (run / "recipe.yaml").write_text("name: tiny\n")
+    (run / "bundle" / pairs.name).write_bytes(pairs.read_bytes())
+    figures = {
+        "tensorrt-fp16": {"to": "tensorrt", "max_length": longest},
+        "tensorrt-int8": {"to": "tensorrt", "max_length": longest - 1},
+        "tensorrt-rtx-fp16": {"to": "tensorrt-rtx", "max_length": longest},
+    }
+    for name, each in figures.items():
+        (run / "engines" / f"{name}.engine").write_bytes(name.encode())
+        each |= {"file": f"{name}.engine", "max_batch": 16, "profile": "dynamic"}
+    stage = Artifact(
+        kind="engines", key="k", recipe_digest="r", files=list_files(run / "engines"), metrics=dict(figures)
+    )
+    (run / "engines" / MANIFEST).write_text(stage.model_dump_json())
+    made = kdc_json("package", run, "--target", "triton-server", "-o", tmp_path / "out")
+    assert [name for name in made["files"] if "tensorrt" in name] == [
+        "tiny-1_tensorrt_fp16_ensemble",
+        "tiny-1_tensorrt_fp16",
+    ]
+    assert [note.split(":")[0] for note in made["notes"][1:]] == [
+        "tensorrt-int8 is left out",
+        "tensorrt-rtx-fp16 is left out",
+    ]
+    (run / "engines" / "tensorrt-fp16.engine").write_bytes(b"changed")
+    assert kdc("package", run, "--target", "triton-server", "-o", tmp_path / "other").exit_code == 6
+
+
+def test_an_exported_model_is_packed_on_the_way(pairs: Path, tmp_path: Path) -> None:
+    made = kdc_json("package", tmp_path / "model", "--target", "docker", "-o", tmp_path / "out")
+    assert open_bundle(tmp_path / "out" / "model.kdc").manifest.digest.startswith(made["bundle"])
 
 
 def test_text_format() -> None:
