@@ -2,8 +2,14 @@
 
     python -m benchmarks.start_up runs/…/bundle/NAME.kdc
 
-Prints one JSON line: medians in seconds over `--rounds` processes each, and the machine. The limits are 0.5 s
-for the help text and 1.0 s for the first answer.
+Prints one JSON line: medians over `--rounds` processes each, and the machine. The limits are 0.5 s for the help text,
+1.0 s for the first answer of `kdc predict`, and for `compress.load` in a process of its own 0.5 s from before the
+import to the first answer, and memory of the bundle's size and 60 MiB. Memory is what the process has for itself after
+200 answers: resident pages that come from no file (RssAnon). Its peak with the libraries' pages is told beside it.
+
+`end_to_end` is an answer from text, of titles that were asked before, against the model's own time for the same
+tokens: medians of single requests in blocks that take turns, one thread; the limits are 1.3 for a transformer and 1.6
+for `mobile`.
 """
 
 from __future__ import annotations
@@ -14,15 +20,34 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
+from compress import load
 from compress.bench.machine import describe
 from compress.errors import KdcError, RecipeError
 from compress.runtime.bundle import GOLDEN, open_bundle
 from compress.runtime.predictor import Request
 
+IN_PROCESS = """
+import json, sys, time
+start, own = time.perf_counter(), time.process_time()
+import compress
+model = compress.load(sys.argv[1])
+request = compress.Request(**json.loads(sys.stdin.read()))
+model.predict_one(request)
+taken, computed = time.perf_counter() - start, time.process_time() - own
+for _ in range(200):
+    model.predict_one(request)
+status = dict(line.split(":", 1) for line in open("/proc/self/status"))
+kept = {name: int(status[name].split()[0]) / 1024 for name in ("RssAnon", "VmHWM")}
+kept |= {"seconds": taken, "cpu": computed}
+print(json.dumps(kept))
+"""
+"""A program that loads a bundle and answers; memory in MiB."""
+TURNS = 30
 KDC = Path(sys.executable).with_name("kdc")
 
 
@@ -43,6 +68,49 @@ def first_request(bundle: Path) -> str:
     return json.dumps({key: value for key, value in asdict(request).items() if value is not None}) + "\n"
 
 
+def in_process(bundle: Path, request: str, rounds: int) -> dict[str, float]:
+    """Medians over processes: seconds to the first answer, memory beyond the model's files, MiB."""
+    found = []
+    for _ in range(rounds):
+        command = [sys.executable, "-c", IN_PROCESS, str(bundle)]
+        done = subprocess.run(command, input=request, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise RecipeError(f"loading {bundle} ended with {done.returncode}: {done.stderr.strip()[-400:]}")
+        found.append(json.loads(done.stdout))
+    middle = {name: statistics.median(row[name] for row in found) for name in found[0]}
+    model = bundle.stat().st_size / 2**20
+    return {
+        "load_s": round(middle["seconds"], 4),
+        "load_cpu_s": round(middle["cpu"], 4),
+        "load_max_s": round(max(row["seconds"] for row in found), 4),
+        "model_mib": round(model, 1),
+        "beyond_model_mib": round(middle["RssAnon"] - model, 1),
+        "peak_with_libraries_mib": round(middle["VmHWM"], 1),
+    }
+
+
+def end_to_end(bundle: Path) -> dict[str, float]:
+    """Median microseconds of one request, tokenised anew, with its titles known, and of the model alone."""
+    opened = open_bundle(bundle)
+    asked = [Request(**json.loads(line)["request"]) for line in opened.members[GOLDEN].decode().splitlines()]
+    cold, warm = opened.predictor(), load(bundle).predictor
+    feeds = [warm.encode([request]) for request in asked]
+    calls: dict[str, list[Callable[[], object]]] = {
+        "cold": [partial(cold.answer, [request]) for request in asked],
+        "warm": [partial(warm.answer, [request]) for request in asked],
+        "model": [partial(warm.logits_from, feed) for feed in feeds],
+    }
+    taken: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(TURNS):
+        for name, each in calls.items():  # whole blocks: two models that alternate push each other out of the caches
+            for call in each:
+                start = time.perf_counter()
+                call()
+                taken[name].append(time.perf_counter() - start)
+    middle = {f"{name}_us": round(1e6 * statistics.median(values), 1) for name, values in taken.items()}
+    return middle | {f"{name}_ratio": round(middle[f"{name}_us"] / middle["model_us"], 3) for name in ("cold", "warm")}
+
+
 def measure(bundle: Path, rounds: int) -> dict[str, object]:
     """Median seconds of each command; the commands take turns."""
     request = first_request(bundle)
@@ -57,6 +125,8 @@ def measure(bundle: Path, rounds: int) -> dict[str, object]:
         "bundle_bytes": bundle.stat().st_size,
         **{f"{name}_s": round(statistics.median(values), 4) for name, values in taken.items()},
         **{f"{name}_max_s": round(max(values), 4) for name, values in taken.items()},
+        "in_process": in_process(bundle, request, rounds),
+        "end_to_end": end_to_end(bundle),
         "machine": describe(),
         "date": time.strftime("%Y-%m-%d"),
     }

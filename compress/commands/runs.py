@@ -196,24 +196,36 @@ def package(
         Path | None,
         typer.Option(metavar="KEY", help="Sign with this private key (kdc keygen makes one).", show_default=False),
     ] = None,
+    target: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Write a bundle (or a run's) for: triton-server, kubernetes or docker."),
+    ] = None,
     overrides: options.Overrides = None,
     runs: options.Runs = options.RUNS,
     json: options.Json = False,
     verbose: options.Verbose = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """The run up to and including the bundle; or an exported model to NAME.kdc."""
+    """The run up to and including the bundle; an exported model to NAME.kdc; or a bundle to what else runs it."""
     output.configure(json=json, verbose=verbose, quiet=quiet)
     if is_recipe(artifact):
-        refuse({"-o": out}, "a recipe")
+        refuse({"-o": out, "--target": target}, "a recipe (give its run's folder or bundle)")
         run_until(artifact, overrides, runs, "package", sign)
         return
     refuse({"--set": overrides}, "an artifact")
-    target = _needed(out, "-o NAME.kdc")
+    if target is not None:
+        refuse({"--sign": sign}, "--target, which changes no bundle")
+        from compress.paths import package_target
+
+        with results_only():
+            made = package_target(artifact, target, _needed(out, "-o DIR"))
+        _print_facts(made)
+        return
+    file = _needed(out, "-o NAME.kdc")
     from compress.paths import package_path
 
     with results_only():
-        made = package_path(artifact, target, sign=sign)
+        made = package_path(artifact, file, sign=sign)
     _print_facts(made)
 
 

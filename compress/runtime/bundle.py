@@ -137,13 +137,16 @@ class Bundle:
     manifest: Manifest
     members: Mapping[str, bytes]
 
-    def predictor(self, threads: int = 1, runtime: Runtime | Literal["auto"] = "auto") -> Predictor:
+    def predictor(
+        self, threads: int = 1, runtime: Runtime | Literal["auto"] = "auto", *, cached_texts: int = 0
+    ) -> Predictor:
         """The bundle's model, ready to answer; the predictor's `runtime` says what runs it.
 
         Args:
             threads: threads of the runtime.
             runtime: which of the bundle's models; auto takes the first variant that can run on this machine, else
                 `model.onnx`.
+            cached_texts: how many texts' tokens are kept for when they come again.
 
         Raises:
             RecipeError: the bundle has no model for that runtime.
@@ -156,7 +159,8 @@ class Bundle:
             tokenizer_json = self.members[TOKENIZER].decode()
         except UnicodeDecodeError as error:
             raise _damaged(self.path, f"{TOKENIZER} is not UTF-8 ({error})") from error
-        return Predictor.open(spec, tokenizer_json, ModelBytes(*(self.members[n] for n in names)), threads=threads)
+        model = ModelBytes(*(self.members[n] for n in names))
+        return Predictor.open(spec, tokenizer_json, model, threads=threads, cached_texts=cached_texts)
 
     def variant(self, runtime: str) -> Variant | None:
         """The variant that `predictor` takes; None for `model.onnx`.

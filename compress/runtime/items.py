@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from compress.artifacts import ModelSpec, publishing
 from compress.errors import DataError, IntegrityError
+from compress.runtime.answers import Score
 from compress.runtime.predictor import Predictor, Request
 from compress.runtime.requests import batches
 
@@ -76,15 +77,23 @@ def embed_items(predictor: Predictor, requests: Iterable[Request], model: str, b
     return Items(ids, np.concatenate(vectors), model)
 
 
-def best_items(predictor: Predictor, items: Items, queries: Sequence[Request], count: int) -> list[dict[str, Any]]:
-    """For each query its id and the items that suit it best, each with the score that the pair itself would get."""
+def search_items(predictor: Predictor, items: Items, queries: Sequence[Request], count: int) -> list[list[Score]]:
+    """For each query the items that suit it best, by id, each with the score that the pair itself would get."""
     positions, cosines = items.best(predictor.embed([query.text for query in queries]), count)
-    answers = []
-    for query, found, row in zip(queries, positions, cosines, strict=True):
-        names = [items.ids[i] for i in found]
-        said = predictor.reading.answers(names, logits_of(predictor.spec, row))
-        answers.append({"id": query.id, "items": [{"id": each.id, "score": each.score} for each in said]})
-    return answers
+    found = []
+    for places, row in zip(positions, cosines, strict=True):
+        said = predictor.reading.answers([items.ids[i] for i in places], logits_of(predictor.spec, row))
+        found.append([Score(each.id, each.score) for each in said])
+    return found
+
+
+def best_items(predictor: Predictor, items: Items, queries: Sequence[Request], count: int) -> list[dict[str, Any]]:
+    """As `search_items`, as plain data with each query's id."""
+    found = search_items(predictor, items, queries, count)
+    return [
+        {"id": query.id, "items": [{"id": item.id, "score": item.score} for item in best]}
+        for query, best in zip(queries, found, strict=True)
+    ]
 
 
 def logits_of(spec: ModelSpec, cosines: Vectors) -> Vectors:

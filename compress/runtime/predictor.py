@@ -14,6 +14,7 @@ from compress.errors import DataError, IntegrityError
 from compress.runtime.answers import AnyAnswer, reading_of
 from compress.runtime.engine import Engine, Model, Tensor, open_engine
 from compress.runtime.text import TextEncoder
+from compress.runtime.text_cache import CachingEncoder
 
 Feed = dict[str, npt.NDArray[np.int64]]
 
@@ -34,6 +35,7 @@ class Predictor:
         spec: labels, decision rule and inputs.
         tokenizer_json: content of `tokenizer.json`.
         engine: the loaded model; with one thread, tokenising keeps to the calling thread too.
+        cached_texts: how many texts' tokens are kept for when they come again (`runtime/text_cache.py`).
 
     Attributes:
         runtime: what runs the model. threads: how many it computes with.
@@ -42,18 +44,11 @@ class Predictor:
         IntegrityError: spec, tokenizer and model do not belong together.
     """
 
-    def __init__(self, spec: ModelSpec, tokenizer_json: str, engine: Engine) -> None:
+    def __init__(self, spec: ModelSpec, tokenizer_json: str, engine: Engine, *, cached_texts: int = 0) -> None:
         self.spec = spec
         self.runtime, self.threads = engine.runtime, engine.threads
         self._engine = engine
-        self.encoder = TextEncoder(
-            tokenizer_json,
-            max_length=spec.max_length,
-            separator=spec.separator,
-            pad_id=spec.pad_id,
-            apart=spec.similarity is not None,
-            parallel=engine.threads > 1,
-        )
+        self.encoder = encoder_of(spec, tokenizer_json, threads=engine.threads, cached_texts=cached_texts)
         known = self.encoder.tokenizer.get_vocab_size()
         if spec.pad_id >= known:
             raise IntegrityError(
@@ -68,13 +63,21 @@ class Predictor:
 
     @classmethod
     def open(
-        cls, spec: ModelSpec, tokenizer_json: str, model: Model, *, threads: int = 1, runtime: Runtime | None = None
+        cls,
+        spec: ModelSpec,
+        tokenizer_json: str,
+        model: Model,
+        *,
+        threads: int = 1,
+        runtime: Runtime | None = None,
+        cached_texts: int = 0,
     ) -> Predictor:
         """Load a model, a file or its bytes, and answer with it.
 
         Args:
             threads: threads of the runtime.
             runtime: what runs it, where that is not the spec's: OpenVINO can run an ONNX model.
+            cached_texts: how many texts' tokens are kept.
 
         Raises:
             IntegrityError: the model cannot be loaded, or its inputs are not those of the spec.
@@ -82,7 +85,7 @@ class Predictor:
             DataError: OpenVINO was asked for and does not read an operator of the ONNX model.
         """
         engine = open_engine(model, runtime=runtime or spec.runtime, arithmetic=spec.arithmetic, threads=threads)
-        return cls(spec, tokenizer_json, engine)
+        return cls(spec, tokenizer_json, engine, cached_texts=cached_texts)
 
     @classmethod
     def from_folder(cls, folder: Path, *, threads: int = 1, runtime: Runtime | None = None) -> Predictor:
@@ -179,6 +182,19 @@ class Predictor:
         """Answers in the order of the requests."""
         logits = self.logits(requests, batch_size)
         return self.reading.answers([request.id for request in requests], logits)
+
+
+def encoder_of(spec: ModelSpec, tokenizer_json: str, *, threads: int, cached_texts: int) -> TextEncoder:
+    """What reads texts for a model.
+
+    Raises:
+        IntegrityError: `tokenizer_json` is not a tokenizer.
+    """
+    sizes: dict[str, int] = {"max_length": spec.max_length, "pad_id": spec.pad_id}
+    apart = spec.similarity is not None
+    if cached_texts:
+        return CachingEncoder(tokenizer_json, texts=cached_texts, separator=spec.separator, apart=apart, **sizes)
+    return TextEncoder(tokenizer_json, separator=spec.separator, apart=apart, parallel=threads > 1, **sizes)
 
 
 def check_request(request: Request, position: int, *, pairs: bool) -> None:
