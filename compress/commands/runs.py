@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,6 +24,15 @@ RecipeOrModel = Annotated[
         metavar="RECIPE|MODEL", help="A recipe, or a student directory or any .onnx file.", show_default=False
     ),
 ]
+
+WEB_CACHE = Path(".cache") / "web"
+"""Below a folder of runs: what npm fetched for sites."""
+
+
+class PackageTarget(StrEnum):
+    """What `kdc package --target` makes of a bundle."""
+
+    web = "web"
 
 
 def register(app: typer.Typer) -> None:
@@ -240,12 +250,19 @@ def bench(  # noqa: PLR0913, PLR0917  # one parameter an option
     print_latency(rows)
 
 
-def package(
+def package(  # noqa: PLR0913, PLR0917  # one parameter an option
     artifact: RecipeOrModel,
     out: options.Out = None,
     sign: Annotated[
         Path | None,
         typer.Option(metavar="KEY", help="Sign with this private key (kdc keygen makes one).", show_default=False),
+    ] = None,
+    target: Annotated[
+        PackageTarget | None,
+        typer.Option("--target", help="Make this of a bundle; web: a static site that answers in the browser."),
+    ] = None,
+    catalogue: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Candidates that the site offers; JSON lines or CSV with text.")
     ] = None,
     overrides: options.Overrides = None,
     runs: options.Runs = options.RUNS,
@@ -253,18 +270,32 @@ def package(
     verbose: options.Verbose = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """The run up to and including the bundle; or an exported model to NAME.kdc."""
+    """The run up to and including the bundle; or an exported model to NAME.kdc; or a bundle to a --target."""
     output.configure(json=json, verbose=verbose, quiet=quiet)
+    if target is not None:
+        _refuse({"--sign": sign, "--set": overrides}, "--target")
+        _site(artifact, _needed(out, "-o DIR"), catalogue, runs)
+        return
+    _refuse({"--catalogue": catalogue}, "anything but --target web")
     if is_recipe(artifact):
         _refuse({"-o": out}, "a recipe")
         _run(artifact, overrides, runs, "package", sign)
         return
     _refuse({"--set": overrides}, "an artifact")
-    target = _needed(out, "-o NAME.kdc")
+    file = _needed(out, "-o NAME.kdc")
     from compress.paths import package_path
 
     with results_only():
-        made = package_path(artifact, target, sign=sign)
+        made = package_path(artifact, file, sign=sign)
+    _print_facts(made)
+
+
+def _site(bundle: Path, out: Path, catalogue: Path | None, runs: Path) -> None:
+    from compress.bundle.web import write_site
+    from compress.runtime.bundle import open_bundle
+
+    with results_only():
+        made = write_site(open_bundle(bundle), out, cache=runs / WEB_CACHE, catalogue=catalogue)
     _print_facts(made)
 
 
