@@ -186,10 +186,10 @@ def browsing(program: str) -> Iterator[Page]:
     # Above 3 and 4, so that neither is overwritten while both are put there.
     high = [fcntl.fcntl(end, fcntl.F_DUPFD, 10) for end in (theirs_in, theirs_out)]
 
+    script = f'exec "$0" "$@" {READS}<&{high[0]} {WRITES}>&{high[1]}'
     with TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         process = subprocess.Popen(
-            ["bash", "-c", f'exec "$0" "$@" {READS}<&{high[0]} {WRITES}>&{high[1]}', program, *FLAGS]
-            + [f"--user-data-dir={profile}", "about:blank"],
+            ["/bin/bash", "-c", script, program, *FLAGS, f"--user-data-dir={profile}", "about:blank"],
             pass_fds=high,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,

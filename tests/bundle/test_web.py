@@ -71,6 +71,7 @@ def test_the_site_answers_as_python_does(tmp_path: Path, cache: Path, task: str)
     texts = ["Red running SHOES", "kettle " * 30, "unknown café 65 w", "usb " * 6]
     seconds = ["coffee " * 30, "blue shoe", "machine", "for " * 5]
     requests = [Request(a, b if two else None) for a, b in zip(texts, seconds, strict=True)]
+    asked = json.dumps([asdict(request) for request in requests])
     with serving(tmp_path / "site") as server, browsing(program) as page:
         page.open(server.url)
         page.until(ANSWERED)
@@ -82,7 +83,7 @@ def test_the_site_answers_as_python_does(tmp_path: Path, cache: Path, task: str)
               const model = await Model.open(await json("site.json"), await json("tokenizer.json"),
                 await bytes("model.onnx"), await bytes("lib/onnxruntime.wasm"));
               const answers = [];
-              for (const request of {json.dumps([asdict(r) for r in requests])}) answers.push(await model.answer(request));
+              for (const request of {asked}) answers.push(await model.answer(request));
               return answers;
             }})()"""
         )
