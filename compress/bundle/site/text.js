@@ -8,7 +8,8 @@ export class Encoder {
    * @param frames     ids of special tokens: `single` [before, after], `pair` [before, between, after]
    */
   constructor(tokenizer, spec, frames) {
-    this.tokenizer = new Tokenizer(tokenizer, {});
+    const parts = { ...tokenizer, pre_tokenizer: mended(tokenizer.pre_tokenizer) };
+    this.tokenizer = new Tokenizer(parts, {});
     this.spec = spec;
     this.frames = frames;
   }
@@ -44,6 +45,13 @@ export class Encoder {
   #plain(text) {
     return this.tokenizer.encode(text, { add_special_tokens: false }).ids;
   }
+}
+
+/** The package's own `Whitespace` splits words at letters beyond ASCII; its `Split` knows all of them. */
+function mended(part) {
+  if (part?.type === "Sequence") return { ...part, pretokenizers: part.pretokenizers.map(mended) };
+  if (part?.type !== "Whitespace") return part;
+  return { type: "Split", pattern: { Regex: "\\w+|[^\\w\\s]+" }, behavior: "Removed", invert: true };
 }
 
 /** Two rows of tokens cut to `room` together: the longer one first, then both to a half. */
