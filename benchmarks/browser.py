@@ -98,6 +98,7 @@ class Page:
     def __init__(self, process: subprocess.Popen[bytes], reads: int, writes: int) -> None:
         self._process, self._reads, self._writes = process, reads, writes
         self._buffer, self._count, self._session = b"", 0, ""
+        self._loaded = False
         self.problems: list[str] = []
         """What the page wrote to its console as errors, and exceptions that it did not catch."""
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
@@ -134,6 +135,8 @@ class Page:
 
     def _note(self, event: dict[str, Any]) -> None:
         params = event.get("params", {})
+        if event.get("method") == "Page.loadEventFired":
+            self._loaded = True
         if event.get("method") == "Runtime.exceptionThrown":
             self.problems.append(str(params["exceptionDetails"].get("exception", params["exceptionDetails"])))
         if event.get("method") == "Log.entryAdded" and params["entry"]["level"] == "error":
@@ -147,8 +150,12 @@ class Page:
         return told["result"].get("value")
 
     def open(self, url: str) -> None:
-        """Load a page."""
+        """Load a page with its scripts; what is asked of a page before that may never be answered."""
+        self._loaded = False
         self.call("Page.navigate", url=url)
+        end = time.monotonic() + 60
+        while not self._loaded:
+            self._note(self._next(end, "Page.navigate"))
 
     def until(self, script: str, seconds: float = 60) -> Any:
         """Wait until an expression is true, and return it."""
