@@ -24,6 +24,9 @@ RecipeOrModel = Annotated[
     ),
 ]
 
+WEB_CACHE = Path(".cache") / "web"
+"""Below a folder of runs: what npm fetched for sites."""
+
 
 def register(app: typer.Typer) -> None:
     """Add the commands to `app`."""
@@ -189,7 +192,7 @@ def export(  # noqa: PLR0913, PLR0917  # one parameter an option
     _print_facts(made)
 
 
-def package(
+def package(  # noqa: PLR0913, PLR0917  # one parameter an option
     artifact: RecipeOrModel,
     out: options.Out = None,
     sign: Annotated[
@@ -198,7 +201,10 @@ def package(
     ] = None,
     target: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Write a bundle (or a run's) for: triton-server, kubernetes or docker."),
+        typer.Option(metavar="NAME", help="Write a bundle (or a run's) for: web, triton-server, kubernetes or docker."),
+    ] = None,
+    catalogue: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Candidates that the site offers; JSON lines or CSV with text.")
     ] = None,
     overrides: options.Overrides = None,
     runs: options.Runs = options.RUNS,
@@ -212,15 +218,16 @@ def package(
         refuse({"-o": out, "--target": target}, "a recipe (give its run's folder or bundle)")
         run_until(artifact, overrides, runs, "package", sign)
         return
-    refuse({"--set": overrides}, "an artifact")
     if target is not None:
-        refuse({"--sign": sign}, "--target, which changes no bundle")
+        refuse({"--sign": sign, "--set": overrides}, "--target, which changes no bundle")
         from compress.paths import package_target
 
         with results_only():
-            made = package_target(artifact, target, _needed(out, "-o DIR"))
+            made = package_target(artifact, target, _needed(out, "-o DIR"), catalogue=catalogue, cache=runs / WEB_CACHE)
         _print_facts(made)
         return
+    refuse({"--catalogue": catalogue}, "anything but --target web")
+    refuse({"--set": overrides}, "an artifact")
     file = _needed(out, "-o NAME.kdc")
     from compress.paths import package_path
 

@@ -11,22 +11,26 @@ from compress.artifacts import publishing, read_artifact, verify_artifact
 from compress.bundle.docker import write_context
 from compress.bundle.kubernetes import write_manifests
 from compress.bundle.triton_server import Engine, write_repository
+from compress.bundle.web import write_site
 from compress.errors import RecipeError
 from compress.paths.convert import package_path
 from compress.paths.locate import Kind, kind_of
 from compress.runtime.bundle import SUFFIX, Bundle, open_bundle
 
+WEB = "web"
+"""The target that fetches packages and takes a catalogue."""
 Facts = dict[str, Any]
 Write = Callable[[Bundle, Path, Path], Facts]
 """(bundle, what the user named, a new folder to fill) -> `files`, and `not_run`: what could not be tried here."""
 
 
-def package_target(source: Path, target: str, out: Path) -> Facts:
-    """Write a bundle for a target into a new folder, whole or not at all.
+def package_target(source: Path, target: str, out: Path, *, cache: Path, catalogue: Path | None = None) -> Facts:
+    """Write a bundle for a target into a new folder, whole or not at all; an older site is replaced.
 
     Args:
         source: a bundle, packed or unpacked; a run with a bundle; or an exported model.
-        target: a key of TARGETS.
+        target: a key of TARGETS, or WEB.
+        cache: folder for what is fetched for sites. catalogue: candidates that a site offers; for WEB alone.
 
     Returns:
         target, path, bundle (the first digits of its digest), and what the target tells: files, notes, not_run.
@@ -35,8 +39,15 @@ def package_target(source: Path, target: str, out: Path) -> Facts:
         RecipeError: no such target, `out` is there already, or the source holds no bundle.
         IntegrityError: the source is damaged.
     """
-    if target not in TARGETS:
-        raise RecipeError(f"--target {target} is unknown, there are: {', '.join(TARGETS)}")
+    known = (WEB, *TARGETS)
+    if target not in known:
+        raise RecipeError(f"--target {target} is unknown, there are: {', '.join(known)}")
+    if target != WEB and catalogue is not None:
+        raise RecipeError(f"--catalogue has no effect with --target {target}, only with {WEB}: leave it out")
+    if target == WEB:
+        with TemporaryDirectory(prefix="kdc-target-") as temporary:
+            bundle = open_bundle(_bundle_of(source, Path(temporary)))
+            return {"target": target} | write_site(bundle, out, cache=cache, catalogue=catalogue)
     if out.is_file() or (out.is_dir() and any(out.iterdir())):
         raise RecipeError(f"-o {out} is there already; name a new folder")
     with TemporaryDirectory(prefix="kdc-target-") as temporary:
