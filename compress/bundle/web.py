@@ -230,6 +230,6 @@ def difference(spec: ModelSpec, said: Mapping[str, Any], wanted: Mapping[str, An
     """Largest difference of a probability, or of numbers in the unit of the model's output, of two answers."""
     if "probabilities" in wanted:
         ours, theirs = wanted["probabilities"], said["probabilities"]
-        return max(abs(theirs[label] - value) for label, value in ours.items())
+        return float(max(abs(theirs[label] - value) for label, value in ours.items()))
     unit = 1.0 if spec.standard is None else spec.standard.std
     return float(abs(said["score"] - wanted["score"])) / unit
