@@ -250,7 +250,9 @@ def test_what_is_refused(pairs: Path, tmp_path: Path) -> None:
 
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine.txt").touch()
-    assert "there are: web, triton-server, kubernetes, docker" in refused(pairs, "--target", "moon", "-o", tmp_path / "x")
+    assert "there are: web, triton-server, kubernetes, docker" in refused(
+        pairs, "--target", "moon", "-o", tmp_path / "x"
+    )
     assert "is there already" in refused(pairs, "--target", "docker", "-o", tmp_path / "full")
     assert "-o DIR is missing" in refused(pairs, "--target", "docker")
     assert "--sign has no effect" in refused(pairs, "--target", "docker", "--sign", "key", "-o", tmp_path / "x")
