@@ -119,7 +119,7 @@ def prepare(entry: Entry, subject: Subject, cells: Mapping[str, Sequence[Feed]])
         same = agreement(subject.reference["test"], logits["test"])
         for feeds in cells.values():
             contender.call(feeds[0])
-    except Exception as error:
+    except Exception as error:  # a peer that fails, however, is a row with its error
         entry.not_run = " ".join(f"{type(error).__name__}: {error}".split())[:300]
         reporter.say(f"{entry.name}: not run: {entry.not_run}")
         return

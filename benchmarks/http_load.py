@@ -98,7 +98,7 @@ class Pool:
     async def _on(self, connection: Connection, request: bytes) -> Reply:
         try:
             reply = await connection.ask(request)
-        except BaseException:
+        except BaseException:  # a cancelled request too leaves its connection in the middle of an answer
             connection.close()
             raise
         if reply.headers.get("connection") == "close":

@@ -303,8 +303,8 @@ def test_distill_needs_all_its_paths(pipeline: FakePipeline) -> None:
 
 
 def test_quantize_and_export_take_paths(paths: ModuleType) -> None:
-    paths.quantize_path = lambda model, out, **options: {"model": model, "out": out} | options  # type: ignore[attr-defined]
-    paths.export_path = paths.quantize_path  # type: ignore[attr-defined]
+    paths.quantize_path = lambda model, out, **options: {"model": model, "out": out} | options
+    paths.export_path = paths.quantize_path
     made = json.loads(kdc("quantize", "m.onnx", "-o", "q.onnx", "--method", "static", "--json").stdout)
     assert made == {"model": "m.onnx", "out": "q.onnx", "calibration": None, "method": "static", "changes": []}
     made = json.loads(
@@ -319,7 +319,7 @@ def test_bench_compares_artifacts(paths: ModuleType) -> None:
         row = {"target": "onnxruntime-cpu", "scenario": "offline", "threads": 1, "batch": 32, "p50_ms": 1.5}
         return [row | {"artifact": str(path), "status": "ok"} for path in artifacts]
 
-    paths.bench_paths, paths.BenchOptions = bench_paths, SimpleNamespace  # type: ignore[attr-defined]
+    paths.bench_paths, paths.BenchOptions = bench_paths, SimpleNamespace
     assert [row["artifact"] for row in json.loads(kdc("bench", "a", "b", "--json").stdout)["latency"]] == [
         "a",
         "b",

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -19,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from compress.errors import EnvironmentProblem
+from compress.bench.fresh import run_fresh
 from compress.extras import available
 
 SIDE = 1024
@@ -27,7 +26,6 @@ SIDE = 1024
 ARRAY_BYTES = 2**28
 """Read from memory in one go: more than any cache holds."""
 SECONDS = 0.6
-TIMEOUT_SECONDS = 120
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 Call = Callable[[], object]
@@ -50,21 +48,14 @@ def measure_limits(threads: int) -> list[dict[str, Any]]:
     Raises:
         EnvironmentProblem: the measuring process ended badly or took over two minutes.
     """
-    environment = os.environ | dict.fromkeys(THREAD_VARIABLES, str(threads))
-    command = [sys.executable, "-m", "compress.bench.limits", str(threads)]
-    try:
-        done = subprocess.run(
-            command, env=environment, capture_output=True, timeout=TIMEOUT_SECONDS, check=False, encoding="utf-8"
+    found: list[dict[str, Any]] = json.loads(
+        run_fresh(
+            "compress.bench.limits",
+            [str(threads)],
+            "measuring the machine's limits",
+            environment=os.environ | dict.fromkeys(THREAD_VARIABLES, str(threads)),
         )
-    except subprocess.TimeoutExpired as error:
-        raise EnvironmentProblem(
-            f"measuring the machine's limits took more than {TIMEOUT_SECONDS} s; "
-            "repeat it on a machine that is less busy"
-        ) from error
-    if done.returncode != 0:
-        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise EnvironmentProblem(f"the machine's limits could not be measured: {last}")
-    found: list[dict[str, Any]] = json.loads(done.stdout)
+    )
     return found
 
 

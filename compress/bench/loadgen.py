@@ -183,7 +183,7 @@ def _start(
             if not stop:
                 try:
                     responses = respond(part)
-                except Exception as error:
+                except Exception as error:  # raised again after LoadGen's own thread has ended
                     stop.error = error
             lg.QuerySamplesComplete(responses or [lg.QuerySampleResponse(sample.id, 0, 0) for sample in part])
 

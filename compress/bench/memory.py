@@ -6,21 +6,19 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from compress.bench.fresh import run_fresh
 from compress.bench.targets import ONNXRUNTIME
-from compress.errors import EnvironmentProblem
 
 if TYPE_CHECKING:
     from compress.runtime.predictor import Request
 
 REQUESTS = 20
-TIMEOUT_SECONDS = 120
 
 
 def peak_mb(
@@ -32,23 +30,10 @@ def peak_mb(
         EnvironmentProblem: the process ended badly, for lack of memory for example, or took over two minutes.
     """
     asked = json.dumps([asdict(request) for request in requests[: max(REQUESTS, batch)]])
-    command = [sys.executable, "-m", "compress.bench.memory", str(folder), str(threads), str(batch), target]
-    try:
-        done = subprocess.run(
-            command, input=asked, capture_output=True, timeout=TIMEOUT_SECONDS, check=False, encoding="utf-8"
-        )
-    except subprocess.TimeoutExpired as error:
-        raise EnvironmentProblem(
-            f"measuring the memory of {folder} took more than {TIMEOUT_SECONDS} s for {REQUESTS} requests; "
-            "repeat it on a machine that is less busy"
-        ) from error
-    if done.returncode != 0:
-        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise EnvironmentProblem(
-            f"the memory of {folder} could not be measured: its process ended with {done.returncode} "
-            f"({last}); run `kdc predict` on it to see why"
-        )
-    return float(done.stdout)
+    arguments = [str(folder), str(threads), str(batch), target]
+    remedy = "run `kdc predict` on it to see why"
+    what = f"measuring the memory of {folder}"
+    return float(run_fresh("compress.bench.memory", arguments, what, request=asked, remedy=remedy))
 
 
 def own_peak_mb() -> float:

@@ -7,21 +7,19 @@ from __future__ import annotations
 
 import json
 import statistics
-import subprocess
 import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from compress.bench.fresh import run_fresh
 from compress.bench.targets import ONNXRUNTIME
-from compress.errors import EnvironmentProblem
 
 if TYPE_CHECKING:
     from compress.runtime.predictor import Request
 
 PROCESSES = 3
-TIMEOUT_SECONDS = 120
 
 
 def startup_ms(folder: Path, request: Request, *, threads: int = 1, target: str = ONNXRUNTIME) -> float:
@@ -30,26 +28,14 @@ def startup_ms(folder: Path, request: Request, *, threads: int = 1, target: str 
     Raises:
         EnvironmentProblem: a process ended badly, or took over two minutes.
     """
-    command = [sys.executable, "-m", "compress.bench.start_up", str(folder), str(threads), target]
-    return statistics.median(_once(command, json.dumps(asdict(request)), folder) for _ in range(PROCESSES))
+    arguments, asked = [str(folder), str(threads), target], json.dumps(asdict(request))
+    return statistics.median(_once(arguments, asked, folder) for _ in range(PROCESSES))
 
 
-def _once(command: list[str], request: str, folder: Path) -> float:
+def _once(arguments: list[str], request: str, folder: Path) -> float:
     began = time.perf_counter()
-    try:
-        done = subprocess.run(
-            command, input=request, capture_output=True, timeout=TIMEOUT_SECONDS, check=False, encoding="utf-8"
-        )
-    except subprocess.TimeoutExpired as error:
-        raise EnvironmentProblem(
-            f"starting {folder} took more than {TIMEOUT_SECONDS} s; repeat it on a machine that is less busy"
-        ) from error
-    if done.returncode != 0:
-        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise EnvironmentProblem(
-            f"{folder} did not start: its process ended with {done.returncode} ({last}); run `kdc predict` on it to "
-            "see why"
-        )
+    remedy = "run `kdc predict` on it to see why"
+    run_fresh("compress.bench.start_up", arguments, f"starting {folder}", request=request, remedy=remedy)
     return (time.perf_counter() - began) * 1e3
 
 

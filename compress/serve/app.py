@@ -161,7 +161,7 @@ def _endpoint(route: str, handler: Handler, metrics: Metrics) -> Handler:
         start = time.perf_counter()
         try:
             response = await handler(http)
-        except Exception as error:
+        except Exception as error:  # whatever it is, the client gets an answer and the log the trace
             response = _error(_refusal(error))
         metrics.seconds.labels(route).observe(time.perf_counter() - start)
         metrics.requests.labels(route, str(response.status_code)).inc()

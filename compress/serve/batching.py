@@ -157,7 +157,7 @@ class Batcher:
     async def _answer(self, batch: Sequence[Work]) -> None:
         try:
             answers = await self._call(batch)
-        except Exception as error:
+        except Exception as error:  # whatever it is, each request is asked again alone, and gets its own
             await self._answer_apart(batch, error)
             return
         start = 0

@@ -136,7 +136,7 @@ class _Worker:
             )
         except KdcError as error:
             return error
-        except Exception as error:
+        except Exception as error:  # a bad new bundle must not end the worker that serves the old one
             logger.exception("the new bundle cannot be loaded")
             return IntegrityError(f"{self.start.source} cannot be loaded ({error!r}); make it anew")
         return None

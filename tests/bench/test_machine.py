@@ -76,5 +76,5 @@ def test_start_up_is_measured_in_a_fresh_process(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(start_up, "PROCESSES", 1)
     model = tiny_deployable(tmp_path / "model", "classification")
     assert start_up.startup_ms(model, Request("red shoes")) > 10
-    with pytest.raises(EnvironmentProblem, match="did not start"):
+    with pytest.raises(EnvironmentProblem, match=r"starting .* failed"):
         start_up.startup_ms(tmp_path / "nowhere", Request("red shoes"))

@@ -80,7 +80,7 @@ def server_module(monkeypatch: pytest.MonkeyPatch) -> None:
 def step(repository: Path, model: str) -> Any:
     """The class that a model.py names, opened as the server does."""
     names: dict[str, Any] = {}
-    exec((repository / model / "1" / "model.py").read_text(), names)  # noqa: S102
+    exec((repository / model / "1" / "model.py").read_text(), names)  # noqa: S102  # what was written just now
     made = names["TritonPythonModel"]()
     made.initialize({"model_repository": str(repository / model), "model_version": "1"})
     return made

@@ -116,7 +116,7 @@ def test_golden_answers_of_the_variant_are_its_own(tmp_path: Path, monkeypatch: 
     honest = writer._golden
 
     def moved(predictor: Predictor, *given: object) -> bytes:
-        content = honest(predictor, *given)  # type: ignore[arg-type]
+        content = honest(predictor, *given)
         return content if predictor.runtime == "onnxruntime" else content.replace(b'"0": 0', b'"0": 9')
 
     monkeypatch.setattr(writer, "_golden", moved)

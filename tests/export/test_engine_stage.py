@@ -30,7 +30,7 @@ def test_every_engine_of_a_recipe_is_built_and_its_onnx_measured(tmp_path: Path)
         recipe=recipe, splits=data, judge=Judge(data, task), at=lambda stage: tmp_path / stage, cache=tmp_path / "cache"
     )
     (tmp_path / "work").mkdir()
-    found = engines(run, tmp_path / "engines", tmp_path / "work")  # type: ignore[arg-type]
+    found = engines(run, tmp_path / "engines", tmp_path / "work")
     names = [f"tensorrt-rtx-{section.precision}-sm89" for section in sections]
     assert list(found) == names
     assert sorted(path.name for path in (tmp_path / "engines").iterdir()) == sorted(f"{name}.engine" for name in names)
@@ -54,4 +54,4 @@ def test_nothing_to_quantize_ends_with_what_was_looked_for(tmp_path: Path) -> No
     )
     (tmp_path / "work").mkdir()
     with pytest.raises(DataError, match="nothing to quantize"):
-        engines(run, tmp_path / "engines", tmp_path / "work")  # type: ignore[arg-type]
+        engines(run, tmp_path / "engines", tmp_path / "work")

@@ -49,9 +49,7 @@ def run(path: Path, feed: dict[str, np.ndarray]) -> np.ndarray:
 
 def write(source: Path, folder: Path, method: str, keep: frozenset[str] = frozenset(), **options: Any) -> Path:
     folder.mkdir(exist_ok=True)
-    METHODS[method].write(
-        Work(source, folder, lambda: iter(CALIBRATION), Quantize(method=method, **options), keep)  # type: ignore[arg-type]
-    )
+    METHODS[method].write(Work(source, folder, lambda: iter(CALIBRATION), Quantize(method=method, **options), keep))
     return folder / "model.onnx"
 
 
@@ -380,4 +378,4 @@ def test_options_at_their_defaults_change_no_digest() -> None:
     assert Quantize(method="static", calibrator="entropy").model_dump()["calibrator"] == "entropy"
     for wrong in ({"bits": 2}, {"embedding_bits": 16}, {"alpha": 1.5}, {"operators": []}, {"calibrator": "mse"}):
         with pytest.raises(ValidationError):
-            Quantize(**wrong)  # type: ignore[arg-type]
+            Quantize(**wrong)

@@ -162,7 +162,7 @@ def test_specs_for_onnxruntime_are_written_as_before(tmp_path: Path) -> None:
 
 def test_nothing_is_reported_to_anybody(tmp_path: Path) -> None:
     """In a fresh process, without the variables that tell openvino of a test: no socket, no file in the home."""
-    pytest.importorskip("nncf")
+    pytest.importorskip("nncf", reason="not run: nncf is not installed")
     kept = {name: value for name, value in os.environ.items() if name in ("PATH", "PYTHONPATH", "LANG")}
     subprocess.run([sys.executable, "-c", SPY], check=True, timeout=300, env=kept | {"HOME": str(tmp_path)})
 

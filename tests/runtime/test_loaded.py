@@ -61,7 +61,7 @@ def test_texts_and_pairs_need_no_request(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="predict_one"):
         one.predict("red")
     with pytest.raises(DataError, match="request 2 is 7; give a text"):
-        one.predict(["red", 7])  # type: ignore[list-item]
+        one.predict(["red", 7])
     with pytest.raises(DataError, match="request 1 has one text, this model compares two"):
         pairs.predict(["red"])
     with pytest.raises(RecipeError, match="threads is 0"):

@@ -35,7 +35,7 @@ TOKENIZERS: dict[str, Callable[[], str]] = {
 @pytest.mark.parametrize("apart", [False, True])
 @pytest.mark.parametrize("name", TOKENIZERS)
 def test_the_same_tokens_as_without(name: str, apart: bool) -> None:
-    content, draw = TOKENIZERS[name](), random.Random(1)  # noqa: S311
+    content, draw = TOKENIZERS[name](), random.Random(1)  # noqa: S311  # the same texts each time
     for max_length in (16, 17):  # even and odd: the longer text is cut first, and one of two long ones gets the rest
         plain = TextEncoder(content, max_length=max_length, separator=" / ", apart=apart)
         caching = CachingEncoder(content, texts=8, max_length=max_length, separator=" / ", apart=apart)
