@@ -1,11 +1,12 @@
 """Sites in headless Chromium: bytes that are transferred, and the time to the first answer.
 
-    python -m benchmarks.web SITE… [--rounds 5] [--check]     # SITE: what `kdc package BUNDLE --target web -o SITE` wrote
+    python -m benchmarks.web SITE… [--rounds 5] [--check]
 
-Each round is a fresh browser with an empty cache, in which the sites take turns, served from this machine with their
-compressed files, so that the network costs nothing. A row for each site is appended to benchmarks/results/web.jsonl:
-bytes without headers, and medians of the time from navigation to the first answer and of a further question, as the
-page tells it. `--check` ends with exit code 5 where a site transfers more than 8 MB or takes more than 3 s.
+SITE is what `kdc package BUNDLE --target web -o SITE` wrote. Each round is a fresh browser with an empty cache, in
+which the sites take turns, served from this machine with their compressed files, so that the network costs nothing. A
+row for each site is appended to benchmarks/results/web.jsonl: bytes without headers, and medians of the time from
+navigation to the first answer and of a further question, as the page tells it. `--check` ends with exit code 5 where a
+site transfers more than 8 MB or takes more than 3 s.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ ASK = """(() => {
   document.getElementById('text').value = %s;
   document.getElementById('ask').requestSubmit();
 })()"""
-MILLISECONDS = f"Number((/ in ([0-9.]+) ms/.exec({STATUS}) ?? [])[1])"
+MILLISECONDS = f"/ in ([0-9.]+) ms/.exec({STATUS})?.[1]"
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ def visit(program: str, site: Path) -> Seen:
         page.until(f"{FIRST}.length > 0")
         seconds = page.evaluate(f"{FIRST}[0].startTime") / 1000
         page.evaluate(ASK % json.dumps(question))
-        asked = page.until(MILLISECONDS)
+        asked = float(page.until(MILLISECONDS))
         if page.problems:
             raise EnvironmentProblem(f"{site} has errors in its console: {page.problems[0]}")
         return Seen(sum(server.sent.values()), seconds, asked, page.evaluate("navigator.userAgent").split()[-2])

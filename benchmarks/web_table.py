@@ -24,9 +24,9 @@ def draw_web(rows: list[Row]) -> str:
         "",
         "## In the browser",
         "",
-        "Sites that `kdc package BUNDLE --target web` wrote, in headless Chromium with an empty cache, served with brotli from",
-        "the same machine; medians. The limits are 8 MB, runtime included, and 3 s from navigation to the first answer.",
-        "`python -m benchmarks.web SITE…` appends to `benchmarks/results/web.jsonl`.",
+        "Sites that `kdc package BUNDLE --target web` wrote, in headless Chromium with an empty cache, served with",
+        "brotli from the same machine; medians. The limits are 8 MB, runtime included, and 3 s from navigation to the",
+        "first answer. `python -m benchmarks.web SITE…` appends to `benchmarks/results/web.jsonl`.",
         "",
         *table(
             [

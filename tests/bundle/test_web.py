@@ -104,6 +104,11 @@ def test_the_site_answers_as_python_does(tmp_path: Path, cache: Path, task: str)
         page.evaluate("document.getElementById('answers').replaceChildren(); document.getElementById('text').focus()")
         page.press("Enter", "\r")
         page.until("document.querySelectorAll('#answers li').length > 0")
+        page.evaluate("document.getElementById('text').focus()")
+        for name in ("BUTTON", *(["SUMMARY"] if two else []), "A"):
+            page.press("Tab")
+            assert page.evaluate("document.activeElement.tagName") == name
+            assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
         assert page.evaluate("document.documentElement.scrollWidth") <= 360
         assert " ms" in page.evaluate("document.getElementById('status').textContent")
         assert page.evaluate("document.title") == "tiny <b>"

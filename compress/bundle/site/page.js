@@ -129,7 +129,7 @@ async function ask(model) {
     return;
   }
   const [best] = rows;
-  const aloud = `First: ${best.name}, ${marked(best, model.spec)} ${told(best)}`;
+  const aloud = `First: ${[best.name, marked(best, model.spec), told(best)].filter(Boolean).join(", ")}`;
   tell(summary(rows, took, model.spec), { aloud });
 }
 
