@@ -1,6 +1,6 @@
 """Append finished runs to `results/runs.jsonl`; draw `docs/results.md`, and a picture a data set, from all rows.
 
-The page also has what `benchmarks.peers`, `benchmarks.deploy` and `benchmarks.kernels` found.
+The page also has what `benchmarks.peers`, `benchmarks.deploy`, `benchmarks.kernels` and `benchmarks.web` found.
 
 python -m benchmarks.record RUN_FOLDER... --command 'kdc run recipes/…'     record runs, then draw
 python -m benchmarks.record                                                  draw only
@@ -21,6 +21,7 @@ from benchmarks.peer_table import PEER_ROWS, draw_peers
 from benchmarks.start_up import START_UP_ROWS
 from benchmarks.start_up_table import draw_start_up
 from benchmarks.tables import scale_of, spread, table
+from benchmarks.web_table import WEB_ROWS, draw_web
 from compress.recipe import digest
 from compress.tasks.measures import measure_named
 
@@ -203,6 +204,7 @@ def main() -> None:
     page = INTRODUCTION.read_text(encoding="utf-8") + "\n" + draw(rows) + show(list(drawn))
     page += draw_peers(read_rows(PEER_ROWS)) + draw_deploy(read_rows(DEPLOY_ROWS))
     page += draw_kernels(read_rows(KERNEL_ROWS)) + draw_start_up(read_rows(START_UP_ROWS))
+    page += draw_web(read_rows(WEB_ROWS))
     PAGE.write_text(page, encoding="utf-8")
 
 

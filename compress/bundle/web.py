@@ -17,13 +17,12 @@ from typing import Any
 
 from compress.artifacts import ONNX, TOKENIZER, ModelSpec, publishing
 from compress.bundle.verify import read_golden
+from compress.bundle.web_candidates import CANDIDATES, candidates_of, distinct, embedded
 from compress.bundle.web_packages import PACKAGES, fetch_packages, squeeze, told, tool
-from compress.errors import DataError, IntegrityError, RecipeError
+from compress.errors import IntegrityError, RecipeError
 from compress.progress import reporter
 from compress.runtime.bundle import LICENSES, Bundle
-from compress.runtime.fields import Fields
 from compress.runtime.predictor import Predictor, Request
-from compress.runtime.requests import read_requests
 from compress.runtime.text import TextEncoder
 
 SITE = Path(__file__).with_name("site")
@@ -34,17 +33,25 @@ LOADED = (
     *(name for package in PACKAGES for name in package.files if name.startswith("lib/")),
 )
 """What a browser loads to answer."""
+VECTORS = "candidates.bin"
+"""Loaded too where the model reads texts apart: its embeddings of the candidates."""
+MAX_TRANSFERRED = 8_000_000
+"""Bytes that a browser should load to answer, compressed; a larger site is written with a warning."""
 CHECK = "check.js"
-EXAMPLES, CANDIDATES = 8, 20
-"""Texts, and second texts, of the golden requests that the page offers."""
-MAX_CATALOGUE = 1000
-"""Each question is compared with all of them, one at a time, in the browser."""
+EXAMPLES = 8
+"""Texts of the golden requests that the page offers."""
 TOLERANCE = 1e-3
 """Largest difference of a probability, or of a number in standard deviations, between the site and this machine."""
-HEADINGS = {"classification": "Labels", "regression": "Answer", "pairs": "Candidates, most likely match first"}
+HEADINGS = {
+    "classification": "Labels",
+    "regression": "Answer",
+    "pairs": "Candidates, most likely match first",
+    "two texts": "Candidates, highest score first",
+}
 ABOUT = {
     "classification": "Type a text; the model says which label suits it, and how sure it is.",
     "pairs": "Type a product; the model says which candidates are the same one, and how sure it is.",
+    "two texts": "Type a text; the model answers for it and each of the candidates.",
     "ranking": "Type a query; the model orders the candidates by how well they suit it.",
     "regression": "Type a text; the model answers with a number.",
 }
@@ -61,7 +68,8 @@ def write_site(bundle: Bundle, out: Path, *, cache: Path, catalogue: Path | None
 
     Returns:
         path, name; model: `model.onnx` in words; transferred_bytes: {brotli, gzip, plain} of all that a browser loads
-        to answer; golden: {requests, max_difference, tolerance} between the site's modules and this machine.
+        to answer, with a warning beyond 8 MB of brotli; golden: {requests, compared, max_difference, tolerance} between
+        the site's modules and this machine, compared being candidates by the embeddings that are shipped.
 
     Raises:
         RecipeError: `out` is something else, or the model reads one text and has no use for a catalogue.
@@ -73,18 +81,18 @@ def write_site(bundle: Bundle, out: Path, *, cache: Path, catalogue: Path | None
         raise RecipeError(f"-o {out} is there already and is no site of kdc; name a new folder")
     predictor = bundle.predictor(runtime="onnxruntime")
     golden, _ = read_golden(bundle)
-    offered = _candidates(bundle, golden, catalogue)
+    offered = candidates_of(bundle, golden, catalogue)
     packages = fetch_packages(cache)
     with publishing(out) as made:
         shutil.copytree(packages, made)
-        _write_own(bundle, made, _description(bundle, predictor, golden, offered))
-        figures = _check(made, predictor, golden)
+        description = _description(bundle, predictor, golden, offered)
+        _write_own(bundle, made, description)
+        if predictor.spec.similarity is not None:
+            (made / VECTORS).write_bytes(embedded(predictor, offered))
+        figures = _check(made, predictor, golden, description)
         squeeze([path for path in sorted(made.rglob("*")) if path.suffix not in (".br", ".gz") and not _squeezed(path)])
-        sizes = {
-            "brotli": sum((made / f"{name}.br").stat().st_size for name in LOADED),
-            "gzip": sum((made / f"{name}.gz").stat().st_size for name in LOADED),
-            "plain": sum((made / name).stat().st_size for name in LOADED),
-        }
+        sizes = _sizes(made)
+    _tell_size(sizes["brotli"], len(bundle.members[ONNX]))
     return {
         "path": str(out),
         "name": bundle.manifest.name,
@@ -98,24 +106,19 @@ def _squeezed(path: Path) -> bool:
     return path.is_dir() or path.with_name(path.name + ".br").is_file()
 
 
-def _candidates(bundle: Bundle, golden: Sequence[Request], catalogue: Path | None) -> list[str]:
-    if catalogue is None:
-        seconds = [request.text_pair for request in golden if request.text_pair]
-        return _distinct(seconds)[:CANDIDATES]
-    if not bundle.manifest.spec.two_texts:
-        raise RecipeError(f"--catalogue has no effect: {bundle.path} reads one text; leave it out")
-    joined = bundle.manifest.columns.get("text_pair", ())
-    found = _distinct([item.text for item in read_requests(catalogue, fields=Fields(joined={"text": joined}))])
-    if len(found) > MAX_CATALOGUE:
-        raise DataError(
-            f"{catalogue} has {len(found):,} products, a page compares at most {MAX_CATALOGUE:,}: give a smaller file"
+def _sizes(folder: Path) -> dict[str, int]:
+    """Bytes of all that a browser loads to answer, by how the server sends it."""
+    names = [*LOADED, *([VECTORS] if (folder / VECTORS).is_file() else [])]
+    endings = {"brotli": ".br", "gzip": ".gz", "plain": ""}
+    return {how: sum((folder / f"{name}{ending}").stat().st_size for name in names) for how, ending in endings.items()}
+
+
+def _tell_size(transferred: int, model: int) -> None:
+    if transferred > MAX_TRANSFERRED:
+        reporter.warn(
+            f"a browser loads {transferred / 1e6:.1f} MB (brotli) to answer, a page should ask for at most "
+            f"{MAX_TRANSFERRED / 1e6:.1f} MB: make the model smaller, it has {model / 1e6:.1f} MB (docs/web.md, Size)"
         )
-    return found
-
-
-def _distinct(texts: Sequence[str]) -> list[str]:
-    """Each once, on one line: the page holds one a line."""
-    return list(dict.fromkeys(" ".join(text.split()) for text in texts))
 
 
 def _description(
@@ -125,7 +128,7 @@ def _description(
         "digest": bundle.manifest.digest,
         "spec": _spec(predictor.spec),
         "frames": _frames(predictor.encoder, golden),
-        "examples": _distinct([request.text for request in golden])[:EXAMPLES],
+        "examples": distinct([request.text for request in golden])[:EXAMPLES],
         "candidates": list(candidates),
     }
 
@@ -164,13 +167,15 @@ def _around(ids: Sequence[int], origins: Sequence[int | None], texts: int) -> li
 def _write_own(bundle: Bundle, folder: Path, description: Mapping[str, Any]) -> None:
     """The site's files beside the packages'."""
     manifest, members = bundle.manifest, bundle.members
+    matching = manifest.task == "ranking" or manifest.spec.positive is not None
+    kind = manifest.task if matching or not manifest.spec.two_texts else "two texts"
     for name in ("style.css", *MODULES):
         shutil.copyfile(SITE / name, folder / name)
     texts = {
         "name": manifest.name,
-        "about": ABOUT[manifest.task],
+        "about": ABOUT[kind],
         "asked": "Query" if manifest.task == "ranking" else "Text",
-        "heading": HEADINGS.get(manifest.task, "Candidates, best first"),
+        "heading": HEADINGS.get(kind, "Candidates, best first"),
         "model": _model(bundle),
     }
     (folder / "index.html").write_text(_filled("index.html", texts), encoding="utf-8")
@@ -201,29 +206,39 @@ def _licences(folder: Path) -> str:
     return Template((SITE / "licenses.html").read_text(encoding="utf-8")).substitute(entries="\n".join(entries))
 
 
-def _check(folder: Path, predictor: Predictor, golden: Sequence[Request]) -> dict[str, Any]:
+def _check(
+    folder: Path, predictor: Predictor, golden: Sequence[Request], description: Mapping[str, Any]
+) -> dict[str, Any]:
     """Ask the golden requests of the site's modules, in node, and compare with this machine's answers.
+
+    Where candidates are shipped as embeddings, the first example is compared with them by these.
 
     Raises:
         EnvironmentProblem: node cannot run the model.
         IntegrityError: an answer differs beyond the tolerance.
     """
     reporter.say("  asking the golden requests of the site, in node")
+    shipped = description["candidates"][:CANDIDATES] if (folder / VECTORS).is_file() else []
+    compared = [Request(description["examples"][0], candidate) for candidate in shipped]
     only_here = [folder / "package.json", folder / CHECK]
     only_here[0].write_text('{"type": "module"}', encoding="utf-8")
     shutil.copyfile(SITE / CHECK, only_here[1])
-    said = json.loads(told([tool("node"), str(only_here[1])], json.dumps([asdict(request) for request in golden])))
+    asked = {"golden": list(map(asdict, golden)), "compared": list(map(asdict, compared))}
+    said = json.loads(told([tool("node"), str(only_here[1])], json.dumps(asked)))
     for path in only_here:
         path.unlink()
-    answers = [asdict(answer) for answer in predictor.answer(golden, batch_size=1)]
+    answers = [asdict(answer) for answer in predictor.answer([*golden, *compared], batch_size=1)]
     differences = [difference(predictor.spec, *pair) for pair in zip(said, answers, strict=True)]
     worst = max(differences)
     if worst > TOLERANCE:
+        place = differences.index(worst) + 1
+        which = f"golden request {place}" if place <= len(golden) else f"candidate {place - len(golden)}"
         raise IntegrityError(
-            f"in the browser golden request {differences.index(worst) + 1} would be answered {worst:.2g} away from "
+            f"in the browser {which} would be answered {worst:.2g} away from "
             f"this machine's answer, {TOLERANCE:g} is allowed: the site's tokenizer or runtime does not suit this model"
         )
-    return {"requests": len(golden), "max_difference": worst, "tolerance": TOLERANCE}
+    figures = {"requests": len(golden), "compared": len(compared)}
+    return figures | {"max_difference": worst, "tolerance": TOLERANCE}
 
 
 def difference(spec: ModelSpec, said: Mapping[str, Any], wanted: Mapping[str, Any]) -> float:

@@ -4,11 +4,13 @@ import { read } from "./answers.js";
 import { Encoder } from "./text.js";
 
 const EMBEDDING = "text_embedding";
+const UNIT = 32767; // the code of 1 in candidates.bin
 
 export class Model {
   #session;
   #encoder;
-  #embedded = new Map();
+  #candidates = new Map();
+  #query = { text: null };
 
   /**
    * @param site  site.json: spec and frames
@@ -31,11 +33,21 @@ export class Model {
     return read(this.spec, output);
   }
 
+  /** Embeddings of candidates that were computed where the site was made: `bytes` are int16 [N, E]. */
+  remember(candidates, bytes) {
+    const codes = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    const width = bytes.byteLength / 2 / candidates.length;
+    for (const [row, text] of candidates.entries()) {
+      const number = (_, place) => codes.getInt16(2 * (row * width + place), true) / UNIT;
+      this.#candidates.set(text, Float32Array.from({ length: width }, number));
+    }
+  }
+
   /** The answer to a query and one candidate; where the model reads texts apart, each is read once. */
   async compare(query, candidate) {
     const { similarity } = this.spec;
     if (!similarity) return this.answer({ text: query, text_pair: candidate });
-    const [one, other] = [await this.#embedding(query), await this.#embedding(candidate)];
+    const [one, other] = [await this.#asked(query), await this.#candidate(candidate)];
     const cosine = one.reduce((sum, value, place) => sum + value * other[place], 0);
     return read(this.spec, this.#logits(similarity.scale * cosine + similarity.bias));
   }
@@ -47,11 +59,20 @@ export class Model {
     return labels.map((_, at) => (at === place ? score / 2 : -score / 2));
   }
 
+  async #asked(text) {
+    if (this.#query.text === text) return this.#query.embedding;
+    const embedding = await this.#embedding(text);
+    this.#query = { text, embedding };
+    return embedding;
+  }
+
+  async #candidate(text) {
+    if (!this.#candidates.has(text)) this.#candidates.set(text, await this.#embedding(text));
+    return this.#candidates.get(text);
+  }
+
   async #embedding(text) {
-    if (!this.#embedded.has(text)) {
-      this.#embedded.set(text, Array.from(await this.#run(this.#encoder.apart(text), EMBEDDING)));
-    }
-    return this.#embedded.get(text);
+    return Float32Array.from(await this.#run(this.#encoder.apart(text), EMBEDDING));
   }
 
   async #run({ ids, types }, output) {

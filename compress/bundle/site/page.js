@@ -7,9 +7,12 @@ const part = (id) => document.getElementById(id);
 const status = part("status");
 let asked = 0; // of several questions at a time the last one counts
 
-function tell(text, wrong = false) {
-  status.textContent = text;
+/** `aloud` is for screen readers, which hear the status and not the list; while busy they are not told. */
+function tell(text, { aloud = "", busy = false, wrong = false } = {}) {
+  status.setAttribute("aria-busy", busy);
   status.classList.toggle("wrong", wrong);
+  status.replaceChildren(text);
+  if (aloud) status.append(element("span", "aloud", ` ${aloud}`));
 }
 
 async function fetched(name) {
@@ -21,13 +24,17 @@ async function fetched(name) {
 async function load() {
   const json = async (name) => (await fetched(name)).json();
   const bytes = async (name) => new Uint8Array(await (await fetched(name)).arrayBuffer());
-  const [site, ...parts] = await Promise.all([
-    json("site.json"),
+  const described = json("site.json");
+  const [site, vectors, ...parts] = await Promise.all([
+    described,
+    described.then(({ spec }) => (spec.similarity ? bytes("candidates.bin") : null)),
     json("tokenizer.json"),
     bytes("model.onnx"),
     bytes("lib/onnxruntime.wasm"),
   ]);
-  return [site, await Model.open(site, ...parts)];
+  const model = await Model.open(site, ...parts);
+  if (vectors) model.remember(site.candidates, vectors);
+  return [site, model];
 }
 
 /** Rows to show, best first, and how many were computed: [{name, score, share, chosen}], share 0..1 or null. */
@@ -48,10 +55,10 @@ async function compared(model, text, stillAsked) {
   for (const [place, name] of candidates.entries()) {
     const { label, score } = await model.compare(text, name);
     const labelled = label !== undefined;
-    const chosen = labelled && (model.spec.positive == null || label === model.spec.positive);
+    const chosen = labelled && label === model.spec.positive;
     rows.push({ name, score, label, share: labelled ? score : null, chosen });
     if (performance.now() - turn < TURN_MS) continue;
-    tell(`${place + 1} of ${candidates.length} candidates …`);
+    tell(`${place + 1} of ${candidates.length} candidates …`, { busy: true });
     await new Promise((resolve) => setTimeout(resolve));
     if (!stillAsked()) return rows;
     turn = performance.now();
@@ -77,16 +84,35 @@ function bar(share) {
   return picture;
 }
 
-function item({ name, label, score, share, chosen }, spec) {
-  const made = element("li", chosen ? "chosen" : "", "");
-  if (share !== null) made.append(bar(share));
-  made.append(element("span", "name", name));
-  const mark = label === undefined ? (chosen ? "answer" : "") : spec.positive == null ? label : chosen ? "match" : "";
+/** What stands beside a row's name: that it is the answer or a match, or the label of a pair. */
+function marked({ label, chosen }, spec) {
+  if (label !== undefined && spec.positive == null) return label;
+  return chosen ? (label === undefined ? "answer" : "match") : "";
+}
+
+const told = ({ score, share }) => (share === null ? score.toFixed(3) : `${(100 * share).toFixed(1)} %`);
+
+function item(row, spec) {
+  const made = element("li", row.chosen ? "chosen" : "", "");
+  if (row.share !== null) made.append(bar(row.share));
+  made.append(element("span", "name", row.name));
+  const mark = marked(row, spec);
   if (mark) made.append(element("span", "mark", mark));
-  const number = element("data", "", share === null ? score.toFixed(3) : `${(100 * share).toFixed(1)} %`);
-  number.value = score;
+  const number = element("data", "", told(row));
+  number.value = row.score;
   made.append(number);
   return made;
+}
+
+/** "16 compared in 12 ms, 1 match, the best 10 shown" */
+function summary(rows, took, spec) {
+  const matches = rows.filter((row) => row.chosen).length;
+  const parts = [`${spec.two_texts ? `${rows.length} compared` : "Answered"} in ${took.toFixed(took < 10 ? 1 : 0)} ms`];
+  if (spec.two_texts && spec.positive != null) {
+    parts.push(matches === 0 ? "no match" : matches === 1 ? "1 match" : `${matches} matches`);
+  }
+  if (rows.length > SHOWN) parts.push(`the best ${SHOWN} shown`);
+  return parts.join(", ");
 }
 
 async function ask(model) {
@@ -98,10 +124,13 @@ async function ask(model) {
   const took = performance.now() - start;
   part("answers").replaceChildren(...rows.slice(0, SHOWN).map((row) => item(row, model.spec)));
   part("result").hidden = rows.length === 0;
-  const of = model.spec.two_texts ? `${rows.length} compared` : "answered";
-  const cut = rows.length > SHOWN ? `, the best ${SHOWN} shown` : "";
-  if (rows.length) tell(`${of} in ${took.toFixed(took < 10 ? 1 : 0)} ms${cut}`);
-  else tell(text ? "There is nothing to compare with: give a candidate." : "Type a text.", true);
+  if (!rows.length) {
+    tell(text ? "There is nothing to compare with: give a candidate." : "Type a text.", { wrong: true });
+    return;
+  }
+  const [best] = rows;
+  const aloud = `First: ${[best.name, marked(best, model.spec), told(best)].filter(Boolean).join(", ")}`;
+  tell(summary(rows, took, model.spec), { aloud });
 }
 
 function show(site) {
@@ -117,7 +146,7 @@ function loaded() {
   part("loaded").textContent = `Loaded once: ${(sum / 1e6).toFixed(1)} MB.`;
 }
 
-const shown = (work) => work.catch((error) => tell(`This did not work: ${error.message}`, true));
+const shown = (work) => work.catch((error) => tell(`This did not work: ${error.message}`, { wrong: true }));
 
 async function start() {
   const [site, model] = await load();

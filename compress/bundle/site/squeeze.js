@@ -1,11 +1,12 @@
-/** Run by node: FILE.br and FILE.gz beside each file that is named. */
+/** Run by node with a quality of brotli (9 to 11) and files: FILE.br and FILE.gz beside each. */
 import { readFileSync, writeFileSync } from "node:fs";
 import { brotliCompressSync, constants, gzipSync } from "node:zlib";
 
-for (const file of process.argv.slice(2)) {
+const [quality, ...files] = process.argv.slice(2);
+for (const file of files) {
   const content = readFileSync(file);
   const params = {
-    [constants.BROTLI_PARAM_QUALITY]: 9, // 11 takes minutes for the runtime, to save a tenth
+    [constants.BROTLI_PARAM_QUALITY]: Number(quality),
     [constants.BROTLI_PARAM_LGWIN]: constants.BROTLI_MAX_WINDOW_BITS,
     [constants.BROTLI_PARAM_SIZE_HINT]: content.length,
   };
