@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import gc
 import logging
+import os
 import signal
 import socket
+from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -27,6 +31,8 @@ logger = logging.getLogger("kdc.serve")
 
 KEEP_ALIVE_SECONDS = 75
 """An idle connection is closed after that: later than proxies close theirs, so that none sends into a closed one."""
+TOKENIZER_THREADS = "RAYON_NUM_THREADS"
+"""Threads of the tokenizers package, which takes all cores otherwise; read when it starts them."""
 
 
 @dataclass(frozen=True)
@@ -49,11 +55,13 @@ def main(start: Start, listening: socket.socket, orders: Connection) -> None:
     configure(quiet=start.quiet)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # these are the supervisor's
+    os.environ[TOKENIZER_THREADS] = str(start.settings.threads)
     try:
         worker = _Worker(start, load_model(start.bundle, start.source, start.settings), orders)
     except KdcError as error:
         orders.send(Told(0, error))
         return
+    _tidy()
     asyncio.run(worker.serve(listening))
 
 
@@ -123,10 +131,10 @@ class _Worker:
                         self.service.take(self.prepared)
                         self.prepared = None
                     self.orders.send(Told(number))
-                    await asyncio.get_running_loop().run_in_executor(self.loader, _give_back)
+                    await asyncio.get_running_loop().run_in_executor(self.loader, _tidy)
                 case Refuse(reason):
                     self.prepared, self.service.refused = None, reason
-                    await asyncio.get_running_loop().run_in_executor(self.loader, _give_back)
+                    await asyncio.get_running_loop().run_in_executor(self.loader, _tidy)
 
     async def _prepare(self, path: Path) -> KdcError | None:
         """Load a bundle in a thread of its own, while the model that serves goes on."""
@@ -142,8 +150,16 @@ class _Worker:
         return None
 
 
-def _give_back() -> None:
-    """Hand freed memory back: glibc keeps the many pieces of a model that is gone, and takes new ones for the next."""
+def _tidy() -> None:
+    """Clear up after a model was loaded.
+
+    Python's collector walks all that lives, which takes 30 ms in which nobody is answered; what lives now stays, so it
+    is set aside, after what an earlier model left in cycles is collected. Freed memory is handed back: glibc keeps
+    the many pieces of a model that is gone, and takes new ones for the next.
+    """
+    gc.unfreeze()
+    gc.collect()
+    gc.freeze()
     libc = ctypes.CDLL(None)
     if hasattr(libc, "malloc_trim"):
         libc.malloc_trim(0)
@@ -152,5 +168,7 @@ def _give_back() -> None:
 class _Server(uvicorn.Server):
     """uvicorn without handlers for signals: the supervisor has them."""
 
-    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
-        await self._serve(sockets)
+    @contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        """Capture none."""
+        yield

@@ -42,7 +42,7 @@ def run(
 
     async def main() -> None:
         waiting: list[int] = []
-        batcher = Batcher(settings, on_batch=lambda texts, seconds: None, on_waiting=waiting.append)
+        batcher = Batcher(settings, on_batch=lambda model, texts, seconds: None, on_waiting=waiting.append)
         model = Recorder()
 
         def ask(*texts: str, of: Recorder = model) -> asyncio.Task[Any]:
