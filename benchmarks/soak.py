@@ -8,7 +8,7 @@ the bundle can, malformed and oversized bodies, and by clients that stop in the 
 new bundles come in (a good one every 20 s, in turns with a damaged one, which must be refused), and every 45 s the
 younger worker is killed; the older one lives through all. Each answer is compared with this process's own. A request
 whose connection breaks is sent again, at most twice, as clients do; after that it counts as lost. Memory of each
-process is sampled every 10 s; `benchmarks/soak_memory.py` says what is flat. A line every half minute goes to stderr,
+process is sampled every 7 s; `benchmarks/soak_memory.py` says what is flat. A line every half minute goes to stderr,
 one JSON line to benchmarks/results/soak.jsonl. Exit code 5 where an answer was wrong or lost, the server did not end in
 order, or memory was not flat.
 """
@@ -44,7 +44,7 @@ from compress.runtime.bundle import MANIFEST, manifest_bytes, manifest_digest, o
 from compress.runtime.predictor import Request
 
 MAX_ROWS, MAX_BYTES, TIMEOUT = 64, 1 << 16, 5.0
-RELOAD_SECONDS, KILL_SECONDS, MEMORY_SECONDS = 20.0, 45.0, 10.0
+RELOAD_SECONDS, KILL_SECONDS, MEMORY_SECONDS = 20.0, 45.0, 7.0
 PACE_SECONDS, TELL_SECONDS = 10.0, 30.0
 LEAST_RATE = 2.0
 """Requests a second, however little they leave of the cores."""

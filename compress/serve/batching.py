@@ -102,6 +102,7 @@ class Batcher:
             batch = self._take()
             if batch:
                 await self._answer(batch)
+            del batch  # it names a model, which an idle worker would keep after it was replaced
 
     def close(self) -> None:
         """End the model's thread when its last call is done."""

@@ -9,6 +9,8 @@ import logging
 import os
 import signal
 import socket
+import time
+import weakref
 from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -31,6 +33,8 @@ logger = logging.getLogger("kdc.serve")
 
 KEEP_ALIVE_SECONDS = 75
 """An idle connection is closed after that: later than proxies close theirs, so that none sends into a closed one."""
+LOOK_SECONDS = 0.2
+"""Between two looks whether a model that was replaced is gone."""
 TOKENIZER_THREADS = "RAYON_NUM_THREADS"
 """Threads of the tokenizers package, which takes all cores otherwise; read when it starts them."""
 
@@ -70,6 +74,7 @@ class _Worker:
         self.start, self.orders = start, orders
         self.service = Service(model, start.settings, Metrics(), start.refused)
         self.prepared: ServedModel | None = None
+        self.tidying: asyncio.Task[None] | None = None
         self.loader = ThreadPoolExecutor(1, thread_name_prefix="loader")
         self.server = _Server(
             uvicorn.Config(
@@ -96,7 +101,7 @@ class _Worker:
         self.orders.send(Told(0, batch_difference=self.service.model.batch_difference))
         await self.server.serve(sockets=[listening])
         loop.remove_reader(self.orders.fileno())
-        for task in tasks:
+        for task in [*tasks, *([] if self.tidying is None else [self.tidying])]:
             task.cancel()
         self.service.batcher.close()
         self.loader.shutdown(wait=False)
@@ -128,13 +133,21 @@ class _Worker:
                     self.orders.send(Told(number, await self._prepare(path)))
                 case Commit(number):
                     if self.prepared is not None:
+                        old = weakref.ref(self.service.model)
                         self.service.take(self.prepared)
                         self.prepared = None
+                        self.tidying = asyncio.create_task(self._tidy_after(old))
                     self.orders.send(Told(number))
-                    await asyncio.get_running_loop().run_in_executor(self.loader, _tidy)
                 case Refuse(reason):
                     self.prepared, self.service.refused = None, reason
                     await asyncio.get_running_loop().run_in_executor(self.loader, _tidy)
+
+    async def _tidy_after(self, old: weakref.ref[ServedModel]) -> None:
+        """Clear up once the old model has given its last answer, which both time limits bound."""
+        end = time.monotonic() + 2 * self.start.settings.timeout
+        while old() is not None and time.monotonic() < end:
+            await asyncio.sleep(LOOK_SECONDS)
+        await asyncio.get_running_loop().run_in_executor(self.loader, _tidy)
 
     async def _prepare(self, path: Path) -> KdcError | None:
         """Load a bundle in a thread of its own, while the model that serves goes on."""
