@@ -24,7 +24,8 @@ def draw_serving(serving: list[Row], soaks: list[Row]) -> str:
         lines += [
             "",
             "Latency over HTTP and in process at 70% of the highest rate whose p99 is within the bound in process: one",
-            "worker, one thread, the same requests at the same times, in turns. `python -m benchmarks.serving_p99`.",
+            "worker, one thread, the same requests at the same times, in turns. Milliseconds over all rounds; *÷*:",
+            "median of the rounds' ratios of p99, at most 2. `python -m benchmarks.serving_p99`.",
             "",
             *table(P99_HEADINGS, [_p99(row) for row in latest.values()]),
         ]
