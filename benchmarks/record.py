@@ -19,6 +19,8 @@ from benchmarks.frontier import pictures
 from benchmarks.kernel_table import KERNEL_ROWS, draw_kernels
 from benchmarks.peer_table import PEER_ROWS, draw_peers
 from benchmarks.serving_table import SERVING_ROWS, SOAK_ROWS, draw_serving
+from benchmarks.start_up import START_UP_ROWS
+from benchmarks.start_up_table import draw_start_up
 from benchmarks.tables import scale_of, spread, table
 from compress.recipe import digest
 from compress.tasks.measures import measure_named
@@ -201,7 +203,8 @@ def main() -> None:
         (PAGE.parent / name).write_text(svg, encoding="utf-8")
     page = INTRODUCTION.read_text(encoding="utf-8") + "\n" + draw(rows) + show(list(drawn))
     page += draw_peers(read_rows(PEER_ROWS)) + draw_deploy(read_rows(DEPLOY_ROWS))
-    page += draw_kernels(read_rows(KERNEL_ROWS)) + draw_serving(read_rows(SERVING_ROWS), read_rows(SOAK_ROWS))
+    page += draw_kernels(read_rows(KERNEL_ROWS)) + draw_start_up(read_rows(START_UP_ROWS))
+    page += draw_serving(read_rows(SERVING_ROWS), read_rows(SOAK_ROWS))
     PAGE.write_text(page, encoding="utf-8")
 
 

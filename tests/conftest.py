@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,10 @@ from hypothesis import settings
 if not torch.cuda.is_available():
     # Triton's kernels then run under its interpreter: it must know before anything imports it, as torch.compile does.
     os.environ["TRITON_INTERPRET"] = "1"
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell without job control starts `make test &` so; tests of Ctrl-C, and what they start, need the signal.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 settings.register_profile("kdc", deadline=None)  # how long an example takes says something of the machine alone
 settings.load_profile("kdc")

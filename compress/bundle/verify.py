@@ -124,4 +124,6 @@ def read_golden(bundle: Bundle, variant: Variant | None = None) -> tuple[list[Re
 def _request(fields: Any) -> Request:
     if not isinstance(fields, dict) or not all(value is None or isinstance(value, str) for value in fields.values()):
         raise TypeError("a request has a text, a text_pair and an id, which are strings")
+    if fields.get("text") is None:
+        raise TypeError("a request has no text")
     return Request(**fields)

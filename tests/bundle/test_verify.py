@@ -59,6 +59,22 @@ def test_answers_beyond_the_tolerance_are_refused(tmp_path: Path, monkeypatch: p
         verify_bundle(make(tmp_path))
 
 
+@pytest.mark.parametrize("task", ["classification", "pairs"])
+def test_a_golden_request_without_its_text_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, task: str
+) -> None:
+    honest = writer._golden_line
+
+    def emptied(request: Request, answer: Answer) -> str:
+        line = json.loads(honest(request, answer))
+        line["request"]["text"] = None
+        return json.dumps(line) + "\n"
+
+    monkeypatch.setattr(writer, "_golden_line", emptied)
+    with pytest.raises(IntegrityError, match=r"unreadable golden\.jsonl \(a request has no text\)"):
+        verify_bundle(make(tmp_path, task))
+
+
 def test_answers_within_the_tolerance_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shift_recorded(monkeypatch, TOLERANCE / 2)
     report = verify_bundle(make(tmp_path))
