@@ -1,6 +1,6 @@
 """Append finished runs to `results/runs.jsonl`; draw `docs/results.md`, and a picture a data set, from all rows.
 
-The page also has what `benchmarks.peers`, `benchmarks.deploy`, `benchmarks.kernels` and `benchmarks.web` found.
+The page also has what the other benchmarks of this folder found.
 
 python -m benchmarks.record RUN_FOLDER... --command 'kdc run recipes/…'     record runs, then draw
 python -m benchmarks.record                                                  draw only
@@ -18,6 +18,7 @@ from benchmarks.deploy_table import DEPLOY_ROWS, draw_deploy
 from benchmarks.frontier import pictures
 from benchmarks.kernel_table import KERNEL_ROWS, draw_kernels
 from benchmarks.peer_table import PEER_ROWS, draw_peers
+from benchmarks.serving_table import SERVING_ROWS, SOAK_ROWS, draw_serving
 from benchmarks.start_up import START_UP_ROWS
 from benchmarks.start_up_table import draw_start_up
 from benchmarks.tables import scale_of, spread, table
@@ -204,7 +205,7 @@ def main() -> None:
     page = INTRODUCTION.read_text(encoding="utf-8") + "\n" + draw(rows) + show(list(drawn))
     page += draw_peers(read_rows(PEER_ROWS)) + draw_deploy(read_rows(DEPLOY_ROWS))
     page += draw_kernels(read_rows(KERNEL_ROWS)) + draw_start_up(read_rows(START_UP_ROWS))
-    page += draw_web(read_rows(WEB_ROWS))
+    page += draw_serving(read_rows(SERVING_ROWS), read_rows(SOAK_ROWS)) + draw_web(read_rows(WEB_ROWS))
     PAGE.write_text(page, encoding="utf-8")
 
 

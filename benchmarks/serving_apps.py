@@ -54,7 +54,7 @@ class Asking:
     def __init__(self, bundle: Path) -> None:
         settings = Settings()
         self.model = load_model(bundle, bundle, settings)
-        self.batcher = Batcher(settings, on_batch=lambda texts, seconds: None, on_waiting=lambda texts: None)
+        self.batcher = Batcher(settings, on_batch=lambda model, texts, seconds: None, on_waiting=lambda texts: None)
 
     async def answer(self, row: Row) -> dict[str, Any]:
         """The answer to one row."""

@@ -2,11 +2,15 @@
 
     python -m benchmarks.soak runs/…/bundle/NAME.kdc --minutes 60
 
-`kdc serve` with two workers is asked, at `--rate` requests a second: single requests, many at once, rankings where
+`kdc serve` with two workers is asked, at up to `--rate` requests a second, fewer where server and clients together
+would use more than `--cores` of the machine: golden requests and new texts, many at once, rankings where
 the bundle can, malformed and oversized bodies, and by clients that stop in the middle of a head or a body. Meanwhile
-new bundles come in (a good one every 20 s, in turns with a damaged one, which must be refused), and a worker is killed
-every 45 s. Each answer is compared with this process's own. A request whose connection breaks is sent again, at most
-twice, as clients do; after that it counts as lost. One JSON line goes to benchmarks/results/soak.jsonl.
+new bundles come in (a good one every 20 s, in turns with a damaged one, which must be refused), and every 45 s the
+younger worker is killed; the older one lives through all. Each answer is compared with this process's own. A request
+whose connection breaks is sent again, at most twice, as clients do; after that it counts as lost. Memory of each
+process is sampled every 7 s; `benchmarks/soak_memory.py` says what is flat. A line every half minute goes to stderr,
+one JSON line to benchmarks/results/soak.jsonl. Exit code 5 where an answer was wrong or lost, the server did not end in
+order, or memory was not flat.
 """
 
 from __future__ import annotations
@@ -25,23 +29,29 @@ import time
 from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from benchmarks.common import RESULTS, append, origin
 from benchmarks.http_load import RESET, Connection, Pool, Reply, get, post
-from benchmarks.serving import PACKAGES, free_port, serving
+from benchmarks.serving import PACKAGES, cpu_seconds, free_port, serving
+from benchmarks.soak_memory import Sample, judge, sample, workers_of
 from compress.bundle.verify import read_golden
-from compress.errors import KdcError
+from compress.errors import GateError, KdcError
 from compress.runtime.archive import pack
 from compress.runtime.bundle import MANIFEST, manifest_bytes, manifest_digest, open_bundle
 from compress.runtime.predictor import Request
 
 MAX_ROWS, MAX_BYTES, TIMEOUT = 64, 1 << 16, 5.0
-RELOAD_SECONDS, KILL_SECONDS, MEMORY_SECONDS = 20.0, 45.0, 5.0
+RELOAD_SECONDS, KILL_SECONDS, MEMORY_SECONDS = 20.0, 45.0, 7.0
+PACE_SECONDS, TELL_SECONDS = 10.0, 30.0
+LEAST_RATE = 2.0
+"""Requests a second, however little they leave of the cores."""
 TOLERANCE = 1e-5
-"""Largest difference of a number: texts that share a batch may change each other's last digits."""
+"""Largest difference of a number, at least: texts that share a batch may change each other's last digits."""
+BATCH_TIMES = 4
+"""Larger still where the server says that a batch changes more: so many times what it saw on the golden requests."""
 TRIES = 3
 MALFORMED = (
     (b"{", 400),
@@ -65,7 +75,18 @@ class Seen:
     again: int = 0
     killed: int = 0
     asked_reloads: Counter[str] = field(default_factory=Counter)
-    megabytes: list[float] = field(default_factory=list)
+    samples: list[Sample] = field(default_factory=list)
+    tolerance: float = TOLERANCE
+    start: float = field(default_factory=time.monotonic)
+
+    def told(self) -> str:
+        """All in a line."""
+        memory = f"{self.samples[-1].total:.0f} MB" if self.samples else "memory not yet seen"
+        return (
+            f"{time.monotonic() - self.start:,.0f} s, {sum(self.statuses.values()):,} answers, {len(self.wrong)} "
+            f"wrong, {self.lost} lost, {self.again} sent again, {self.killed} killed, "
+            f"reloads {dict(self.asked_reloads)}, {memory}"
+        )
 
     def expect(self, kind: str, reply: Reply | None, status: int, fits: Callable[[Any], bool]) -> None:
         """Count a reply, and whether it is what it must be. Refusals under load (429, 504) are no wrong answers."""
@@ -87,25 +108,36 @@ class Truth:
         predictor = opened.predictor()
         self.requests, _ = read_golden(opened)
         self.answers = [asdict(answer) for answer in predictor.answer(self.requests, batch_size=1)]
-        self.bodies = [{k: v for k, v in asdict(each).items() if v is not None} for each in self.requests]
+        self.bodies = [body_of(each) for each in self.requests]
         self.can_rank = predictor.spec.two_texts and predictor.spec.similarity is None
         self.predictor = predictor
+
+    def answer(self, request: Request) -> dict[str, Any]:
+        """This process's answer to another request."""
+        return asdict(self.predictor.answer([request])[0])
 
     def scores(self, query: str, candidates: Sequence[str]) -> list[float]:
         """The score of each pair."""
         return [answer.score for answer in self.predictor.answer([Request(query, each) for each in candidates], 1)]
 
 
-def same(found: Any, wanted: Any) -> bool:
-    """Equal but for the last digits of numbers."""
+def body_of(request: Request) -> dict[str, Any]:
+    """A request as JSON."""
+    return {name: value for name, value in asdict(request).items() if value is not None}
+
+
+def same(found: Any, wanted: Any, tolerance: float) -> bool:
+    """Equal but for so much in numbers, as a share of those above 1."""
     if isinstance(wanted, dict):
         return (
-            isinstance(found, dict) and found.keys() == wanted.keys() and all(same(found[k], wanted[k]) for k in wanted)
+            isinstance(found, dict)
+            and found.keys() == wanted.keys()
+            and all(same(found[k], wanted[k], tolerance) for k in wanted)
         )
     if isinstance(wanted, list):
-        return len(found) == len(wanted) and all(map(same, found, wanted))
+        return len(found) == len(wanted) and all(same(*both, tolerance) for both in zip(found, wanted, strict=True))
     return (
-        abs(found - wanted) <= TOLERANCE * max(1, abs(wanted)) if isinstance(wanted, float) else bool(found == wanted)
+        abs(found - wanted) <= tolerance * max(1, abs(wanted)) if isinstance(wanted, float) else bool(found == wanted)
     )
 
 
@@ -126,11 +158,28 @@ class Load:
                 await asyncio.sleep(0.05 * tried)
         return None
 
+    async def learn_tolerance(self) -> None:
+        """Ask the server how much texts that share a batch change each other."""
+        reply = await self.pool.ask(get("/ready"))
+        self.seen.tolerance = max(TOLERANCE, BATCH_TIMES * reply.json()["batch_difference"])
+
+    def same(self, found: Any, wanted: Any) -> bool:
+        """Equal within the tolerance."""
+        return same(found, wanted, self.seen.tolerance)
+
     async def one(self) -> None:
         """A single request."""
         number = self.random.randrange(len(self.truth.bodies))
         reply = await self.ask(post("/v1/predict", json.dumps(self.truth.bodies[number]).encode()))
-        self.seen.expect("one", reply, 200, lambda found: same(found, self.truth.answers[number]))
+        self.seen.expect("one", reply, 200, lambda found: self.same(found, self.truth.answers[number]))
+
+    async def new(self) -> None:
+        """A text that was not asked before: the words of a golden request in another order."""
+        asked = self.random.choice(self.truth.requests)
+        asked = replace(asked, text=" ".join(self.random.sample(words := asked.text.split(), len(words))))
+        wanted = self.truth.answer(asked)
+        reply = await self.ask(post("/v1/predict", json.dumps(body_of(asked)).encode()))
+        self.seen.expect("new", reply, 200, lambda found: self.same(found, wanted))
 
     async def many(self) -> None:
         """Many at once."""
@@ -138,7 +187,7 @@ class Load:
         body = {"requests": [self.truth.bodies[number] for number in numbers]}
         wanted = {"answers": [self.truth.answers[number] for number in numbers]}
         reply = await self.ask(post("/v1/predict", json.dumps(body).encode()))
-        self.seen.expect("many", reply, 200, lambda found: same(found, wanted))
+        self.seen.expect("many", reply, 200, lambda found: self.same(found, wanted))
 
     async def rank(self) -> None:
         """A query and the second texts of golden requests."""
@@ -151,7 +200,7 @@ class Load:
         def fits(found: Any) -> bool:
             given = [row["score"] for row in found["ranking"]]
             return given == sorted(given, reverse=True) and all(
-                same(row["score"], scores[row["index"]]) for row in found["ranking"]
+                self.same(row["score"], scores[row["index"]]) for row in found["ranking"]
             )
 
         self.seen.expect("rank", reply, 200, fits)
@@ -179,7 +228,7 @@ class Load:
                 await asyncio.sleep(1)
                 if goes_on:
                     client.writer.write(whole[cut:])
-                    self.seen.expect("slow", await client.reply(), 200, lambda f: same(f, self.truth.answers[0]))
+                    self.seen.expect("slow", await client.reply(), 200, lambda f: self.same(f, self.truth.answers[0]))
                 elif cut > 20:
                     self.seen.expect("stopped", await client.reply(), 408, lambda found: "error" in found)
                 elif await client.reader.read(1) == b"":
@@ -190,7 +239,8 @@ class Load:
     def kinds(self) -> tuple[list[Callable[[], Coroutine[Any, Any, None]]], list[float]]:
         """What a client may do, and how often."""
         rank = 2.0 if self.truth.can_rank else 0.0
-        return [self.one, self.many, self.rank, self.malformed, self.oversized, self.slow], [10, 1, rank, 1, 0.3, 0.3]
+        kinds = [self.one, self.new, self.many, self.rank, self.malformed, self.oversized, self.slow]
+        return kinds, [6, 4, 1, rank, 1, 0.3, 0.3]
 
 
 class Events:
@@ -214,38 +264,49 @@ class Events:
             self.seen.asked_reloads["good" if turn % 2 else "damaged"] += 1
 
     async def kills(self) -> None:
-        """A worker dies."""
+        """The youngest worker dies."""
         while True:
             await asyncio.sleep(KILL_SECONDS)
-            workers = [pid for pid, command in processes(self.process.pid) if "spawn_main" in command]
-            os.kill(workers[self.seen.killed % len(workers)], signal.SIGKILL)
+            os.kill(workers_of(self.process.pid)[-1], signal.SIGKILL)
             self.seen.killed += 1
 
     async def memory(self) -> None:
-        """Proportional set size of all processes, in MB, now and then."""
+        """A sample of all processes, now and then."""
         while True:
             await asyncio.sleep(MEMORY_SECONDS)
-            self.seen.megabytes.append(round(sum(map(megabytes, [pid for pid, _ in processes(self.process.pid)])), 1))
+            self.seen.samples.append(sample(self.process.pid, time.monotonic() - self.seen.start))
 
 
-def processes(session: int) -> list[tuple[int, str]]:
-    """Number and command line of each living process of a session."""
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):
-            fields = (folder / "stat").read_text().rpartition(")")[2].split()
-            if int(fields[3]) == session and fields[0] != "Z":
-                found.append((int(folder.name), (folder / "cmdline").read_text().replace("\0", " ")))
-    return found
+class Pace:
+    """How many requests a second are asked, so that server and clients together keep within a share of the cores.
 
+    Starts of workers, reloads and the comparison of answers count too: what they take is taken from the rate.
+    """
 
-def megabytes(pid: int) -> float:
-    """Proportional set size; 0 for a process that has just ended."""
-    with suppress(OSError):
-        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-            if line.startswith("Pss:"):
-                return int(line.split()[1]) / 1000
-    return 0.0
+    def __init__(self, session: int, most: float, cores: float, seen: Seen) -> None:
+        self.session, self.rate, self.most, self.cores, self.seen = session, most / 4, most, cores, seen
+        self.first = self._cpu()
+
+    async def keep(self) -> None:
+        """Adapt the rate, for ever."""
+        while True:
+            before, start = self._cpu(), time.monotonic()
+            await asyncio.sleep(PACE_SECONDS)
+            used = max(1e-3, (self._cpu() - before) / (time.monotonic() - start))
+            self.rate = min(self.most, max(LEAST_RATE, self.rate * (self.cores / used) ** 0.5))
+
+    async def tell(self) -> None:
+        """A line on stderr, now and then."""
+        while True:
+            await asyncio.sleep(TELL_SECONDS)
+            print(f"soak: {self.seen.told()}, {self.rate:.1f} requests/s, {self.used():.2f} cores", file=sys.stderr)
+
+    def used(self) -> float:
+        """Mean number of cores since the start."""
+        return (self._cpu() - self.first) / (time.monotonic() - self.seen.start)
+
+    def _cpu(self) -> float:
+        return cpu_seconds(self.session) + time.process_time()
 
 
 def twin(bundle: Path, out: Path) -> Path:
@@ -258,17 +319,19 @@ def twin(bundle: Path, out: Path) -> Path:
     return out
 
 
-async def load(port: int, truth: Truth, seen: Seen, events: Events, rate: float, seconds: float) -> Any:
+async def load(port: int, truth: Truth, seen: Seen, events: Events, pace: Pace, seconds: float) -> Any:
     """Clients and events for so long; what /metrics says at the end."""
     clients, running = Load(port, truth, seen), set()
+    await clients.learn_tolerance()
     kinds, weights = clients.kinds()
-    meanwhile = [asyncio.create_task(each()) for each in (events.reloads, events.kills, events.memory)]
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
+    seen.start = time.monotonic()
+    tasks = (events.reloads, events.kills, events.memory, pace.keep, pace.tell)
+    meanwhile = [asyncio.create_task(each()) for each in tasks]
+    while time.monotonic() < seen.start + seconds:
         task = asyncio.create_task(clients.random.choices(kinds, weights)[0]())
         running.add(task)
         task.add_done_callback(running.discard)
-        await asyncio.sleep(clients.random.expovariate(rate))
+        await asyncio.sleep(clients.random.expovariate(pace.rate))
         for each in meanwhile:
             if each.done():
                 each.result()
@@ -278,11 +341,11 @@ async def load(port: int, truth: Truth, seen: Seen, events: Events, rate: float,
     reply = await clients.ask(get("/metrics"))
     clients.pool.close()
     lines = reply.body.decode().splitlines() if reply is not None else []
-    wanted = ("kdc_reloads_total", "kdc_workers")
+    wanted = ("kdc_reloads_total", "kdc_workers", "kdc_cached_texts_total")
     return dict(line.rsplit(" ", 1) for line in lines if line.startswith(wanted))
 
 
-def soak(bundle: Path, minutes: float, rate: float, workers: int) -> dict[str, Any]:
+def soak(bundle: Path, minutes: float, most: float, cores: float, workers: int) -> dict[str, Any]:
     """Serve, load, and tell."""
     truth, seen = Truth(bundle), Seen()
     with tempfile.TemporaryDirectory() as folder:
@@ -293,20 +356,19 @@ def soak(bundle: Path, minutes: float, rate: float, workers: int) -> dict[str, A
         limits = {"workers": workers, "max-rows": MAX_ROWS, "max-bytes": MAX_BYTES, "timeout": TIMEOUT}
         command += [part for name, value in limits.items() for part in (f"--{name}", str(value))]
         with serving(command, port) as process:
-            events = Events(process, served, good, seen)
-            metrics = asyncio.run(load(port, truth, seen, events, rate, 60 * minutes))
-    half = len(seen.megabytes) // 2
-    early, late = (
-        sorted(part)[len(part) // 2] if part else None for part in (seen.megabytes[:half], seen.megabytes[half:])
-    )
+            events, pace = Events(process, served, good, seen), Pace(process.pid, most, cores, seen)
+            metrics = asyncio.run(load(port, truth, seen, events, pace, 60 * minutes))
+            used = pace.used()
     return {
         "benchmark": "soak",
         "bundle": bundle.name,
         "minutes": minutes,
-        "rate": rate,
+        "most_per_second": most,
         "workers": workers,
+        "cores": round(used, 2),
         "requests": sum(seen.statuses.values()) + seen.lost,
         "statuses": dict(sorted(seen.statuses.items())),
+        "tolerance": seen.tolerance,
         "wrong": len(seen.wrong),
         "wrong_examples": seen.wrong[:5],
         "lost": seen.lost,
@@ -315,28 +377,39 @@ def soak(bundle: Path, minutes: float, rate: float, workers: int) -> dict[str, A
         "asked_reloads": dict(seen.asked_reloads),
         "metrics": metrics,
         "exit_code": process.returncode,
-        "median_mb_by_half": [early, late],
-        "megabytes": seen.megabytes[:: max(1, len(seen.megabytes) // 60)],
+        "memory_mb": judge(seen.samples, minutes),
+        "samples_mb": [each.row() for each in seen.samples],
         **origin(PACKAGES),
     }
 
 
+def check(row: dict[str, Any]) -> None:
+    """Raise GateError for what must not happen."""
+    faults = [f"{row[name]} {name}" for name in ("wrong", "lost") if row[name]]
+    faults += [f"exit code {row['exit_code']}"] if row["exit_code"] else []
+    faults += [f"memory is not flat: {row['memory_mb']}"] if row["memory_mb"]["flat"] is False else []
+    if faults:
+        raise GateError(f"{row['bundle']}: {'; '.join(faults)}")
+
+
 def main() -> None:
-    """Parse, soak, append; exit code 1 where an answer was wrong or lost."""
+    """Parse, soak, append, check."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bundle", type=Path)
     parser.add_argument("--minutes", type=float, default=60.0)
-    parser.add_argument("--rate", type=float, default=50.0, help="Requests a second, of all kinds.")
+    parser.add_argument("--rate", type=float, default=300.0, help="Requests a second of all kinds, at the most.")
+    parser.add_argument("--cores", type=float, default=0.7, help="What server and clients together may use.")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--out", type=Path, default=RESULTS / "soak.jsonl")
-    arguments = parser.parse_args()
+    given = parser.parse_args()
     try:
-        row = soak(arguments.bundle, arguments.minutes, arguments.rate, arguments.workers)
+        row = soak(given.bundle, given.minutes, given.rate, given.cores, given.workers)
+        append(given.out, [row])
+        print(json.dumps(row, ensure_ascii=False))
+        check(row)
     except KdcError as error:
-        sys.exit(f"soak: {error}")
-    append(arguments.out, [row])
-    print(json.dumps(row, ensure_ascii=False))
-    sys.exit(1 if row["wrong"] or row["lost"] else 0)
+        print(f"soak: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
 
 
 if __name__ == "__main__":

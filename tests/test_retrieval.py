@@ -158,7 +158,7 @@ def test_a_server_ranks_by_embeddings_in_the_order_of_search(shop: dict[str, Any
     offers = [Request(offer, id=f"s{j}") for j, offer in enumerate(OFFERS)]
 
     async def ask() -> list[list[dict[str, Any]]]:
-        batcher = Batcher(Settings(), on_batch=lambda texts, seconds: None, on_waiting=lambda texts: None)
+        batcher = Batcher(Settings(), on_batch=lambda model, texts, seconds: None, on_waiting=lambda texts: None)
         queue = asyncio.create_task(batcher.run())
         ranked = [await rank(batcher, model, Request(query), offers) for query in QUERIES]
         queue.cancel()

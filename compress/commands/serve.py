@@ -21,6 +21,10 @@ def serve(  # noqa: PLR0913, PLR0917  # one parameter an option
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
     workers: Annotated[int, typer.Option(min=1, max=256, help="Processes, each with the model.")] = 1,
     threads: options.Threads = 1,
+    runtime: options.RuntimeOption = options.RuntimeName.auto,
+    cached_texts: Annotated[
+        int, typer.Option(min=0, max=1_000_000, help="Texts whose tokens a worker keeps for when they come again.")
+    ] = 2048,
     max_batch: Annotated[int, typer.Option(min=1, max=4096, help="Texts in one call of the model.")] = 32,
     max_wait_ms: Annotated[
         float, typer.Option(min=0, max=1000, help="While idle, wait so long for a fuller batch.")
@@ -38,5 +42,16 @@ def serve(  # noqa: PLR0913, PLR0917  # one parameter an option
     from compress.serve.supervisor import serve as run
 
     output.configure(quiet=quiet)
-    settings = Settings(workers, threads, max_batch, max_wait_ms / 1000, queue, max_rows, max_bytes, timeout)
+    settings = Settings(
+        workers=workers,
+        threads=threads,
+        max_batch=max_batch,
+        max_wait=max_wait_ms / 1000,
+        queue=queue,
+        max_rows=max_rows,
+        max_bytes=max_bytes,
+        timeout=timeout,
+        runtime=runtime.value,
+        cached_texts=cached_texts,
+    )
     run(bundle, host, port, settings, quiet=quiet)

@@ -8,7 +8,6 @@ import logging
 import time
 import traceback
 from collections.abc import Awaitable, Callable
-from dataclasses import asdict
 from typing import Any, cast
 
 from pydantic_core import from_json
@@ -21,11 +20,12 @@ from starlette.routing import Route
 from compress import __version__
 from compress.serve.batching import Batcher, Overloaded, TooLate
 from compress.serve.errors import Refused
-from compress.serve.metrics import CONTENT_TYPE, Metrics, exposition
+from compress.serve.metrics import CONTENT_TYPE, BundleLabels, Metrics, exposition
 from compress.serve.model import Ask, ServedModel
 from compress.serve.openapi import openapi, page
 from compress.serve.ranking import rank
 from compress.serve.settings import Settings
+from compress.serve.text_counts import TextCounts
 
 logger = logging.getLogger("kdc.serve")
 
@@ -47,20 +47,29 @@ class Service:
     def __init__(self, model: ServedModel, settings: Settings, metrics: Metrics, refused: str | None) -> None:
         self.model, self.settings, self.metrics, self.refused = model, settings, metrics, refused
         self.draining = False
-        self.batcher = Batcher(settings, on_batch=metrics.on_batch, on_waiting=metrics.waiting.set)
+        self.texts = TextCounts()
+        self.batcher = Batcher(settings, on_batch=self._on_batch, on_waiting=metrics.waiting.set)
         metrics.workers.set(1)
-        metrics.on_bundle(model.digest, None)
+        self._on_bundle(model, None)
 
     def take(self, model: ServedModel) -> None:
         """Answer new requests with another model; those that wait keep theirs."""
-        self.metrics.on_bundle(model.digest, self.model.digest)
+        self._on_bundle(model, self.model)
         self.model, self.refused = model, None
+
+    def _on_bundle(self, model: ServedModel, before: ServedModel | None) -> None:
+        self.metrics.on_bundle(_labels(model), None if before is None else _labels(before))
+        self.texts.since(model.predictor)  # what its golden requests looked up is nobody's
+
+    def _on_batch(self, model: ServedModel, texts: int, seconds: float) -> None:
+        self.metrics.on_batch(texts, seconds)
+        self.metrics.on_texts(*self.texts.since(model.predictor))
 
     async def predict(self, http: Request) -> Response:
         """POST /v1/predict."""
         model = self.model
         requests, many = model.forms.requests(await self._json(http))
-        answers = [asdict(answer) for answer in await self.batcher.ask(model, Ask.ANSWER, requests)]
+        answers = [vars(answer) for answer in await self.batcher.ask(model, Ask.ANSWER, requests)]
         return _json(200, {"answers": answers} if many else answers[0], {BUNDLE_HEADER: model.digest})
 
     async def rank(self, http: Request) -> Response:
@@ -80,6 +89,8 @@ class Service:
         told = {
             "ready": not self.draining,
             "bundle": {"name": manifest.name, "task": manifest.task, "digest": manifest.digest},
+            "runtime": self.model.predictor.runtime,
+            "threads": self.model.predictor.threads,
             "batch_difference": self.model.batch_difference,
             "reload_refused": self.refused,
         }
@@ -168,6 +179,10 @@ def _endpoint(route: str, handler: Handler, metrics: Metrics) -> Handler:
         return response
 
     return counted
+
+
+def _labels(model: ServedModel) -> BundleLabels:
+    return BundleLabels(model.digest, model.predictor.runtime, model.predictor.threads)
 
 
 def _refusal(error: Exception) -> Refused:

@@ -54,9 +54,13 @@ class Batcher:
     """
 
     def __init__(
-        self, settings: Settings, *, on_batch: Callable[[int, float], None], on_waiting: Callable[[int], None]
+        self,
+        settings: Settings,
+        *,
+        on_batch: Callable[[ServedModel, int, float], None],
+        on_waiting: Callable[[int], None],
     ) -> None:
-        """`on_batch` is told the texts and the seconds of each call of the model, `on_waiting` how many texts wait."""
+        """`on_batch` is told the model, the texts and the seconds of each call, `on_waiting` how many texts wait."""
         self._settings, self._on_batch, self._on_waiting = settings, on_batch, on_waiting
         self._waiting: deque[Work] = deque()
         self._texts = 0
@@ -98,6 +102,7 @@ class Batcher:
             batch = self._take()
             if batch:
                 await self._answer(batch)
+            del batch  # it names a model, which an idle worker would keep after it was replaced
 
     def close(self) -> None:
         """End the model's thread when its last call is done."""
@@ -181,7 +186,7 @@ class Batcher:
         answers = await asyncio.get_running_loop().run_in_executor(self._thread, model.ask, what, requests)
         seconds = time.perf_counter() - start
         self._seconds_per_text += FORGETTING * (seconds / len(requests) - self._seconds_per_text)
-        self._on_batch(len(requests), seconds)
+        self._on_batch(model, len(requests), seconds)
         return answers
 
 

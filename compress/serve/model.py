@@ -58,12 +58,12 @@ def load_model(path: Path, source: Path, settings: Settings) -> ServedModel:
         path: the bundle. source: what messages call it.
 
     Raises:
-        RecipeError: nothing readable is there.
+        RecipeError: nothing readable is there, or it has no model for the runtime that was asked for.
         IntegrityError: it is damaged, or this machine answers its golden requests otherwise.
-        EnvironmentProblem: it needs a newer kdc.
+        EnvironmentProblem: it needs a newer kdc, or that runtime is not installed.
     """
     bundle = replace(open_bundle(path), path=source)
-    predictor = bundle.predictor(threads=settings.threads)
+    predictor = bundle.predictor(settings.threads, settings.runtime, cached_texts=settings.cached_texts)
     check_golden(bundle, predictor)
     requests, _ = read_golden(bundle)
     requests = requests[: settings.max_batch]

@@ -42,7 +42,7 @@ REFUSALS = {
 }
 READY: dict[str, Any] = {
     "type": "object",
-    "required": ["ready", "bundle", "batch_difference", "reload_refused"],
+    "required": ["ready", "bundle", "runtime", "threads", "batch_difference", "reload_refused"],
     "properties": {
         "ready": {"type": "boolean"},
         "bundle": {
@@ -50,6 +50,8 @@ READY: dict[str, Any] = {
             "required": ["name", "task", "digest"],
             "properties": {name: {"type": "string"} for name in ("name", "task", "digest")},
         },
+        "runtime": {"type": "string", "description": "what runs the model"},
+        "threads": {"type": "integer", "description": "of the model, in each worker, as the runtime took them"},
         "batch_difference": {
             "type": "number",
             "description": "largest change of a logit of the golden requests when they are asked together",

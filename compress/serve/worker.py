@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import gc
 import logging
+import os
 import signal
 import socket
+import time
+import weakref
+from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -27,6 +33,10 @@ logger = logging.getLogger("kdc.serve")
 
 KEEP_ALIVE_SECONDS = 75
 """An idle connection is closed after that: later than proxies close theirs, so that none sends into a closed one."""
+LOOK_SECONDS = 0.2
+"""Between two looks whether a model that was replaced is gone."""
+TOKENIZER_THREADS = "RAYON_NUM_THREADS"
+"""Threads of the tokenizers package, which takes all cores otherwise; read when it starts them."""
 
 
 @dataclass(frozen=True)
@@ -49,11 +59,13 @@ def main(start: Start, listening: socket.socket, orders: Connection) -> None:
     configure(quiet=start.quiet)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # these are the supervisor's
+    os.environ[TOKENIZER_THREADS] = str(start.settings.threads)
     try:
         worker = _Worker(start, load_model(start.bundle, start.source, start.settings), orders)
     except KdcError as error:
         orders.send(Told(0, error))
         return
+    _tidy()
     asyncio.run(worker.serve(listening))
 
 
@@ -62,6 +74,7 @@ class _Worker:
         self.start, self.orders = start, orders
         self.service = Service(model, start.settings, Metrics(), start.refused)
         self.prepared: ServedModel | None = None
+        self.tidying: asyncio.Task[None] | None = None
         self.loader = ThreadPoolExecutor(1, thread_name_prefix="loader")
         self.server = _Server(
             uvicorn.Config(
@@ -88,7 +101,7 @@ class _Worker:
         self.orders.send(Told(0, batch_difference=self.service.model.batch_difference))
         await self.server.serve(sockets=[listening])
         loop.remove_reader(self.orders.fileno())
-        for task in tasks:
+        for task in [*tasks, *([] if self.tidying is None else [self.tidying])]:
             task.cancel()
         self.service.batcher.close()
         self.loader.shutdown(wait=False)
@@ -120,13 +133,21 @@ class _Worker:
                     self.orders.send(Told(number, await self._prepare(path)))
                 case Commit(number):
                     if self.prepared is not None:
+                        old = weakref.ref(self.service.model)
                         self.service.take(self.prepared)
                         self.prepared = None
+                        self.tidying = asyncio.create_task(self._tidy_after(old))
                     self.orders.send(Told(number))
-                    await asyncio.get_running_loop().run_in_executor(self.loader, _give_back)
                 case Refuse(reason):
                     self.prepared, self.service.refused = None, reason
-                    await asyncio.get_running_loop().run_in_executor(self.loader, _give_back)
+                    await asyncio.get_running_loop().run_in_executor(self.loader, _tidy)
+
+    async def _tidy_after(self, old: weakref.ref[ServedModel]) -> None:
+        """Clear up once the old model has given its last answer, which both time limits bound."""
+        end = time.monotonic() + 2 * self.start.settings.timeout
+        while old() is not None and time.monotonic() < end:
+            await asyncio.sleep(LOOK_SECONDS)
+        await asyncio.get_running_loop().run_in_executor(self.loader, _tidy)
 
     async def _prepare(self, path: Path) -> KdcError | None:
         """Load a bundle in a thread of its own, while the model that serves goes on."""
@@ -142,8 +163,16 @@ class _Worker:
         return None
 
 
-def _give_back() -> None:
-    """Hand freed memory back: glibc keeps the many pieces of a model that is gone, and takes new ones for the next."""
+def _tidy() -> None:
+    """Clear up after a model was loaded.
+
+    Python's collector walks all that lives, which takes 30 ms in which nobody is answered; what lives now stays, so it
+    is set aside, after what an earlier model left in cycles is collected. Freed memory is handed back: glibc keeps
+    the many pieces of a model that is gone, and takes new ones for the next.
+    """
+    gc.unfreeze()
+    gc.collect()
+    gc.freeze()
     libc = ctypes.CDLL(None)
     if hasattr(libc, "malloc_trim"):
         libc.malloc_trim(0)
@@ -152,5 +181,7 @@ def _give_back() -> None:
 class _Server(uvicorn.Server):
     """uvicorn without handlers for signals: the supervisor has them."""
 
-    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
-        await self._serve(sockets)
+    @contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        """Capture none."""
+        yield

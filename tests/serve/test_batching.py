@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import weakref
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, cast
 
@@ -42,7 +43,7 @@ def run(
 
     async def main() -> None:
         waiting: list[int] = []
-        batcher = Batcher(settings, on_batch=lambda texts, seconds: None, on_waiting=waiting.append)
+        batcher = Batcher(settings, on_batch=lambda model, texts, seconds: None, on_waiting=waiting.append)
         model = Recorder()
 
         def ask(*texts: str, of: Recorder = model) -> asyncio.Task[Any]:
@@ -135,6 +136,17 @@ def test_a_full_queue_refuses_and_what_is_late_leaves_it() -> None:
         assert model.calls == [["a"], ["g", "h", "i", "j"]]
 
     run(Settings(queue=4, max_rows=4, timeout=0.1), scenario)
+
+
+def test_an_idle_queue_keeps_no_model() -> None:
+    async def scenario(batcher: Batcher, model: Recorder, ask: Any) -> None:
+        other = Recorder()
+        gone = weakref.ref(other)
+        assert await ask("a", of=other) == ["a"]
+        del other
+        await asyncio.wait_for(until(lambda: gone() is None), 5)
+
+    run(Settings(), scenario)
 
 
 def test_what_waits_keeps_the_model_that_it_was_asked_of() -> None:

@@ -86,7 +86,7 @@ def test_a_new_bundle_comes_in_and_a_bad_one_does_not(tmp_path: Path, monkeypatc
         assert "not an intact bundle" in server.get("/ready").json()["reload_refused"]
         assert server.metric('kdc_reloads_total{outcome="done"}') == 1
         assert server.metric('kdc_reloads_total{outcome="refused"}') == 2
-        assert server.metric(f'kdc_bundle_workers{{digest="{new}"}}') == 2
+        assert server.metric(f'kdc_bundle_workers{{digest="{new}",runtime="onnxruntime",threads="1"}}') == 2
 
         # A worker that is replaced now has the bundle that is served, not what lies at its source.
         os.kill(server.workers()[0], signal.SIGKILL)
@@ -149,6 +149,36 @@ def test_a_connection_whose_head_does_not_come_is_closed(tmp_path: Path) -> None
         assert server.get("/health").status_code == 200
 
 
+def test_signals_to_a_worker_are_ignored(tmp_path: Path) -> None:
+    """Ctrl-C reaches all processes of a terminal: the supervisor alone decides. uvicorn would take both signals."""
+    with serving(tiny_bundle(tmp_path / "served.kdc")) as server:
+        [worker] = server.workers()
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            os.kill(worker, number)
+        time.sleep(0.5)  # uvicorn looks ten times a second whether it shall end
+        assert server.get("/health").status_code == 200
+        assert server.workers() == [worker]
+        assert server.stop() == 0
+
+
+def test_answers_leave_at_once_on_a_kept_connection(tmp_path: Path) -> None:
+    """Were the body held until the head is acknowledged, each answer but the first few would take 40 ms."""
+    with (
+        serving(tiny_bundle(tmp_path / "served.kdc")) as server,
+        socket.create_connection(("127.0.0.1", server.port), PATIENCE_SECONDS) as kept,
+    ):
+        kept.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        taken = []
+        for _ in range(60):
+            start = time.monotonic()
+            kept.sendall(post("/v1/predict", b'{"text": "shoe"}'))
+            answer = b""
+            while not answer.endswith(b"}}"):
+                answer += kept.recv(1 << 16)
+            taken.append(time.monotonic() - start)
+        assert min(taken[30:]) < 0.03
+
+
 def test_workers_end_with_their_supervisor(tmp_path: Path) -> None:
     with serving(tiny_bundle(tmp_path / "served.kdc")) as server:
         [worker] = server.workers()
@@ -168,6 +198,9 @@ def test_what_cannot_be_served_ends_with_its_exit_code(tmp_path: Path, monkeypat
     assert kdc("serve", damaged).exit_code == 6
     assert kdc("serve", tmp_path / "nothing.kdc").exit_code == 2
     assert kdc("serve", bundle, "--queue", 3, "--max-rows", 4).exit_code == 2
+    other = start(bundle, ("--runtime", "openvino"), tmp_path / "other.log")
+    assert other.wait(PATIENCE_SECONDS) == 2
+    assert f"{bundle} has no model for openvino, it has one for onnxruntime" in (tmp_path / "other.log").read_text()
     honest = writer._golden_line
     monkeypatch.setattr(writer, "_golden_line", lambda request, answer: honest(request, lie(answer)))
     process = start(tiny_bundle(tmp_path / "lying.kdc"), (), tmp_path / "lying.log")

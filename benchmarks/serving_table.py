@@ -1,0 +1,114 @@
+"""What `benchmarks.serving_p99` and `benchmarks.soak` found, as tables."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from benchmarks.common import RESULTS
+from benchmarks.serving_p99 import BENCHMARK
+from benchmarks.tables import table
+
+SERVING_ROWS = RESULTS / "serving.jsonl"
+SOAK_ROWS = RESULTS / "soak.jsonl"
+REFUSED = ("malformed", "oversized", "stopped", "silent")
+"""Kinds of requests that must be refused; statuses begin with them."""
+
+Row = dict[str, Any]
+
+
+def draw_serving(serving: list[Row], soaks: list[Row]) -> str:
+    """The section of the page; empty without rows. The newest row of each bundle counts."""
+    latest = {(row["bundle"], row["cached_texts"]): row for row in serving if row["benchmark"] == BENCHMARK}
+    lines: list[str] = []
+    if latest:
+        lines += [
+            "",
+            "Latency over HTTP and in process at 70% of the highest rate whose p99 is within the bound in process: one",
+            "worker, one thread, the same requests at the same times, in turns. Milliseconds over all rounds; *÷*:",
+            "median of the rounds' ratios of p99, at most 2. `python -m benchmarks.serving_p99`.",
+            "",
+            *table(P99_HEADINGS, [_p99(row) for row in latest.values()]),
+        ]
+    if soaks:
+        lines += [
+            "",
+            "Mixed load with new and damaged bundles, killed workers, slow clients, malformed and oversized requests.",
+            "*Memory*: median of all processes together in the second and last quarter; early rows: in both halves.",
+            "`python -m benchmarks.soak`.",
+            "",
+            *table(SOAK_HEADINGS, [_soak(row) for row in {row["bundle"]: row for row in soaks}.values()]),
+        ]
+    return "\n".join(["", "## Serving", *lines]) + "\n" if lines else ""
+
+
+P99_HEADINGS = (
+    "bundle",
+    "bound ms",
+    "highest/s",
+    "asked/s",
+    "texts kept",
+    "p50 in process",
+    "over HTTP",
+    "p99 in process",
+    "over HTTP",
+    "÷",
+    "requests",
+    "server's ms of a core",
+    "date, commit",
+)
+
+
+def _p99(row: Row) -> list[str]:
+    times = [f"{row[way][name]:.2f}" for name in ("p50_ms", "p99_ms") for way in ("in_process", "http")]
+    return [
+        row["bundle"],
+        f"{row['p99_bound_ms']:g}",
+        f"{row['highest_qps']:,.0f}",
+        f"{row['qps']:,.0f}",
+        f"{row['cached_texts']:,}",
+        *times,
+        f"{row['p99_ratio']:.2f}",
+        f"{row['queries']:,}",
+        f"{row['server_cpu_ms']:.2f}",
+        _made(row),
+    ]
+
+
+SOAK_HEADINGS = (
+    "bundle",
+    "minutes",
+    "requests",
+    "refused as they must be",
+    "wrong",
+    "lost",
+    "sent again",
+    "workers killed",
+    "bundles taken, refused",
+    "memory MB",
+    "flat",
+    "date, commit",
+)
+
+
+def _soak(row: Row) -> list[str]:
+    refused = sum(count for status, count in row["statuses"].items() if status.startswith(REFUSED))
+    outcomes = [float(row["metrics"][f'kdc_reloads_total{{outcome="{name}"}}']) for name in ("done", "refused")]
+    memory = row.get("memory_mb", {})
+    early, late = row.get("median_mb_by_half", [None, None])
+    if "all" in memory:
+        early, late = memory["all"]["second_quarter"], memory["all"]["last_quarter"]
+    return [
+        row["bundle"],
+        f"{row['minutes']:g}",
+        f"{row['requests']:,}",
+        f"{refused:,}",
+        *(f"{row[name]:,}" for name in ("wrong", "lost", "sent_again", "killed")),
+        ", ".join(f"{count:,.0f}" for count in outcomes),
+        f"{early:.0f}, {late:.0f}",
+        {True: "yes", False: "no"}.get(memory.get("flat"), "too short to say"),
+        _made(row),
+    ]
+
+
+def _made(row: Row) -> str:
+    return f"{row['date'][:10]}, {row['commit']}{' with uncommitted changes' if row['changed'] else ''}"

@@ -1,0 +1,83 @@
+"""What the serving benchmarks rest on: arrivals, verdicts, tables; the figures are for the benchmarks to say."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks import serving_p99, soak
+from benchmarks.arrivals import replay
+from benchmarks.http_load import get, post
+from benchmarks.serving_table import draw_serving
+from benchmarks.soak_memory import CRITERION, GROWTH, Sample, judge
+from tests.serve.servers import serving, tiny_bundle
+
+
+def samples(oldest: list[float]) -> list[Sample]:
+    return [Sample(10.0 * n, 50.0, (mb, 80.0), 7.5) for n, mb in enumerate(oldest)]
+
+
+def test_replay_asks_at_the_given_times_and_counts_from_them(tmp_path: Path) -> None:
+    with serving(tiny_bundle(tmp_path / "served.kdc")) as server:
+        good, bad = post("/v1/predict", b'{"text": "shoe"}'), get("/nothing")
+        arrivals = [0, 150_000_000, 150_000_000, 400_000_000]
+        start = time.perf_counter_ns()
+        seen = replay(server.port, [good, good, bad, good], arrivals)
+        took = time.perf_counter_ns() - start
+    assert seen.statuses == {200: 3, 404: 1}
+    assert len(seen.latencies_ns) == len(seen.late_ns) == 4
+    assert took > 400_000_000
+    assert 0 < min(seen.latencies_ns) <= max(seen.latencies_ns) < took
+    assert min(seen.late_ns) >= 0
+
+
+def test_both_ways_are_asked_alike_and_a_row_is_appended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("mlperf_loadgen", reason="not run: mlcommons-loadgen is not installed")
+    monkeypatch.setattr(serving_p99, "LEAST_QUERIES", 20)
+    out, bundle = tmp_path / "rows.jsonl", tiny_bundle(tmp_path / "tiny.kdc")
+    given = ["--p99-ms", "50", "--highest-qps", "100", "--rounds", "2", "--seconds", "0.5", "--out", str(out)]
+    monkeypatch.setattr(sys, "argv", ["serving_p99", str(bundle), *given])
+    serving_p99.main()
+    (row,) = map(json.loads, out.read_text().splitlines())
+    assert row == json.loads(capsys.readouterr().out)
+    assert (row["qps"], row["queries"], row["statuses"]) == (70.0, 2 * 35, {"200": 70})
+    assert row["p99_ratio"] == pytest.approx(sum(row["p99_ratio_by_round"]) / 2, abs=2e-3)
+    assert "| tiny.kdc | 50 | 100 | 70 | 0 |" in draw_serving([row], [])
+    serving_p99.check(row | {"p99_ratio": 2.0})
+    with pytest.raises(serving_p99.GateError, match=r"2\.1 times that in process, the limit is 2"):
+        serving_p99.check(row | {"p99_ratio": 2.1})
+    with pytest.raises(serving_p99.GateError, match=r"not every request was answered with 200: \{'429': 1\}"):
+        serving_p99.check(row | {"statuses": {"200": 69, "429": 1}})
+
+
+def test_memory_is_flat_where_no_median_grows_beyond_the_share() -> None:
+    steady = judge(samples([100.0] * 10 + [90.0] * 30), 60)
+    assert (steady["flat"], steady["oldest_worker"]["ratio"]) == (True, 1.0)
+    assert steady["all"] == {"second_quarter": 227.5, "last_quarter": 227.5, "ratio": 1.0}
+    for growth, flat in ((GROWTH - 0.01, True), (GROWTH + 0.01, False)):
+        assert judge(samples([100.0] * 20 + [100 * (1 + growth)] * 20), 60)["flat"] is flat
+    assert judge(samples([100.0] * 8), 1)["flat"] is None
+    assert judge([], 60) == {"criterion": CRITERION, "flat": None}
+
+
+def test_a_soak_fails_for_what_must_not_happen() -> None:
+    row: dict[str, Any] = {"bundle": "a.kdc", "wrong": 0, "lost": 0, "exit_code": 0, "memory_mb": {"flat": None}}
+    soak.check(row)
+    for fault in ({"wrong": 1}, {"lost": 2}, {"exit_code": 1}, {"memory_mb": {"flat": False}}):
+        with pytest.raises(soak.GateError, match=r"^a.kdc: "):
+            soak.check(row | fault)
+
+
+@pytest.mark.parametrize(("changed", "fits"), [(1e-6, True), (1e-4, False)])
+def test_answers_are_the_same_but_for_last_digits(changed: float, *, fits: bool) -> None:
+    wanted = {"answers": [{"id": None, "label": "a", "score": 0.5}]}
+    found = {"answers": [{"id": None, "label": "a", "score": 0.5 + changed}]}
+    assert soak.same(found, wanted, soak.TOLERANCE) is fits
+    assert not soak.same({"answers": []}, wanted, soak.TOLERANCE)
