@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -54,6 +54,11 @@ def own_target(folder: Path) -> str:
     if (engine := engine_of(folder)) is not None:
         return read_plan(engine).builder
     return TORCH if any(folder.glob(WEIGHTS)) else ONNXRUNTIME
+
+
+def any_on_gpu(targets: Iterable[str]) -> bool:
+    """Whether one of the targets is a GPU's."""
+    return not set(ON_GPU).isdisjoint(targets)
 
 
 def engine_of(folder: Path) -> Path | None:

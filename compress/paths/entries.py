@@ -34,14 +34,14 @@ class Entry:
     """One model to time.
 
     where: parts of a name, of which the last is given, and as many before it as tell it apart. folder: holds
-    the model. weights: files of weights under other names. by_engine: targets on which engines that were built from it
-    are timed in its place.
+    the model. weights: files of weights under other names. timed_on: of the targets that were named, those that it is
+    timed on; None for all.
     """
 
     where: tuple[str, ...]
     folder: Path
     weights: tuple[Path, ...] = ()
-    by_engine: tuple[str, ...] = ()
+    timed_on: tuple[str, ...] | None = None
 
     @property
     def from_text(self) -> bool:
@@ -52,10 +52,6 @@ class Entry:
     def own_target(self) -> str:
         """What it is for."""
         return own_target(self.folder)
-
-    def asked_on(self, targets: Sequence[str]) -> tuple[str, ...]:
-        """Those of the targets that it is timed on."""
-        return tuple(target for target in targets if target not in self.by_engine)
 
 
 def read_entries(artifacts: Sequence[Path], temporary: Path, targets: Sequence[str] | None) -> dict[str, Entry]:
@@ -100,13 +96,17 @@ def _entries(path: Path, temporary: Path, targets: Sequence[str] | None) -> list
         return [Entry(path.resolve().parts, path)]
     if kind is Kind.engine:
         return [_engine(path, temporary)]
-    engines = [] if targets is not None and set(ENGINES).isdisjoint(targets) else _engines_of(path, kind)
-    built = [_engine(engine, temporary) for engine in engines]
-    built = [entry for entry in built if targets is None or entry.own_target in targets]
-    done = tuple(sorted({entry.own_target for entry in built}))
     models = _models(path, kind, temporary)
+    if targets is None:
+        return [*models, *(_engine(engine, temporary) for engine in _engines_of(path, kind))]
+    if set(ENGINES).isdisjoint(targets):
+        return models
+    built = [_engine(engine, temporary) for engine in _engines_of(path, kind)]
+    built = [replace(entry, timed_on=(entry.own_target,)) for entry in built if entry.own_target in targets]
+    others = tuple(target for target in targets if target not in {entry.own_target for entry in built})
+    # Where there are engines of a model they stand for it, in the place of a row that says there is none.
     sources = [entry for entry in models if kind is Kind.model or entry.where[-1] == STUDENT]
-    return [*(replace(entry, by_engine=done) if entry in sources else entry for entry in models), *built]
+    return [*(replace(entry, timed_on=others) if entry in sources else entry for entry in models), *built]
 
 
 def _engines_of(path: Path, kind: Kind) -> list[Path]:

@@ -16,7 +16,7 @@ from compress.bench.machine import describe, gpu, throttle_notes, throttled
 from compress.bench.measure import bench_cells
 from compress.bench.results import BenchResult
 from compress.bench.search import search_cells
-from compress.bench.targets import ON_GPU, open_model
+from compress.bench.targets import any_on_gpu, open_model
 from compress.errors import EnvironmentProblem
 from compress.paths.entries import Entry
 from compress.paths.judging import LabelledRequests, quality_of
@@ -71,7 +71,7 @@ class Session:
         self.rows: list[Row] = []
         self.judged: dict[tuple[str, str, int, bool], Row] = {}
         self.starts: dict[tuple[str, str, int], float | None] = {}
-        if not set(ON_GPU).isdisjoint(self.bench.targets):
+        if any_on_gpu(self.bench.targets):
             self.device = self.device | {"gpu": gpu()}
         self.origin = origin(self.device)
         self.throttled = throttled()

@@ -90,7 +90,7 @@ def bench_paths(
                 name,
                 entry.folder,
                 None if more.length is None else lengthened(entry.folder, asked, more.length),
-                entry.asked_on(bench.targets) if targets else (entry.own_target,),
+                entry.timed_on if targets else (entry.own_target,),
             )
             for name, entry in entries.items()
         }

@@ -12,9 +12,9 @@ import numpy as np
 from compress.artifacts import EMBEDDING, LOGITS, ONNX, PORTABLE, SPEC, TOKENIZER, read_spec, write_spec
 from compress.bench.lanes import Contender
 from compress.bench.machine import describe as describe_machine
-from compress.bench.machine import lasting_warnings
+from compress.bench.machine import gpu, lasting_warnings
 from compress.bench.measure import run_bench
-from compress.bench.targets import EAGER, ONNXRUNTIME, own_target
+from compress.bench.targets import EAGER, ONNXRUNTIME, any_on_gpu, own_target
 from compress.bundle.access import check_access
 from compress.bundle.write import write_bundle
 from compress.errors import DataError
@@ -188,6 +188,8 @@ def bench(run: Run, out: Path, work: Path) -> Metrics:
     targets = (own, *(target for target in run.recipe.bench.targets if target != own))
     timed = run.recipe.bench.model_copy(update={"targets": targets})
     machine = describe_machine()
+    if any_on_gpu(targets):
+        machine |= {"gpu": gpu()}
     for warning in [*machine.get("warnings", []), *lasting_warnings(timed.threads, timed.processes, timed.affinity)]:
         reporter.warn(warning)
     results = run_bench(_contenders(run, read, targets), rows, timed)

@@ -147,12 +147,12 @@ def test_an_engine_comes_with_its_folder_and_by_its_path(model: Path, engine: Pa
     by_folder = rows(model, on=["onnxruntime-cpu", "tensorrt-rtx"])
     assert by_folder.keys() == {
         ("model", "onnxruntime-cpu"),
-        (engine.name, "onnxruntime-cpu"),
         (engine.name, "tensorrt-rtx"),
     }
     assert by_folder["model", "onnxruntime-cpu"]["status"] == "ok"
     assert by_folder[engine.name, "tensorrt-rtx"]["status"] == f"not run: {NO_DRIVER}"
-    assert by_folder[engine.name, "onnxruntime-cpu"]["status"].endswith("which onnxruntime-cpu does not read")
+    (refused,) = rows(engine, on=["onnxruntime-cpu"]).values()
+    assert refused["status"].endswith("which onnxruntime-cpu does not read")
     ((_, target),) = rows(engine, on=None)
     assert target == "tensorrt-rtx"
     assert rows(model, on=["onnxruntime-cpu"]).keys() == {("model", "onnxruntime-cpu")}
