@@ -118,7 +118,7 @@ def _engines_of(path: Path, kind: Kind) -> list[Path]:
 def _engine(path: Path, temporary: Path) -> Entry:
     """An engine in a folder of its own, with what says how its model reads text, where that is known."""
     verified(path.parent)
-    folder = temporary / path.stem
+    folder = temporary / "engines" / path.stem
     folder.mkdir(parents=True)
     link_or_copy(path.resolve(), folder / path.name)
     beside = (path.parent, path.parent.parent / RUN_MODELS[STUDENT])
