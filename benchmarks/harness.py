@@ -20,6 +20,7 @@ from benchmarks.common import RESULTS, append, origin
 from compress.artifacts import ONNX
 from compress.bench.lanes import Contender, Instruments
 from compress.bench.measure import run_bench
+from compress.bench.memory import Memory
 from compress.extras import available
 from compress.progress import reporter
 from compress.recipe import Bench
@@ -46,7 +47,7 @@ class Nothing:
 def latency_us(queries: int, *, by_loadgen: bool) -> tuple[float, float]:
     """Median and p99 in microseconds that the bench reports of a model that does nothing."""
     bench = Bench(scenarios=("single-stream",), requests=queries, rounds=1, loadgen=by_loadgen)
-    tools = Instruments(open=lambda *_: Nothing(), peak_mb=lambda *_, **__: 0.0)
+    tools = Instruments(open=lambda *_: Nothing(), memory=lambda *_, **__: Memory(0.0))
     with TemporaryDirectory() as folder:
         (Path(folder) / ONNX).touch()
         (row,) = run_bench([Contender("nothing", Path(folder))], REQUESTS, bench, instruments=tools)

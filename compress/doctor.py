@@ -50,6 +50,7 @@ PACKAGES = (
     ("prometheus-client", "prometheus_client", "kdc serve: metrics", "serve"),
     ("tensorrt-rtx", "tensorrt_rtx", "engines for RTX GPUs, built without one", "tensorrt-rtx"),
     ("tensorrt", "tensorrt", "engines for the data-centre GPU of this machine", "tensorrt"),
+    ("nvidia-ml-py", "pynvml", "memory of a GPU in the bench", "gpu"),
 )
 
 

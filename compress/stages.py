@@ -175,14 +175,16 @@ def _bundle_depends(run: Run) -> dict[str, Any]:
 
 
 def _bench_depends(run: Run) -> dict[str, Any]:
-    from compress.bench.machine import processor
+    from compress.bench.machine import gpu, processor
+    from compress.bench.targets import any_on_gpu
 
-    return {
+    found = {
         "section": run.recipe.bench.model_dump(),
         "data": run.splits.fingerprint,
         "parents": hashes(run, "onnx", "quantized"),
         "machine": processor(),
     }
+    return found | {"gpu": gpu()} if any_on_gpu(run.recipe.bench.targets) else found
 
 
 def _unsafe_figures(run: Run, found: Artifact) -> bool:

@@ -144,6 +144,8 @@ LATENCY_COLUMNS = {
     "target": None,
     "scenario": None,
     "threads": 0,
+    "processes": 0,
+    "affinity": None,
     "batch": 0,
     "offered_qps": 1,
     "min_ms": 3,
@@ -162,10 +164,13 @@ LATENCY_COLUMNS = {
     "qps": 1,
     "qps_ratio": 3,
     "cpu_ms": 3,
+    "tokenizer_ms": 3,
     "energy_mj": 3,
     "cost_per_million": 4,
     "startup_ms": 0,
     "peak_mb": 0,
+    "mapped_mb": 0,
+    "gpu_mb": 0,
     "metric": None,
     "quality": 4,
     "quality_low": 4,
@@ -175,13 +180,24 @@ LATENCY_COLUMNS = {
 """Fields of bench rows in Markdown, as far as any row has them, and the digits of numbers after the point."""
 
 
-LATENCY_MORE = {"offered_qps": ("offered/s", 1), "cost_per_million": ("per million", 3), "quality": ("quality", 4)}
+LATENCY_MORE = {
+    "processes": ("processes", 0),
+    "offered_qps": ("offered/s", 1),
+    "cost_per_million": ("per million", 3),
+    "quality": ("quality", 4),
+}
 """Heading and digits of figures that have a column where a row has them."""
+
+
+def _tells(row: Mapping[str, Any], name: str) -> bool:
+    """Whether a row has a figure that is worth a column."""
+    value = row.get(name)
+    return value is not None and not (name == "processes" and value == 1)
 
 
 def latency_markdown(rows: Sequence[Mapping[str, Any]]) -> str:
     """Bench results as a Markdown table, with the fields' own names as headings."""
-    columns = [name for name in LATENCY_COLUMNS if any(row.get(name) is not None for row in rows)]
+    columns = [name for name in LATENCY_COLUMNS if any(_tells(row, name) for row in rows)]
 
     def cell(row: Mapping[str, Any], name: str) -> str:
         digits, value = LATENCY_COLUMNS[name], row.get(name)
@@ -215,7 +231,7 @@ def print_latency(rows: Sequence[Mapping[str, Any]]) -> None:
     for column in ("artifact", "target", "scenario"):
         table.add_column(column, overflow="fold")
     figures = ("threads", "batch", "p50 ms", "p90 ms", "p99 ms", "requests/s", "peak MB")
-    more = [name for name in LATENCY_MORE if any(row.get(name) is not None for row in rows)]
+    more = [name for name in LATENCY_MORE if any(_tells(row, name) for row in rows)]
     for column in (*figures, *(LATENCY_MORE[name][0] for name in more)):
         table.add_column(column, justify="right")
     table.add_column("status", overflow="fold")

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from compress.artifacts import SPEC, TOKENIZER, Runtime
+from compress.artifacts import SPEC, TOKENIZER
 from compress.errors import DataError
-from compress.runtime.engine import open_engine
+from compress.runtime.engine import Engine
 
 if TYPE_CHECKING:
     from compress.runtime.predictor import Request
@@ -48,15 +48,15 @@ class BareModel:
     drawn below HIGHEST_ID, floats from a normal distribution. The first axis, where free, is the number of
     requests; every other free axis is SEQUENCE long.
 
+    Args:
+        engine: the loaded model. name: what messages call it.
+
     Raises:
-        IntegrityError: the runtime cannot load the model.
-        DataError: an input has a type that cannot be made up, or the model refuses what was made up; OpenVINO does
-            not read one of its operators.
-        EnvironmentProblem: the runtime is not installed.
+        DataError: an input has a type that cannot be made up, or the model refuses what was made up.
     """
 
-    def __init__(self, model: Path, *, threads: int = 1, runtime: Runtime = "onnxruntime") -> None:
-        self._engine = open_engine(model, runtime=runtime, threads=threads)
+    def __init__(self, engine: Engine, name: object) -> None:
+        self._engine = engine
         fixed = [item.shape[0] for item in self._engine.inputs if item.shape and isinstance(item.shape[0], int)]
         self._rows_a_run: int | None = max(1, *fixed) if fixed else None
         self._feeds: dict[int, Feed] = {}
@@ -68,7 +68,7 @@ class BareModel:
                 raise
             reason = " ".join(str(error).split())
             raise DataError(
-                f"{model} does not run on generated inputs ({reason}); put its {TOKENIZER} and {SPEC} beside it"
+                f"{name} does not run on generated inputs ({reason}); put its {TOKENIZER} and {SPEC} beside it"
             ) from error
 
     def encode(self, requests: Sequence[Request]) -> Feed:

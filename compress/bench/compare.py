@@ -12,8 +12,10 @@ from compress.errors import DataError
 
 Row = Mapping[str, Any]
 Key = tuple[Any, ...]
-SAME = ("artifact", "target", "scenario", "threads", "batch", "length", "load", "offered_qps")
+SAME = ("artifact", "target", "scenario", "threads", "processes", "affinity", "batch", "length", "load", "offered_qps")
 """What two rows must have in common to be compared."""
+OLDER = {"processes": 1}
+"""What rows without the field mean."""
 SEARCHED = "p99_bound_ms"
 """Rows of a search for the highest rate are compared at their bound, for the rate is what was measured."""
 FIGURES = ("p50_ms", "p99_ms", "qps", "offered_qps", "cpu_ms", "peak_mb", "size_bytes")
@@ -80,7 +82,7 @@ def _grouped(rows: Sequence[Row], *, named: bool) -> dict[Key, list[Row]]:
 
 
 def _key(row: Row, *, named: bool) -> Key:
-    same = [row.get(name) for name in SAME if named or name != "artifact"]
+    same = [row.get(name, OLDER.get(name)) for name in SAME if named or name != "artifact"]
     if row.get(SEARCHED) is not None:
         same[-1] = f"within {row[SEARCHED]}"
     return tuple(same)

@@ -38,7 +38,8 @@ class Condition:
     def met_by(self, row: Mapping[str, Any]) -> str | None:
         """How a row meets it, or None. A figure that was not measured counts as met: it cannot be shown to be fine."""
         found = row.get(self.name)
-        where = f"{row['artifact']} ({row['target']}, {row['scenario']}, {row['threads']} thread(s))"
+        each = "" if row.get("processes", 1) == 1 else f"{row['processes']} processes of "
+        where = f"{row['artifact']} ({row['target']}, {row['scenario']}, {each}{row['threads']} thread(s))"
         if found is None:
             return f"{where}: {self.name} was not measured"
         if COMPARISONS[self.sign](found, self.value):

@@ -9,19 +9,25 @@ import torch
 
 from compress.artifacts import LOGITS, SPEC, TOKENIZER, read_spec
 from compress.errors import DataError
+from compress.runtime import cuda
 from compress.runtime.engine import Array, Tensor
 from compress.runtime.predictor import Predictor
 from compress.text_model import TextModel, TransformerClassifier
 
+CPU = torch.device("cpu")
+
 
 class EagerEngine:
-    """A torch module in evaluation mode on the CPU; see compress.runtime.engine.Engine. It gives logits alone."""
+    """A torch module in evaluation mode on one device; see compress.runtime.engine.Engine. It gives logits alone.
+
+    On a GPU a call copies its inputs there and its logits back, and returns when they are there.
+    """
 
     runtime = "torch"
 
-    def __init__(self, module: TextModel, threads: int) -> None:
-        self.module = module.eval()
-        self.threads = threads
+    def __init__(self, module: TextModel, threads: int, device: torch.device = CPU) -> None:
+        self.module = module.eval().to(device)
+        self.threads, self.device = threads, device
         self.inputs = tuple(Tensor(name, "int64", ("batch", "sequence")) for name in module.input_names)
         self.outputs: tuple[Tensor, ...] = (Tensor(LOGITS, "float32", ("batch", "labels")),)
 
@@ -30,11 +36,23 @@ class EagerEngine:
         if torch.get_num_threads() != self.threads:
             torch.set_num_threads(self.threads)
         with torch.inference_mode():
-            logits = self.module(*(torch.from_numpy(feed[name]) for name in self.module.input_names))
+            inputs = [torch.from_numpy(feed[name]).to(self.device) for name in self.module.input_names]
+            logits = self.module(*inputs).cpu()
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)  # what is still computed belongs to this call's time
         return [logits.numpy()]
 
 
-def open_eager(folder: Path, threads: int) -> Predictor:
+def cuda_problem() -> str | None:
+    """Why torch cannot compute on a GPU here, or None where it can."""
+    if torch.cuda.is_available():
+        return None
+    if torch.version.cuda is None:
+        return f"torch {torch.__version__} was built without CUDA"
+    return f"torch {torch.__version__} finds no NVIDIA GPU: {cuda.problem() or 'its driver is older than torch asks'}"
+
+
+def open_eager(folder: Path, threads: int, device: torch.device = CPU) -> Predictor:
     """A student folder, or a Hugging Face classifier's with tokenizer.json and model.json, ready to answer.
 
     Raises:
@@ -46,7 +64,7 @@ def open_eager(folder: Path, threads: int) -> Predictor:
         raise DataError(f"{folder} has no {' and no '.join(missing)}, which say how it reads text")
     spec = read_spec(folder)
     module = _student(folder) if spec.student is not None else _classifier(folder, spec.inputs)
-    return Predictor(spec, (folder / TOKENIZER).read_text(encoding="utf-8"), EagerEngine(module, threads))
+    return Predictor(spec, (folder / TOKENIZER).read_text(encoding="utf-8"), EagerEngine(module, threads, device))
 
 
 def _student(folder: Path) -> TextModel:

@@ -6,10 +6,11 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from compress.artifacts import IR, ONNX
 from compress.bench import energy, loadgen, memory
+from compress.bench.affinity import affinity_text
 from compress.bench.results import BenchResult, Scenario
 from compress.bench.targets import ONNXRUNTIME, open_model, why_not
 from compress.errors import DataError
@@ -17,6 +18,9 @@ from compress.errors import DataError
 if TYPE_CHECKING:
     from compress.recipe import Bench
     from compress.runtime.predictor import Request
+
+
+Opened = TypeVar("Opened")
 
 
 class Answering(Protocol):
@@ -69,9 +73,10 @@ class Lane:
     def not_run(self, reason: object, scenario: Scenario, threads: int, bench: Bench) -> BenchResult:
         """Its row where it cannot be timed."""
         batch = bench.batch(scenario)
-        return BenchResult.not_run(
+        row = BenchResult.not_run(
             self.name, scenario, threads=threads, batch=batch, reason=str(reason), target=self.target
         )
+        return row.model_copy(update={"processes": bench.processes, "affinity": affinity_text(bench.affinity)})
 
 
 @dataclass(frozen=True)
@@ -81,7 +86,7 @@ class Instruments:
     open: Callable[[Path, int, str], Answering] = open_model
     clock_ns: Callable[[], int] = time.perf_counter_ns
     cpu_ns: Callable[[], int] = time.process_time_ns
-    peak_mb: Callable[..., float] = memory.peak_mb
+    memory: Callable[..., memory.Memory] = memory.taken
     energy_uj: Callable[[], list[int] | None] = energy.read_uj
 
 
@@ -91,17 +96,23 @@ def lanes_of(contenders: Sequence[Contender], bench: Bench) -> list[Lane]:
 
 
 def open_lane(lane: Lane, threads: int, tools: Instruments) -> Answering:
-    """What a lane times.
+    """What a lane times, in this process; raises what `opened` does."""
+    return opened(lane, threads, tools.open)
+
+
+def opened(lane: Lane, threads: int, opener: Callable[[Path, int, str], Opened]) -> Opened:
+    """What `opener` makes of a lane's folder, threads and target.
 
     Raises:
         DataError: the target does not run the model; says why.
         IntegrityError: a file of it is damaged.
+        EnvironmentProblem: a GPU was asked for and not got.
     """
     reason = why_not(lane.folder, lane.target)
     if reason is not None:
         raise DataError(reason)
     try:
-        return tools.open(lane.folder, threads, lane.target)
+        return opener(lane.folder, threads, lane.target)
     except DataError as error:  # an operator that OpenVINO does not read, for example
         reason = str(error)
         for file in (ONNX, IR):  # in a folder that the user may not know

@@ -12,6 +12,7 @@ from typing import Any
 
 from compress.bench import energy
 from compress.extras import version
+from compress.runtime import cuda
 
 FLAGS = (
     "avx2",
@@ -31,7 +32,7 @@ SAVING = ("powersave", "conservative", "ondemand", "schedutil")
 """Frequency policies that follow the load."""
 BUSY_SHARE = 0.25
 LOOK_SECONDS = 0.5
-PACKAGES = ("onnxruntime", "openvino", "torch", "tokenizers", "numpy")
+PACKAGES = ("onnxruntime", "onnxruntime-gpu", "openvino", "tensorrt", "tensorrt-rtx", "torch", "tokenizers", "numpy")
 
 
 def describe() -> dict[str, Any]:
@@ -140,20 +141,34 @@ def throttle_notes(before: Mapping[str, int], after: Mapping[str, int]) -> list[
     ]
 
 
-def lasting_warnings(threads: Sequence[int]) -> list[str]:
+def lasting_warnings(
+    threads: Sequence[int], processes: int = 1, affinity: Sequence[Sequence[int]] | None = None
+) -> list[str]:
     """What makes figures of this machine unsafe, now and later."""
-    return [*policy_warnings(governor()), *thread_warnings(threads)]
+    return [*policy_warnings(governor()), *thread_warnings(threads, processes, affinity)]
 
 
-def thread_warnings(threads: Sequence[int]) -> list[str]:
-    """A sentence when more threads are asked for than there are processors to run them."""
+def thread_warnings(
+    threads: Sequence[int], processes: int = 1, affinity: Sequence[Sequence[int]] | None = None
+) -> list[str]:
+    """A sentence when more threads are asked for than there are processors to run them, in all or of a process."""
     allowed = min(usable_cores(), cgroup_cpus() or math.inf)
-    if max(threads) <= allowed:
-        return []
-    return [
-        f"{max(threads)} threads were asked for, but this process may use {allowed:g} cores: they wait for each other, "
-        "so the figures say nothing about a machine that has them"
-    ]
+    if affinity is not None:
+        allowed = min(allowed, len({core for cores in affinity for core in cores}))
+    asked = max(threads) * processes
+    each = "" if processes == 1 else f" ({processes} processes of {max(threads)})"
+    found = []
+    if asked > allowed:
+        found.append(
+            f"{asked} threads{each} were asked for, but this process may use {allowed:g} cores: they wait for each "
+            "other, so the figures say nothing about a machine that has them"
+        )
+    elif affinity is not None and (narrow := min(map(len, affinity))) < max(threads):
+        found.append(
+            f"a process of {max(threads)} threads is pinned to {narrow} core(s): they wait for each other, so the "
+            "figures say nothing about cores of their own"
+        )
+    return found
 
 
 def processor() -> str | None:
@@ -161,11 +176,24 @@ def processor() -> str | None:
     return _processor()[0]
 
 
+def gpu() -> str:
+    """The first GPU with its compute capability, or `not run: ` and why there is none."""
+    if (reason := cuda.problem()) is not None:
+        return f"not run: {reason}"
+    found = cuda.gpu()
+    return f"{found.name} ({found.capability})"
+
+
 def usable_cores() -> int:
-    """Cores that this process may use."""
+    """How many cores this process may use."""
+    return len(usable())
+
+
+def usable() -> set[int]:
+    """Numbers of the cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+        return set(os.sched_getaffinity(0))
+    return set(range(os.cpu_count() or 1))
 
 
 def _processor() -> tuple[str | None, list[str]]:

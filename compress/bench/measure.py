@@ -9,17 +9,20 @@ from __future__ import annotations
 import gc
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from compress.bench import energy, loadgen
-from compress.bench.lanes import Answering, Contender, Instruments, Lane, ask_by_loadgen, lanes_of, open_lane
+from compress.bench.affinity import affinity_text, check_affinity
+from compress.bench.lanes import Answering, Contender, Instruments, Lane, ask_by_loadgen, lanes_of
+from compress.bench.memory import Memory
+from compress.bench.processes import Alone, Asker, Calls, open_asker
 from compress.bench.results import BenchResult, Scenario
 from compress.bench.statistics import figures
-from compress.bench.targets import deployed_bytes
+from compress.bench.targets import deployed_bytes, model_files
 from compress.errors import DataError, EnvironmentProblem
 from compress.progress import reporter
 
@@ -84,29 +87,35 @@ def bench_cells(
     """
     if not requests:
         raise ValueError("run_bench was given 0 requests; it needs at least 1")
+    check_affinity(bench.affinity)
     tools = instruments or Instruments()
     lanes = lanes_of(contenders, bench)
     for threads in bench.threads:
-        runners, refused = _open_all(lanes, threads, tools)
-        for scenario in bench.scenarios:
-            timed = _Scenario(scenario, threads, bench, requests, tools, budget_seconds)
-            found = timed.run(runners)
-            if timed.stopped is not None:
-                yield list(found.values())
-                raise timed.stopped
-            yield [found.get(lane) or lane.not_run(refused[lane], scenario, threads, bench) for lane in lanes]
+        with _opened(lanes, threads, bench, tools) as (askers, refused):
+            for scenario in bench.scenarios:
+                timed = _Scenario(scenario, threads, bench, requests, tools, budget_seconds)
+                found = timed.run(askers)
+                if timed.stopped is not None:
+                    yield list(found.values())
+                    raise timed.stopped
+                yield [found.get(lane) or lane.not_run(refused[lane], scenario, threads, bench) for lane in lanes]
 
 
-def _open_all(lanes: Sequence[Lane], threads: int, tools: Instruments) -> tuple[dict[Lane, Answering], dict[Lane, str]]:
-    """What can be timed, and why the rest cannot."""
-    runners: dict[Lane, Answering] = {}
+@contextmanager
+def _opened(
+    lanes: Sequence[Lane], threads: int, bench: Bench, tools: Instruments
+) -> Iterator[tuple[dict[Lane, Asker], dict[Lane, str]]]:
+    """What can be timed, ready to be asked until the block ends, and why the rest cannot."""
+    askers: dict[Lane, Asker] = {}
     refused: dict[Lane, str] = {}
-    for lane in lanes:
-        try:
-            runners[lane] = open_lane(lane, threads, tools)
-        except DataError as error:
-            refused[lane] = str(error)
-    return runners, refused
+    with ExitStack() as started:
+        for lane in lanes:
+            try:
+                askers[lane] = open_asker(lane, threads, bench, tools)
+                started.callback(askers[lane].close)
+            except DataError as error:
+                refused[lane] = str(error)
+        yield askers, refused
 
 
 def summarise(rounds: Sequence[Sequence[int]]) -> dict[str, Any]:
@@ -134,41 +143,47 @@ class _Scenario:
         self.pause_ns = 1e9 / self.qps if self.qps else 0.0
         self.stopped: KeyboardInterrupt | None = None
 
-    def run(self, runners: dict[Lane, Answering]) -> dict[Lane, BenchResult]:
+    def run(self, askers: dict[Lane, Asker]) -> dict[Lane, BenchResult]:
         """Warm up, plan, take turns, sum up."""
-        if not runners:
+        if not askers:
             return {}
         with no_garbage_collection():
-            slowest = max(self._warm_up(lane, runner) for lane, runner in runners.items())
+            slowest = max(self._warm_up(lane, asker) for lane, asker in askers.items())
             calls = self._calls_per_round(slowest)
             # A live bar redraws from its own thread, which would land in the latencies: one line must do.
             reporter.say(
-                f"  bench {self.scenario}: {', '.join(c.name for c in runners)}, {self.bench.rounds} rounds "
-                f"of {calls * self.batch} requests, {self.threads} thread(s), "
+                f"  bench {self.scenario}: {', '.join(c.name for c in askers)}, {self.bench.rounds} rounds "
+                f"of {calls * self.batch} requests, {self._workers()}, "
                 f"about {calls * self.bench.rounds * max(slowest, self.pause_ns) / 1e9:,.0f} s for the slowest"
             )
-            times = {lane: _Times() for lane in runners}
+            times = {lane: _Times() for lane in askers}
             try:
-                self._take_turns(runners, calls, times)
+                self._take_turns(askers, calls, times)
             except KeyboardInterrupt as stop:
                 self.stopped = stop
         return {lane: self._result(lane, taken) for lane, taken in times.items() if taken.rounds}
 
-    def _call(self, lane: Lane, number: int) -> Sequence[Request]:
-        """The requests of one call, round and round through all of them."""
+    def _workers(self) -> str:
+        each = f"{self.threads} thread(s)"
+        return each if self.bench.processes == 1 else f"{self.bench.processes} processes of {each}"
+
+    def _calls(self, lane: Lane, first: int, count: int) -> list[Calls]:
+        """The calls of each process: the same requests round and round, from another one on in each process."""
         asked = lane.asked(self.requests)
-        return [asked[(number * self.batch + i) % len(asked)] for i in range(self.batch)]
+        shift = len(asked) / self.bench.processes
 
-    def _time(self, runner: Answering, requests: Sequence[Request]) -> int:
-        start = self.tools.clock_ns()
-        runner.answer(requests, batch_size=self.batch)
-        return self.tools.clock_ns() - start
+        def call(number: int, start: int) -> Sequence[Request]:
+            return [asked[(start + number * self.batch + i) % len(asked)] for i in range(self.batch)]
 
-    def _warm_up(self, lane: Lane, runner: Answering) -> float:
+        starts = [int(shift * process) for process in range(self.bench.processes)]
+        return [[call(number, start) for number in range(first, first + count)] for start in starts]
+
+    def _warm_up(self, lane: Lane, asker: Asker) -> float:
         """Call until the median settles; returns the last median in nanoseconds."""
         took: list[int] = []
         while sum(took) < WARM_SECONDS * 1e9:
-            took.append(self._time(runner, self._call(lane, len(took))))
+            asker.prepare(self._calls(lane, len(took), 1), 0)
+            took.append(max(asker.ask().calls))
             if len(took) >= WARM_CALLS:
                 last = float(np.median(took[-WARM_WINDOW:]))
                 before = float(np.median(took[-2 * WARM_WINDOW : -WARM_WINDOW]))
@@ -183,37 +198,31 @@ class _Scenario:
         within = int(self.budget_seconds * 1e9 / self.bench.rounds / longest_ns) - self.turn_calls
         return max(1, min(asked, within))
 
-    def _take_turns(self, runners: dict[Lane, Answering], calls: int, times: dict[Lane, _Times]) -> None:
-        order = list(runners)
+    def _take_turns(self, askers: dict[Lane, Asker], calls: int, times: dict[Lane, _Times]) -> None:
+        order = list(askers)
         for number in range(self.bench.rounds):
             # Whoever comes first changes, so that no contender always follows the same one.
             turn = number % len(order)
             for lane in order[turn:] + order[:turn]:
-                batches = [self._call(lane, number * calls + i) for i in range(calls)]
-                self._turn(lane, runners[lane], batches, times[lane])
+                self._turn(lane, askers[lane], self._calls(lane, number * calls, calls), times[lane])
             if max(t.spent for t in times.values()) >= self.budget_seconds * 1e9:
                 break
 
-    def _turn(self, lane: Lane, runner: Answering, batches: Sequence[Sequence[Request]], times: _Times) -> None:
+    def _turn(self, lane: Lane, asker: Asker, calls: Sequence[Calls], times: _Times) -> None:
         began = self.tools.clock_ns()
-        for number in range(self.turn_calls):
-            runner.answer(batches[number % len(batches)], batch_size=self.batch)
+        asker.prepare(calls, self.turn_calls)
         energy_before = self.tools.energy_uj()
-        if self.by_loadgen:
-            self._ask_by_loadgen(runner, lane.asked(self.requests), len(batches), times)
+        if self.by_loadgen and isinstance(asker, Alone):
+            self._ask_by_loadgen(asker.model, lane.asked(self.requests), len(calls[0]), times)
         else:
-            cpu = self.tools.cpu_ns()
-            calls = [self._time(runner, batch) for batch in batches]
-            times.cpu += self.tools.cpu_ns() - cpu
-            times.rounds.append(calls)
-            times.answering += sum(calls)
+            asked = asker.ask()
+            times.cpu += asked.cpu
+            times.rounds.append(asked.calls)
+            times.answering += asked.span
         energy_after = self.tools.energy_uj()
         if energy_before and energy_after:
             times.energy = (times.energy or 0) + energy.spent_uj(energy_before, energy_after)
-        for batch in batches:
-            start = self.tools.clock_ns()
-            runner.encode(batch)
-            times.tokenizer.append(self.tools.clock_ns() - start)
+        times.tokenizer += asker.encode()
         times.spent += self.tools.clock_ns() - began
 
     def _ask_by_loadgen(self, runner: Answering, asked: Sequence[Request], calls: int, times: _Times) -> None:
@@ -238,11 +247,14 @@ class _Scenario:
 
     def _result(self, lane: Lane, times: _Times) -> BenchResult:
         answered = self._answered(times)
+        taken = self._memory(lane)
         return BenchResult(
             artifact=lane.name,
             target=lane.target,
             scenario=self.scenario,
             threads=self.threads,
+            processes=self.bench.processes,
+            affinity=affinity_text(self.bench.affinity),
             batch=self.batch,
             load=loadgen.load_name() if self.by_loadgen else None,
             offered_qps=self.qps,
@@ -253,19 +265,23 @@ class _Scenario:
             cpu_ms=times.cpu / answered / 1e6,
             energy_mj=None if times.energy is None else times.energy / answered / 1e3,
             tokenizer_ms=float(np.median(times.tokenizer)) / 1e6,
-            peak_mb=self._peak_mb(lane),
+            peak_mb=taken.peak if taken else None,
+            mapped_mb=taken.mapped if taken else None,
+            gpu_mb=taken.gpu if taken else None,
+            gpu_by=taken.gpu_by if taken else None,
+            model_bytes=sum(path.stat().st_size for path in model_files(lane.folder)),
             size_bytes=deployed_bytes(lane.folder),
             partial=True if self.stopped else None,
         )
 
-    def _peak_mb(self, lane: Lane) -> float | None:
+    def _memory(self, lane: Lane) -> Memory | None:
         if self.stopped:
             return None
         try:
             asked = lane.asked(self.requests)
-            return self.tools.peak_mb(lane.folder, asked, threads=self.threads, batch=self.batch, target=lane.target)
+            return self.tools.memory(lane.folder, asked, threads=self.threads, batch=self.batch, target=lane.target)
         except EnvironmentProblem as error:
-            reporter.warn(f"peak memory of {lane.name}: not measured: {error}")
+            reporter.warn(f"memory of {lane.name}: not measured: {error}")
         except KeyboardInterrupt as stop:
             self.stopped = stop
         return None

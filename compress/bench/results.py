@@ -28,6 +28,10 @@ class BenchResult(BaseModel):
     """How requests arrive."""
     threads: int
     """Threads of the runtime inside one operator."""
+    processes: int = 1
+    """Processes asked at once, each with its own model; latencies are pooled, requests a second are of all."""
+    affinity: str | None = None
+    """Cores that each process was pinned to, as `0,1 2,3`."""
     batch: int = 1
     """Requests in a call."""
     length: int | None = None
@@ -80,6 +84,15 @@ class BenchResult(BaseModel):
     """Median time that tokenising takes in a call, in milliseconds; part of the latency above."""
     peak_mb: float | None = None
     """Peak resident memory, in 10^6 bytes, of a fresh process that loads it and answers 20 requests."""
+    mapped_mb: float | None = None
+    """Of what is resident in that process at its end, pages of files (libraries, mapped weights), which the processes
+    of a machine share."""
+    model_bytes: int | None = None
+    """Bytes of the model with its weights alone, without what says how it reads text."""
+    gpu_mb: float | None = None
+    """Device memory, in 10^6 bytes, that the same process took on a GPU."""
+    gpu_by: str | None = None
+    """What tells `gpu_mb`: nvml, all that the process held; torch, its allocator's most; or `not run: ` and why."""
     metric: str | None = None
     """The task's first metric, where labelled requests were given."""
     quality: float | None = None

@@ -27,6 +27,8 @@ from compress.runtime.predictor import Request
 QUERIES = (500, 1000, 2000, 4000)
 """Queries of a run; the next is begun where the one before showed nothing. 459 are the fewest that can hold a bound."""
 WARM_QUERIES = 20
+READ_ALONE = 100
+"""Requests of which the tokenizer's share is measured."""
 FIRST_LOAD = 0.7
 """Share of the capacity that the first rate is."""
 LEAST_LOAD = 0.05
@@ -155,6 +157,15 @@ class RateSearch:
             verdict = "missed"
         return Probe(rate, found, cpu, verdict)
 
+    def _tokenizer_ms(self) -> float:
+        """Median time that reading one request's text takes."""
+        took = []
+        for request in self.requests[:READ_ALONE]:
+            start = time.perf_counter_ns()
+            self.runner.encode([request])
+            took.append(time.perf_counter_ns() - start)
+        return float(np.median(took)) / 1e6
+
     def _row(self, probe: Probe, status: str) -> BenchResult:
         queries = len(probe.found.latencies_ns)
         return BenchResult(
@@ -170,6 +181,7 @@ class RateSearch:
             **figures(probe.found.latencies_ns),
             qps=queries / probe.found.span_ns * 1e9,
             cpu_ms=probe.cpu_ns / queries / 1e6,
+            tokenizer_ms=self._tokenizer_ms(),
             size_bytes=deployed_bytes(self.lane.folder),
             status=status,
         )

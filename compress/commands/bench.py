@@ -46,7 +46,8 @@ def bench(  # noqa: PLR0913, PLR0917  # one parameter an option
         list[str] | None,
         typer.Option(
             "--target",
-            help="onnxruntime-cpu, openvino-cpu or torch-cpu; repeatable; the one that each model is for when absent.",
+            help="onnxruntime-cpu, openvino-cpu, torch-cpu, onnxruntime-cuda, tensorrt, tensorrt-rtx or torch-cuda; "
+            "repeatable; the one that each model is for when absent.",
         ),
     ] = None,
     scenario: Annotated[
@@ -57,6 +58,13 @@ def bench(  # noqa: PLR0913, PLR0917  # one parameter an option
         ),
     ] = None,
     threads: Annotated[list[int] | None, typer.Option("--threads", min=1, help="Threads; repeatable.")] = None,
+    processes: Annotated[
+        int | None, typer.Option("--processes", min=1, help="Processes asked at once, each with its own model; 1.")
+    ] = None,
+    affinity: Annotated[
+        list[str] | None,
+        typer.Option("--affinity", metavar="CORES", help="Cores of a process, as 0 or 0-3 or 0,2; one a process."),
+    ] = None,
     qps: Annotated[float | None, typer.Option("--qps", help="For server: mean arrivals a second (Poisson).")] = None,
     loadgen: Annotated[
         bool,
@@ -105,6 +113,7 @@ def bench(  # noqa: PLR0913, PLR0917  # one parameter an option
         **{"--target": target, "--scenario": scenario, "--threads": threads, "--qps": qps, "--loadgen": loadgen},
         **{"--queries": queries, "--find-qps": find_qps, "--p99-ms": p99_ms, "--requests": requests, "--data": data},
         **{"--length": length, "--price-per-core-hour": price, "-o": out},
+        **{"--processes": processes, "--affinity": affinity},
     }
     if json and form is not Format.table:
         raise RecipeError(f"--json and --format {form} are two forms of one output; give one of them")
@@ -147,6 +156,7 @@ def _measured(artifacts: Sequence[Path], given: Mapping[str, Any], form: Format)
     if given["--find-qps"]:
         single = {name: given[name] for name in ("--scenario", "--qps", "--loadgen", "--queries")}
         refuse(single, "--find-qps, which asks as the server scenario does")
+    from compress.bench.affinity import read_cores
     from compress.paths import BenchOptions, bench_paths
 
     rows: list[dict[str, Any]] = []
@@ -166,6 +176,8 @@ def _measured(artifacts: Sequence[Path], given: Mapping[str, Any], form: Format)
                     data=given["--data"],
                     length=given["--length"],
                     price=given["--price-per-core-hour"],
+                    processes=given["--processes"] or 1,
+                    affinity=None if given["--affinity"] is None else [*map(read_cores, given["--affinity"])],
                     results=given["-o"],
                     seen=rows.extend,
                 ),

@@ -6,7 +6,6 @@ here, never run, and the result says so. Two builds of one model may differ in n
 
 from __future__ import annotations
 
-import ctypes
 import struct
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -22,12 +21,11 @@ from compress.export.tensorrt_log import Told, logger, short
 from compress.export.typed import TypedGraph
 from compress.extras import require, version
 from compress.recipe import EngineBuilder, EnginePrecision, incapable
+from compress.runtime import cuda
+from compress.runtime.plan import CAPABILITY_BITS, GPUS_AT, HEADER_BYTES, LENGTH_AT, MAGIC
 
 PACKAGES: dict[EngineBuilder, str] = {"tensorrt-rtx": "tensorrt_rtx", "tensorrt": "tensorrt"}
 NOT_RUN = "not run: no GPU"
-MAGIC = b"vtrt"
-CAPABILITY_BITS = {"sm75": 1, "sm80": 2, "sm86": 4, "sm89": 8, "sm120": 16, "sm121": 32}
-"""Bit of each GPU generation in the byte 32 of a tensorrt-rtx engine."""
 INCONSISTENT_PROFILE = "kMAX values are not self-consistent"
 CODE_BYTES = 5_000_000
 """What an engine needs beside its weights; 1 to 5 MB, whatever the number of GPUs (tensorrt-rtx 1.7)."""
@@ -134,12 +132,12 @@ def check_header(engine: bytes, gpus: Sequence[str]) -> None:
     Raises:
         EnvironmentProblem: the magic, the length or the GPUs in it are not those of the engine asked for.
     """
-    if len(engine) < 64 or engine[:4] != MAGIC:
+    if len(engine) < HEADER_BYTES or engine[:4] != MAGIC:
         raise EnvironmentProblem(
             f"tensorrt-rtx wrote {len(engine)} bytes that begin with {engine[:4]!r}, an engine begins with "
             f"{MAGIC!r}; install tensorrt-rtx 1.7 and build again"
         )
-    length, mask = struct.unpack_from("<Q", engine, 16)[0], engine[32]
+    length, mask = struct.unpack_from("<Q", engine, LENGTH_AT)[0], engine[GPUS_AT]
     wanted = sum(CAPABILITY_BITS[gpu] for gpu in gpus)
     if length > len(engine) or mask != wanted:
         raise EnvironmentProblem(
@@ -154,20 +152,11 @@ def _require_gpu() -> None:
     Raises:
         EnvironmentProblem: there is no driver or no device.
     """
-    try:
-        driver = ctypes.CDLL("libcuda.so.1")
-    except OSError as error:
-        reason = str(error)
-    else:
-        count = ctypes.c_int(0)
-        status = driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count))
-        if status == 0 and count.value > 0:
-            return
-        reason = f"CUDA error {status}, {count.value} devices"
+    if (reason := cuda.problem()) is None:
+        return
     raise EnvironmentProblem(
-        "export.to: tensorrt builds on the GPU that the engine will run on, and this machine has none "
-        f"({reason}); run it where an NVIDIA GPU and its driver are, or take export.to: tensorrt-rtx, "
-        "which builds ahead of time"
+        f"export.to: tensorrt builds on the GPU that the engine will run on, but there is {reason}; run it where an "
+        "NVIDIA GPU and its driver are, or take export.to: tensorrt-rtx, which builds ahead of time"
     )
 
 

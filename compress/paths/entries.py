@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from compress.artifacts import ONNX, SPEC, TOKENIZER
+from compress.artifacts import ONNX, SPEC, TOKENIZER, link_or_copy
 from compress.bench.bare import answers_text
-from compress.bench.targets import open_model, own_target, why_not
+from compress.bench.targets import EAGER, ENGINES, open_model, own_target, why_not
 from compress.errors import DataError, RecipeError
 from compress.paths.lengths import cut_to
 from compress.paths.locate import (
@@ -22,6 +23,10 @@ from compress.paths.locate import (
     variant_folders,
     verified,
 )
+from compress.runtime.plan import SUFFIX as ENGINE
+
+STUDENT = "student"
+"""Of a run's models the one that its engines are built from."""
 
 
 @dataclass(frozen=True)
@@ -29,12 +34,14 @@ class Entry:
     """One model to time.
 
     where: parts of a name, of which the last is given, and as many before it as tell it apart. folder: holds
-    the model. weights: files of weights under other names.
+    the model. weights: files of weights under other names. timed_on: of the targets that were named, those that it is
+    timed on; None for all.
     """
 
     where: tuple[str, ...]
     folder: Path
     weights: tuple[Path, ...] = ()
+    timed_on: tuple[str, ...] | None = None
 
     @property
     def from_text(self) -> bool:
@@ -47,20 +54,19 @@ class Entry:
         return own_target(self.folder)
 
 
-def read_entries(artifacts: Sequence[Path], temporary: Path, *, trained: bool) -> dict[str, Entry]:
+def read_entries(artifacts: Sequence[Path], temporary: Path, targets: Sequence[str] | None) -> dict[str, Entry]:
     """The models of all artifacts by name, each opened once, so that what is damaged is told before the long work.
 
     Args:
-        temporary: a folder for what must be unpacked. trained: take folders of trained weights, too.
+        temporary: a folder for what must be unpacked. targets: those named, of which torch's take folders of trained
+            weights, too, and TensorRT's the engines of a folder or run, as None does.
 
     Raises:
         RecipeError: a path that is no artifact.
         IntegrityError: an artifact is damaged.
     """
     entries = [
-        entry
-        for number, path in enumerate(artifacts)
-        for entry in _entries(path, temporary / str(number), trained=trained)
+        entry for number, path in enumerate(artifacts) for entry in _entries(path, temporary / str(number), targets)
     ]
     return dict(zip(distinct([entry.where for entry in entries]), entries, strict=True))
 
@@ -83,12 +89,49 @@ def cut_entries(entries: Mapping[str, Entry], length: int, temporary: Path) -> d
     }
 
 
-def _entries(path: Path, temporary: Path, *, trained: bool) -> list[Entry]:
+def _entries(path: Path, temporary: Path, targets: Sequence[str] | None) -> list[Entry]:
     kind = kind_of(path)
-    parts = path.resolve().parts
-    if trained and kind in (Kind.student, Kind.teacher):
+    if kind in (Kind.student, Kind.teacher) and not set(EAGER).isdisjoint(targets or ()):
         verified(path)
-        return [Entry(parts, path)]
+        return [Entry(path.resolve().parts, path)]
+    if kind is Kind.engine:
+        return [_engine(path, temporary)]
+    models = _models(path, kind, temporary)
+    if targets is None:
+        return [*models, *(_engine(engine, temporary) for engine in _engines_of(path, kind))]
+    if set(ENGINES).isdisjoint(targets):
+        return models
+    built = [_engine(engine, temporary) for engine in _engines_of(path, kind)]
+    built = [replace(entry, timed_on=(entry.own_target,)) for entry in built if entry.own_target in targets]
+    others = tuple(target for target in targets if target not in {entry.own_target for entry in built})
+    # Where there are engines of a model they stand for it, in the place of a row that says there is none.
+    sources = [entry for entry in models if kind is Kind.model or entry.where[-1] == STUDENT]
+    return [*(replace(entry, timed_on=others) if entry in sources else entry for entry in models), *built]
+
+
+def _engines_of(path: Path, kind: Kind) -> list[Path]:
+    """Engines that stand beside a model, or that a run built from its student."""
+    folders = {Kind.model: path, Kind.run: path / "engines"}
+    return sorted(folders[kind].glob(f"*{ENGINE}")) if kind in folders else []
+
+
+def _engine(path: Path, temporary: Path) -> Entry:
+    """An engine in a folder of its own, with what says how its model reads text, where that is known."""
+    verified(path.parent)
+    folder = temporary / "engines" / path.stem
+    folder.mkdir(parents=True)
+    link_or_copy(path.resolve(), folder / path.name)
+    beside = (path.parent, path.parent.parent / RUN_MODELS[STUDENT])
+    model = next((candidate for candidate in beside if answers_text(candidate)), None)
+    if model is not None:
+        for name in (TOKENIZER, SPEC):
+            shutil.copyfile(model / name, folder / name)
+    return _entry(path.resolve().parts, folder)
+
+
+def _models(path: Path, kind: Kind, temporary: Path) -> list[Entry]:
+    """The exported models of an artifact."""
+    parts = path.resolve().parts
     if kind is Kind.run:
         models = {name: path / folder for name, folder in RUN_MODELS.items()}
     elif kind is Kind.stage:

@@ -39,6 +39,7 @@ from compress.paths.locate import (
 from compress.recipe import digest
 from compress.runtime.bundle import open_bundle
 from compress.runtime.engine import Engine, open_engine
+from compress.runtime.plan import read_plan
 from compress.teachers.load import head_labels, positions
 
 SUMMARY_KEYS = (
@@ -221,6 +222,11 @@ def _onnx(path: Path) -> dict[str, Any]:
     )
 
 
+def _engine(path: Path) -> dict[str, Any]:
+    size = {"size_bytes": path.stat().st_size, "sha256": sha256_file(path)}
+    return {name: value for name, value in asdict(read_plan(path)).items() if value} | size
+
+
 READERS: dict[Kind, Callable[[Path], dict[str, Any]]] = {
     Kind.run: _run,
     Kind.stage: _stage,
@@ -229,5 +235,6 @@ READERS: dict[Kind, Callable[[Path], dict[str, Any]]] = {
     Kind.student: _student,
     Kind.teacher: _teacher,
     Kind.onnx: _onnx,
+    Kind.engine: _engine,
     Kind.summary: _summary,
 }

@@ -28,6 +28,7 @@ from compress.export.graph import weight_files
 from compress.extras import available
 from compress.runtime.bundle import MANIFEST as BUNDLE_MANIFEST
 from compress.runtime.bundle import SUFFIX, open_bundle
+from compress.runtime.plan import SUFFIX as ENGINE
 
 CONFIG = "config.json"
 RECIPE = "recipe.yaml"
@@ -51,6 +52,7 @@ class Kind(StrEnum):
     teacher = "Hugging Face model folder"
     bundle = "bundle"
     onnx = "ONNX file"
+    engine = "TensorRT engine"
     summary = "summary of a run"
 
 
@@ -70,8 +72,9 @@ def kind_of(path: Path) -> Kind:
 
 
 def _file_kind(path: Path) -> Kind | None:
-    if path.suffix.lower() in (".onnx", SUFFIX):
-        return Kind.onnx if path.suffix.lower() == ".onnx" else Kind.bundle
+    suffixes = {".onnx": Kind.onnx, SUFFIX: Kind.bundle, ENGINE: Kind.engine}
+    if path.suffix.lower() in suffixes:
+        return suffixes[path.suffix.lower()]
     if path.suffix == ".json" and (path.name == SUMMARY or {"run", "stages", "models"} <= read_object(path).keys()):
         return Kind.summary
     return None

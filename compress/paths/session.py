@@ -12,11 +12,11 @@ from compress.bench import memory, start_up
 from compress.bench.bare import SEQUENCE
 from compress.bench.files import append_results, origin
 from compress.bench.lanes import Contender, Instruments
-from compress.bench.machine import describe, throttle_notes, throttled
+from compress.bench.machine import describe, gpu, throttle_notes, throttled
 from compress.bench.measure import bench_cells
 from compress.bench.results import BenchResult
 from compress.bench.search import search_cells
-from compress.bench.targets import open_model
+from compress.bench.targets import any_on_gpu, open_model
 from compress.errors import EnvironmentProblem
 from compress.paths.entries import Entry
 from compress.paths.judging import LabelledRequests, quality_of
@@ -34,7 +34,8 @@ class BenchOptions:
 
     qps: of server. loadgen: LoadGen asks in every scenario. queries: requests timed for a row. p99_ms: in place of
     scenarios, the highest rate whose p99 is within so many milliseconds. data: labelled requests, asked and measured.
-    length: tokens of every request. price: of a core for an hour. results: a file that rows are appended to.
+    length: tokens of every request. price: of a core for an hour. processes: that are asked at once. affinity: cores of
+    each of them. results: a file that rows are appended to.
     seen: is given the rows as they come.
     """
 
@@ -45,6 +46,8 @@ class BenchOptions:
     data: Path | None = None
     length: int | None = None
     price: float | None = None
+    processes: int = 1
+    affinity: Sequence[Sequence[int]] | None = None
     results: Path | None = None
     seen: Callable[[list[Row]], object] = list
 
@@ -68,6 +71,8 @@ class Session:
         self.rows: list[Row] = []
         self.judged: dict[tuple[str, str, int, bool], Row] = {}
         self.starts: dict[tuple[str, str, int], float | None] = {}
+        if any_on_gpu(self.bench.targets):
+            self.device = self.device | {"gpu": gpu()}
         self.origin = origin(self.device)
         self.throttled = throttled()
 
@@ -91,7 +96,7 @@ class Session:
         return self.rows
 
     def _measured(self, asked: Sequence[Request]) -> Iterator[list[BenchResult]]:
-        tools, contenders = Instruments(peak_mb=memory.peak_mb), list(self.contenders.values())
+        tools, contenders = Instruments(memory=memory.taken), list(self.contenders.values())
         if self.more.p99_ms is None:
             return bench_cells(contenders, asked, self.bench, instruments=tools)
         return search_cells(contenders, asked, self.bench, self.more.p99_ms, instruments=tools)
@@ -115,10 +120,11 @@ class Session:
         if result.reason is not None:
             return row | {"notes": []}
         row |= {"startup_ms": self._startup_ms(result, asked)} | self._quality(result)
-        row["size_bytes"] = (result.size_bytes or 0) + sum(file.stat().st_size for file in entry.weights)
+        apart = sum(file.stat().st_size for file in entry.weights)
+        row |= {name: (getattr(result, name) or 0) + apart for name in ("size_bytes", "model_bytes")}
         row["sha256"] = self.hashes[result.artifact]
         if self.more.price is not None and result.qps:
-            row["cost_per_million"] = self.more.price * result.threads / result.qps / 3600 * 1e6
+            row["cost_per_million"] = self.more.price * result.threads * result.processes / result.qps / 3600 * 1e6
         if entry.from_text:
             return row | {"notes": notes}
         return row | {"tokenizer_ms": None, "notes": [GENERATED, *notes]}

@@ -10,10 +10,11 @@ from typing import Any
 from pydantic import ValidationError
 
 from compress.artifacts import read_spec
+from compress.bench.affinity import check_affinity
 from compress.bench.files import check_appendable
 from compress.bench.lanes import Contender
 from compress.bench.machine import lasting_warnings
-from compress.bench.targets import ONNXRUNTIME, TORCH, deployed_sha256
+from compress.bench.targets import ONNXRUNTIME, deployed_sha256
 from compress.bundle.verify import read_golden
 from compress.bundle.write import STOCK_GOLDEN
 from compress.errors import RecipeError
@@ -36,6 +37,8 @@ OPTION_OF = {
     "threads": "--threads",
     "qps": "--qps",
     "requests": "--queries",
+    "processes": "--processes",
+    "affinity": "--affinity",
 }
 
 
@@ -51,9 +54,9 @@ def bench_paths(
     """Time artifacts side by side.
 
     Args:
-        artifacts: exported models, runs (all their models), bundles, .onnx files; for torch-cpu folders of trained
-            weights. One without tokenizer.json and model.json beside it is timed on generated inputs, which its
-            row's `notes` say.
+        artifacts: exported models, runs (all their models), bundles, .onnx and .engine files; for torch-cpu and
+            torch-cuda folders of trained weights. One without tokenizer.json and model.json beside it is timed on
+            generated inputs, which its row's `notes` say.
         targets: names of runtimes; None times each model on the one that it is for. scenarios: as in the recipe.
         threads: one measurement each.
         requests: texts to ask; without them and without `more.data` a bundle's golden requests, or stock ones.
@@ -72,7 +75,7 @@ def bench_paths(
     bench = _section(targets or [ONNXRUNTIME], scenarios, threads, more)
     _check(bench, requests, more)
     with TemporaryDirectory(prefix="kdc-bench-") as temporary:
-        entries = read_entries(artifacts, Path(temporary), trained=TORCH in (targets or ()))
+        entries = read_entries(artifacts, Path(temporary), targets)
         if targets is None:
             own = dict.fromkeys(entry.own_target for entry in entries.values())
             bench = bench.model_copy(update={"targets": tuple(own)})
@@ -87,19 +90,19 @@ def bench_paths(
                 name,
                 entry.folder,
                 None if more.length is None else lengthened(entry.folder, asked, more.length),
-                None if targets else (entry.own_target,),
+                entry.timed_on if targets else (entry.own_target,),
             )
             for name, entry in entries.items()
         }
         session = Session(entries, contenders, bench, more, hashes, labelled)
-        for warning in [*session.device["warnings"], *lasting_warnings(bench.threads)]:
+        for warning in [*session.device["warnings"], *lasting_warnings(bench.threads, bench.processes, bench.affinity)]:
             reporter.warn(warning)
         return session.run(asked)
 
 
 def _section(targets: Sequence[str], scenarios: Sequence[str], threads: Sequence[int], more: BenchOptions) -> Bench:
     raw: dict[str, Any] = {"targets": list(targets), "scenarios": list(scenarios), "threads": list(threads)}
-    raw |= {"qps": more.qps, "loadgen": more.loadgen}
+    raw |= {"qps": more.qps, "loadgen": more.loadgen, "processes": more.processes, "affinity": more.affinity}
     if more.queries is not None:
         raw["requests"] = more.queries
     try:
@@ -107,16 +110,27 @@ def _section(targets: Sequence[str], scenarios: Sequence[str], threads: Sequence
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         if not first["loc"]:
-            raise RecipeError(
-                "--scenario server and --qps belong together: requests arrive so many a second"
-            ) from error
+            raise RecipeError(_in_options(first["msg"])) from error
         raise RecipeError(
             f"{OPTION_OF[str(first['loc'][0])]} is {first['input']!r}: {first['msg'].replace('Input', 'it')}"
         ) from error
 
 
+def _in_options(message: str) -> str:
+    """What is wrong with several fields together, in the words of the command."""
+    text = message.removeprefix("Value error, ")
+    if text.startswith("server and qps"):
+        return "--scenario server and --qps belong together: requests arrive so many a second"
+    for field in ("processes", "affinity"):
+        text = text.replace(f"{field} ", f"--{field} ", 1)
+    return text
+
+
 def _check(bench: Bench, requests: Path | None, more: BenchOptions) -> None:
     """Refuse, before any work, what could not be finished."""
+    if more.p99_ms is not None and (bench.processes > 1 or bench.affinity is not None):
+        raise RecipeError("--processes and --affinity have no effect together with --find-qps, which asks one process")
+    check_affinity(bench.affinity)
     if bench.asks_loadgen or more.p99_ms is not None:
         require("mlperf_loadgen", extra="bench", why="load by MLPerf LoadGen")
     if more.data is not None:

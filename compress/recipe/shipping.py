@@ -160,15 +160,24 @@ Export = Annotated[OnnxExport | TensorRTExport, Field(discriminator="to")]
 
 
 STREAMS = 8
+BenchTarget = Literal[
+    "onnxruntime-cpu", "openvino-cpu", "torch-cpu", "onnxruntime-cuda", "tensorrt", "tensorrt-rtx", "torch-cuda"
+]
+Cores = Annotated[tuple[Annotated[int, Field(ge=0, le=4095)], ...], Field(min_length=1)]
 
 
 class Bench(Section):
     """What is timed."""
 
-    targets: tuple[Literal["onnxruntime-cpu", "openvino-cpu", "torch-cpu"], ...] = ("onnxruntime-cpu",)
-    """Runtimes; that of the shipped model is always timed. torch-cpu: the float models as they were trained."""
+    targets: tuple[BenchTarget, ...] = ("onnxruntime-cpu",)
+    """Runtimes; that of the shipped model is always timed. torch-cpu, torch-cuda: the float models as trained.
+    tensorrt, tensorrt-rtx: a row "not run" in a run; `kdc bench RUN` times its engines."""
     threads: tuple[Annotated[int, Field(ge=1, le=256)], ...] = (1,)
     """Threads of the runtime, one measurement each."""
+    processes: Annotated[int, Field(ge=1, le=256, exclude_if=lambda count: count == 1)] = 1
+    """Processes that are asked at once, each with its own model; not where MLPerf LoadGen asks."""
+    affinity: Annotated[tuple[Cores, ...] | None, Field(exclude_if=lambda cores: cores is None)] = None
+    """Cores that each process is pinned to, a list a process; absent: where the system puts them."""
     scenarios: tuple[Literal["single-stream", "multi-stream", "server", "offline"], ...] = ("single-stream", "offline")
     """single-stream: one request after the other (latency); multi-stream: queries of `streams` requests, one after the
     other; server: `qps` requests a second at random times; offline: batches, as many as possible (throughput)."""
@@ -193,6 +202,20 @@ class Bench(Section):
     def batch(self, scenario: str) -> int:
         """Requests in a call of a scenario."""
         return {"offline": self.batch_size, "multi-stream": self.streams}.get(scenario, 1)
+
+    @model_validator(mode="after")
+    def _processes_that_ask_themselves(self) -> Bench:
+        if self.affinity is not None and len(self.affinity) != self.processes:
+            raise ValueError(
+                f"affinity has cores of {len(self.affinity)} processes, processes is {self.processes}: give cores for "
+                "each process"
+            )
+        if self.asks_loadgen and (self.processes > 1 or self.affinity is not None):
+            raise ValueError(
+                "processes and affinity have no effect where MLPerf LoadGen asks, which knows one process: take "
+                "single-stream and offline without loadgen"
+            )
+        return self
 
     @model_validator(mode="after")
     def _rate_where_it_counts(self) -> Bench:

@@ -12,9 +12,9 @@ import numpy as np
 from compress.artifacts import EMBEDDING, LOGITS, ONNX, PORTABLE, SPEC, TOKENIZER, read_spec, write_spec
 from compress.bench.lanes import Contender
 from compress.bench.machine import describe as describe_machine
-from compress.bench.machine import lasting_warnings
+from compress.bench.machine import gpu, lasting_warnings
 from compress.bench.measure import run_bench
-from compress.bench.targets import ONNXRUNTIME, TORCH, own_target
+from compress.bench.targets import EAGER, ONNXRUNTIME, any_on_gpu, own_target
 from compress.bundle.access import check_access
 from compress.bundle.write import write_bundle
 from compress.errors import DataError
@@ -186,25 +186,28 @@ def bench(run: Run, out: Path, work: Path) -> Metrics:
     rows, read = (requests_of(splits.test.take(picked)) for splits in (run.splits, run.read_by_teacher))
     own = own_target(run.at("quantized"))
     targets = (own, *(target for target in run.recipe.bench.targets if target != own))
-    machine = describe_machine()
-    for warning in [*machine.get("warnings", []), *lasting_warnings(run.recipe.bench.threads)]:
-        reporter.warn(warning)
     timed = run.recipe.bench.model_copy(update={"targets": targets})
+    machine = describe_machine()
+    if any_on_gpu(targets):
+        machine |= {"gpu": gpu()}
+    for warning in [*machine.get("warnings", []), *lasting_warnings(timed.threads, timed.processes, timed.affinity)]:
+        reporter.warn(warning)
     results = run_bench(_contenders(run, read, targets), rows, timed)
     return {"latency": [result.model_dump() for result in results], "device": machine}
 
 
 def _contenders(run: Run, read: Sequence[Request], targets: tuple[str, ...]) -> list[Contender]:
     """The run's models, each on the targets that are for it; the first target is the shipped model's own."""
-    exported = tuple(target for target in targets if target != TORCH)
+    exported = tuple(target for target in targets if target not in EAGER)
+    trained = tuple(target for target in targets if target in EAGER)
     weights = {"teacher": run.lead_folder, "control": run.at("control"), "student": run.at("student")}
     found = []
     for name, folder in weights.items():
         asked = read if name == "teacher" else None
         if (run.at("onnx") / name).is_dir():
             found.append(Contender(name, run.at("onnx") / name, asked, exported))
-            if TORCH in targets:
-                found.append(Contender(name, folder, asked, (TORCH,)))
+            if trained:
+                found.append(Contender(name, folder, asked, trained))
     shipped = run.at("quantized")
     found.append(Contender(SHIPPED, shipped, targets=exported if targets[0] == ONNXRUNTIME else (targets[0],)))
     if (shipped / PORTABLE).is_dir():

@@ -13,6 +13,7 @@ from typer.testing import CliRunner, Result
 
 from compress.bench import measure
 from compress.bench.files import read_results
+from compress.bench.memory import Memory
 from compress.cli import app
 from compress.paths import session
 from tests.tiny import tiny_deployable
@@ -21,7 +22,7 @@ from tests.tiny import tiny_deployable
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measure, "WARM_SECONDS", 0.05)
-    monkeypatch.setattr(session.memory, "peak_mb", lambda *_, **__: 1.0)
+    monkeypatch.setattr(session.memory, "taken", lambda *_, **__: Memory(1.0))
     monkeypatch.setattr(session.start_up, "startup_ms", lambda *_, **__: 1.0)
 
 

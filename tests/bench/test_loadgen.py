@@ -18,6 +18,7 @@ from compress.bench import measure
 from compress.bench.lanes import Contender, Instruments
 from compress.bench.loadgen import Load, collect, drive, load_name
 from compress.bench.measure import run_bench
+from compress.bench.memory import Memory
 from compress.bench.results import Scenario
 from compress.bench.statistics import early_stopping_estimate
 from compress.errors import EnvironmentProblem
@@ -145,7 +146,7 @@ class Sleeper:
 
 
 INSTRUMENTS = Instruments(
-    open=lambda folder, threads, target: Sleeper(float(folder.name)), peak_mb=lambda folder, requests, **how: 1.0
+    open=lambda folder, threads, target: Sleeper(float(folder.name)), memory=lambda folder, requests, **how: Memory(1.0)
 )
 
 

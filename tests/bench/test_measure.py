@@ -14,6 +14,7 @@ import pytest
 from compress.artifacts import ONNX, SPEC, TOKENIZER
 from compress.bench.lanes import Contender, Instruments
 from compress.bench.measure import TURN_CALLS, WARM_CALLS, run_bench, summarise
+from compress.bench.memory import Memory
 from compress.recipe import Bench
 from compress.runtime.predictor import Request
 
@@ -34,7 +35,7 @@ class FakeMachine:
             open=lambda folder, threads, target: FakePredictor(self, folder.name, milliseconds[folder.name]),
             clock_ns=lambda: self.now,
             cpu_ns=lambda: self.cpu,
-            peak_mb=lambda folder, requests, *, threads, batch, target: 42.0,
+            memory=lambda folder, requests, *, threads, batch, target: Memory(42.0, 30.0),
         )
 
 

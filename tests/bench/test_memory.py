@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from compress.bench import machine
-from compress.bench.memory import peak_mb
+from compress.bench.memory import taken
 from compress.errors import EnvironmentProblem
 from compress.runtime.predictor import Request
+from tests.tiny import tiny_deployable, tiny_requests
 
 PROBE = "from compress.bench.memory import own_peak_mb; import sys; print(own_peak_mb(), 'torch' in sys.modules)"
 
@@ -25,9 +26,16 @@ def test_a_child_does_not_inherit_the_peak_of_its_parent() -> None:
     assert has_torch == "False"
 
 
+def test_a_fresh_process_tells_what_it_took(tmp_path: Path) -> None:
+    found = taken(tiny_deployable(tmp_path / "model"), tiny_requests())
+    assert found.mapped is not None
+    assert 1 < found.mapped < found.peak < 300
+    assert (found.gpu, found.gpu_by) == (None, None)
+
+
 def test_a_folder_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
     with pytest.raises(EnvironmentProblem, match=r"measuring the memory of .* failed.*model\.onnx"):
-        peak_mb(tmp_path, [Request("a text")])
+        taken(tmp_path, [Request("a text")])
 
 
 def test_the_machine_is_described_and_a_busy_one_is_said() -> None:

@@ -12,6 +12,7 @@ from sklearn.metrics import f1_score, mean_squared_error
 
 from compress.artifacts import read_spec
 from compress.bench import measure
+from compress.bench.memory import Memory
 from compress.errors import DataError, RecipeError
 from compress.paths import BenchOptions, bench_paths, session
 from compress.paths.judging import quality_of, read_labelled
@@ -23,7 +24,7 @@ from tests.tiny import WORDS, tiny_deployable
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measure, "WARM_SECONDS", 0.05)
-    monkeypatch.setattr(session.memory, "peak_mb", lambda *_, **__: 1.0)
+    monkeypatch.setattr(session.memory, "taken", lambda *_, **__: Memory(1.0))
     monkeypatch.setattr(session.start_up, "startup_ms", lambda *_, **__: 7.0)
 
 

@@ -16,6 +16,7 @@ from compress.bench import targets
 from compress.bench.eager import open_eager
 from compress.bench.lanes import Contender
 from compress.bench.measure import run_bench
+from compress.bench.memory import Memory
 from compress.bench.start_up import startup_ms
 from compress.bench.targets import deployed_bytes, deployed_files, deployed_sha256, own_target, why_not
 from compress.errors import EnvironmentProblem, RecipeError
@@ -60,7 +61,7 @@ def classifier(tmp_path: Path) -> Path:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the processes that measure memory and start-up."""
-    monkeypatch.setattr(session.memory, "peak_mb", lambda *_, **__: 1.0)
+    monkeypatch.setattr(session.memory, "taken", lambda *_, **__: Memory(1.0))
     monkeypatch.setattr(session.start_up, "startup_ms", lambda *_, **__: 1.0)
 
 

@@ -105,7 +105,7 @@ def test_tensorrt_without_a_gpu_says_so(tmp_path: Path, monkeypatch: pytest.Monk
 
     monkeypatch.setattr(tensorrt, "require", lambda *_, **__: types.SimpleNamespace())
     monkeypatch.setattr("ctypes.CDLL", no_driver)
-    with pytest.raises(EnvironmentProblem, match=r"machine has none \(libcuda.*tensorrt-rtx"):
+    with pytest.raises(EnvironmentProblem, match=r"there is no NVIDIA driver here \(libcuda.*tensorrt-rtx"):
         build_engine(tmp_path / "a", tmp_path / "b", to="tensorrt", precision="fp32", max_length=8)
 
 
