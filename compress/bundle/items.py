@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from compress.artifacts import ModelSpec
 from compress.errors import DataError, IntegrityError, RecipeError
@@ -29,6 +28,7 @@ from compress.runtime.shipped import (
     VECTORS,
     ItemsEntry,
     ShippedItems,
+    TokensEntry,
     can_rank,
     row_line,
     to_npy,
@@ -117,7 +117,7 @@ def pack_items(
     rows = list(read_items(path, columns))
     members = {ITEMS: "".join(row_line(row.id or "", row.text) for row in rows).encode()}
     if spec.similarity is None:
-        entry, more = _tokenised(rows, predictors[""])
+        entry, more = _tokenised([row.text for row in rows], predictors[""])
         return entry, members | more
     width = 0
     for folder, predictor in predictors.items():
@@ -131,15 +131,11 @@ def pack_items(
     return ItemsEntry(count=len(rows), width=width), members
 
 
-def _tokenised(rows: Sequence[Request], predictor: Predictor) -> tuple[ItemsEntry, dict[str, bytes]]:
-    tokens, ends = whole_tokens(predictor.encoder.tokenizer, [row.text for row in rows])
-    kind: Literal["<u2", "<u4"] = "<u2" if tokens.max(initial=0) < 2**16 else "<u4"
-    entry = ItemsEntry(count=len(rows), tokens=len(tokens), id_type=kind)
-    return entry, _token_members(tokens, ends, kind)
-
-
-def _token_members(tokens: npt.NDArray[np.int64], ends: npt.NDArray[np.int64], kind: str) -> dict[str, bytes]:
-    return {TOKENS: to_npy(tokens.astype(kind)), ENDS: to_npy(ends.astype("<u4"))}
+def _tokenised(texts: Sequence[str], predictor: Predictor) -> tuple[ItemsEntry, dict[str, bytes]]:
+    tokens, ends = whole_tokens(predictor.encoder.tokenizer, texts)
+    dtype: Literal["<u2", "<u4"] = "<u2" if tokens.max(initial=0) < 2**16 else "<u4"
+    entry = ItemsEntry(count=len(texts), tokens=TokensEntry(count=len(tokens), dtype=dtype))
+    return entry, {TOKENS: to_npy(tokens.astype(dtype)), ENDS: to_npy(ends.astype("<u4"))}
 
 
 def _golden(predictor: Predictor, items: Items, queries: Sequence[str]) -> bytes:
@@ -159,28 +155,26 @@ def check_items(bundle: Bundle, predictor: Predictor, items: ShippedItems) -> di
 
     Returns:
         Of a model with embeddings {items, searches, order_differs: searches whose items
-        stand in another order here, max_score_difference, tolerance}; of others {items, tokens}.
+        stand in another order here, max_score_difference, tolerance}; of others {items}.
 
     Raises:
         IntegrityError: the items or searches cannot be read, a score differs beyond the tolerance, or the tokenizer
             gives other tokens.
     """
     if items.embedded is None:
-        return {"items": len(items.ids), "tokens": _check_tokens(bundle, predictor, items.texts)}
+        _check_tokens(bundle, predictor, items.texts)
+        return {"items": len(items.ids)}
     return {"items": len(items.ids)} | _check_searches(bundle, predictor, items.embedded)
 
 
-def _check_tokens(bundle: Bundle, predictor: Predictor, texts: Sequence[str]) -> int:
-    """How many tokens the items have, all made anew."""
-    entry = bundle.manifest.items
-    kind = "<u4" if entry is None else entry.id_type
-    tokens, ends = whole_tokens(predictor.encoder.tokenizer, texts)
-    if any(bundle.members[name] != made for name, made in _token_members(tokens, ends, kind).items()):
+def _check_tokens(bundle: Bundle, predictor: Predictor, texts: Sequence[str]) -> None:
+    """All of them are made anew."""
+    entry, made = _tokenised(texts, predictor)
+    if entry != bundle.manifest.items or any(bundle.members[name] != content for name, content in made.items()):
         raise IntegrityError(
             f"{bundle.path} is intact, but its tokenizer makes other tokens of its items here than are recorded: this "
             "version of tokenizers reads texts otherwise, do not use it here"
         )
-    return len(tokens)
 
 
 def _check_searches(bundle: Bundle, predictor: Predictor, items: Items) -> dict[str, Any]:

@@ -36,6 +36,17 @@ PAIRS_AT_ONCE = 32
 """Items that a model reads with a query in one call."""
 
 
+class TokensEntry(BaseModel):
+    """What the manifest says of items' tokens."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    count: Annotated[int, Field(ge=0, lt=2**31)]
+    """Tokens of all texts."""
+    dtype: Literal["<u2", "<u4"]
+    """Type of a token id, as numpy spells it."""
+
+
 class ItemsEntry(BaseModel):
     """What the manifest says of them."""
 
@@ -45,10 +56,8 @@ class ItemsEntry(BaseModel):
     """Items."""
     width: Annotated[int | None, Field(ge=1, lt=2**31)] = None
     """Numbers of an embedding; None where texts are kept as tokens."""
-    tokens: Annotated[int | None, Field(ge=0, lt=2**31)] = None
-    """Tokens of all texts; None where they are kept as embeddings."""
-    id_type: Literal["<u2", "<u4"] = "<u4"
-    """Type of a token id."""
+    tokens: TokensEntry | None = None
+    """Their tokens; None where texts are kept as embeddings."""
 
     def members(self, folders: Sequence[str]) -> tuple[str, ...]:
         """Names of their members; folders: those of the bundle's variants."""
@@ -85,7 +94,7 @@ def read_shipped(
     Raises:
         ValueError: they are not what the manifest says; the message completes "it is damaged: …".
     """
-    if (entry.width is None) == (entry.tokens is None) or (entry.width is None) != (spec.similarity is None):
+    if {entry.width is None, entry.tokens is not None} != {spec.similarity is None}:
         raise ValueError("its items are kept as embeddings where the model has none, or as both, or as neither")
     if not can_rank(spec):
         raise ValueError("it has items, and its model cannot order them")
@@ -93,10 +102,10 @@ def read_shipped(
     ids, texts = [row[0] for row in rows], [row[1] for row in rows]
     if len(rows) != entry.count or len(set(ids)) != len(ids):
         raise ValueError(f"{ITEMS} has {len(rows):,} items of {len(set(ids)):,} ids, {entry.count:,} are recorded")
-    if entry.width is None:
-        return ShippedItems(ids, texts, tokens=_read_tokens(entry, members, texts))
+    if entry.tokens is not None:
+        return ShippedItems(ids, texts, tokens=_read_tokens(entry.tokens, members, texts))
     name = f"{folder}/{VECTORS}" if folder else VECTORS
-    vectors = from_npy(name, members[name], EMBEDDED_TYPE, (entry.count, entry.width)).astype(np.float32)
+    vectors = from_npy(name, members[name], EMBEDDED_TYPE, (entry.count, entry.width or 0)).astype(np.float32)
     if not np.isfinite(vectors).all():
         raise ValueError(f"{name} has numbers that are not finite")
     return ShippedItems(ids, texts, Items(ids, vectors, model))
@@ -111,11 +120,11 @@ def misfit(items: ShippedItems, predictor: Predictor) -> str | None:
     return None if found == width else f"its items have {width} numbers each, embeddings of its model {found}"
 
 
-def _read_tokens(entry: ItemsEntry, members: Mapping[str, bytes], texts: Sequence[str]) -> KnownTokens:
-    tokens = from_npy(TOKENS, members[TOKENS], entry.id_type, (entry.tokens or 0,))
-    ends = from_npy(ENDS, members[ENDS], "<u4", (entry.count,)).astype(np.int64)
+def _read_tokens(entry: TokensEntry, members: Mapping[str, bytes], texts: Sequence[str]) -> KnownTokens:
+    tokens = from_npy(TOKENS, members[TOKENS], entry.dtype, (entry.count,))
+    ends = from_npy(ENDS, members[ENDS], "<u4", (len(texts),)).astype(np.int64)
     if (np.diff(ends, prepend=0) < 0).any() or ends[-1] != len(tokens):
-        raise ValueError(f"{ENDS} does not cut {len(tokens):,} tokens into {entry.count:,} texts")
+        raise ValueError(f"{ENDS} does not cut {len(tokens):,} tokens into {len(texts):,} texts")
     return KnownTokens(texts, tokens, ends)
 
 
