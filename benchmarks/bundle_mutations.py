@@ -23,6 +23,7 @@ from compress.runtime.bundle import (
     manifest_digest,
     open_bundle,
 )
+from compress.runtime.shipped import ENDS, ITEMS, SEARCHES, TOKENS, VECTORS
 
 ODD: tuple[Any, ...] = (
     None,
@@ -210,9 +211,10 @@ def spelled(rng: random.Random, honest: Honest) -> bytes:
 
 
 def filled(rng: random.Random, honest: Honest) -> bytes:
-    """Golden requests or the card are others, a member is missing or one more, all with right hashes."""
+    """Golden requests, items or the card are others, a member is missing or one more, all with right hashes."""
     members = {name: content for name, content in honest.members.items() if name != MANIFEST}
-    name = rng.choice((GOLDEN, GOLDEN, GOLDEN, CARD))
+    told = [each for each in (ITEMS, VECTORS, TOKENS, ENDS, SEARCHES) if each in members]
+    name = rng.choice((GOLDEN, GOLDEN, GOLDEN, CARD, *told))
     content = bytearray(members[name])
     place = rng.randrange(len(content))
     words: tuple[bytes, ...] = (

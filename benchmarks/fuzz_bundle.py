@@ -28,6 +28,7 @@ from typing import Any
 
 from benchmarks.bundle_mutations import BYTES, KINDS, Honest
 from benchmarks.common import RESULTS, append, origin
+from compress.artifacts import Similarity
 from compress.bundle.verify import verify_bundle
 from compress.errors import KdcError
 from compress.runtime.bundle import open_bundle
@@ -111,7 +112,7 @@ class Fuzz:
 
 
 def honest_bundles(folder: Path) -> list[Honest]:
-    """A small bundle of two texts and one of a class, the second signed, with a certificate and a licence."""
+    """Small bundles: of two texts with items, as tokens and as embeddings; of a class, signed, with a certificate."""
     from compress.bundle.sign import load_signer, make_keys
     from compress.bundle.write import write_bundle
     from tests.tiny import tiny_deployable, tiny_requests
@@ -119,12 +120,16 @@ def honest_bundles(folder: Path) -> list[Honest]:
     make_keys(folder / "key")
     signer = load_signer(folder / "key.key")
     found = []
+    items = folder / "items.jsonl"
+    items.write_text("".join(f'{{"id": "{name}", "text": "{name} shoes"}}\n' for name in ("red", "blue")), "utf-8")
     kinds: dict[str, dict[str, Any]] = {
-        "pairs": {},
+        "pairs": {"items": items},
+        "ranking": {"items": items},
         "classification": {"signer": signer, "certificate": {"rows": 3}, "licenses": {"MIT.txt": "free"}},
     }
     for task, more in kinds.items():
-        model, out = tiny_deployable(folder / task, task), folder / f"{task}.kdc"
+        spec = {"similarity": Similarity(scale=5.0, bias=0.0)} if task == "ranking" else {}
+        model, out = tiny_deployable(folder / task, task, **spec), folder / f"{task}.kdc"
         common: dict[str, Any] = {"name": task, "golden": tiny_requests(task), "metrics": {"f1": 0.5}, "provenance": {}}
         found.append(Honest.at(write_bundle(model, out, **common, **more)))
     return found

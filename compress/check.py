@@ -10,6 +10,7 @@ from typing import Any
 from compress import estimate
 from compress.artifacts import free_bytes
 from compress.batch import Splits
+from compress.bundle.items import items_of, read_items
 from compress.data.folds import deal_folds
 from compress.data.load import load_splits
 from compress.doctor import missing_for_training
@@ -20,6 +21,7 @@ from compress.recipe import (
     HuggingFaceTeacher,
     LayeredStudent,
     LoadedRecipe,
+    Recipe,
     ScoresTeacher,
     TensorRTExport,
     TransformerStudent,
@@ -174,6 +176,8 @@ def check_fit(loaded: LoadedRecipe, teacher: dict[str, Any], splits: Splits) -> 
         )
     if recipe.gates.p99_ms is not None and "single-stream" not in recipe.bench.scenarios:
         raise RecipeError("gates.p99_ms needs single-stream among bench.scenarios; add it, or leave the gate out")
+    if (items := items_of(loaded)) is not None:
+        _check_items(items, recipe, kind)
     layer_map_of(recipe.student, teacher.get("layers"))
     if isinstance(recipe.student, TwoTowerStudent):
         check_two_tower(splits.labels, two_texts=kind.two_texts)
@@ -190,6 +194,17 @@ def check_fit(loaded: LoadedRecipe, teacher: dict[str, Any], splits: Splits) -> 
                 notes += _check_head(section, found, splits)
                 _check_folds(section, splits, recipe.seed, key)
     return notes
+
+
+def _check_items(path: Path, recipe: Recipe, kind: TaskKind) -> None:
+    """Every line is read: an item that cannot be used would end the run at its last stage."""
+    if not kind.two_texts or (kind.positive is None and not recipe.task.numbers):
+        why = "these have several labels and none is a match" if kind.two_texts else "rows of these data have one text"
+        raise RecipeError(
+            f"bundle.items are second texts to be ranked for a first one by one number, and {why}: leave it out"
+        )
+    for _ in read_items(path, recipe.data.joined_columns):
+        pass
 
 
 def _check_layers(student: LayeredStudent, teacher: dict[str, Any]) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from compress.artifacts import Artifact
+from compress.artifacts import Artifact, sha256_file
 from compress.recipe import AUTO, ScoresTeacher, SeveralTeachers, TensorRTExport, is_plain, teachers_of
 from compress.steps.context import Metrics, Run
 from compress.steps.models import TEACHER_VERSION, model_key, models_of, teacher_depends
@@ -159,16 +159,17 @@ def _chosen_by(run: Run) -> dict[str, Any]:
 
 
 def _bundle_depends(run: Run) -> dict[str, Any]:
-    from compress.steps.shipping import licenses
+    from compress.bundle.items import items_of
+    from compress.bundle.licenses import licenses_of
 
-    stages = ("teacher", "student", "quantized")
-    return {
+    stages, items = ("teacher", "student", "quantized"), items_of(run.loaded)
+    return ({} if items is None else {"items": sha256_file(items)}) | {
         "name": run.recipe.name,
         "recipe": run.recipe.digest,
         "data": run.splits.fingerprint,
         "quality": {stage: run.artifacts[stage].metrics.get("quality") for stage in stages},
         "certificate": run.artifacts["quantized"].metrics["certificate"],
-        "licenses": licenses(run.loaded),
+        "licenses": licenses_of(run.loaded),
         "bench": run.artifacts["bench"].metrics,
         "parents": hashes(run, *stages),
     }

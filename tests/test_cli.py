@@ -411,7 +411,10 @@ def bundle(monkeypatch: pytest.MonkeyPatch) -> None:
     class Opened:
         manifest = SimpleNamespace(columns={}, variants=())
 
-        def predictor(self, threads: int, runtime: str) -> FakePredictor:
+        def items(self, runtime: str) -> None:
+            return None
+
+        def predictor(self, threads: int, runtime: str, **given: Any) -> FakePredictor:
             return FakePredictor()
 
     monkeypatch.setattr("compress.runtime.bundle.open_bundle", lambda path: Opened())

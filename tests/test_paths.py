@@ -613,6 +613,22 @@ def test_a_packed_run_carries_the_bench_of_this_very_model(run: Path, tmp_path: 
         assert ("| shipped | single-stream | 1 | 1 | 0.4 | 0.7 | 2,300 | – |" in members[CARD].decode()) is there
 
 
+def test_what_a_packed_run_lacks_of_its_recipe_is_told(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its files of items and licences stood beside the recipe, and are not in the run."""
+    summary = json.loads((run / "summary.json").read_text())
+    summary["recipe"]["bundle"] = {"items": "items.csv", "licenses": ["MIT.txt"]}
+    (run / "summary.json").write_text(json.dumps(summary))
+    package_path(run, tmp_path / "shop.kdc")
+    told = " ".join(capsys.readouterr().err.split())
+    assert "packs the items of items.csv: without --items FILE there are none" in told
+    assert "packs MIT.txt: without --license there are none" in told
+    (tmp_path / "MIT.txt").write_text("free")
+    package_path(run, tmp_path / "shop.kdc", licenses=[f"data={tmp_path}/MIT.txt"])
+    assert "without --license" not in " ".join(capsys.readouterr().err.split())
+
+
 def test_a_packed_folder_answers_as_before(model: Path, tmp_path: Path) -> None:
     assert package_path(model, tmp_path / "m.kdc")["metrics"] == {}
     asked = [Request("red shoes")]

@@ -465,6 +465,15 @@ def test_newer_fields_of_static_students_leave_the_digests_of_other_recipes_alon
     assert resolve(recipe.dump(), Path("r.yaml")).recipe == recipe
 
 
+def test_items_of_a_bundle_leave_the_digests_of_other_recipes_alone() -> None:
+    pairs = {**MINIMAL, "task": {"kind": "pairs"}}
+    plain = resolve(pairs, Path("r.yaml")).recipe
+    assert plain.dump()["bundle"] == {"targets": ["python"], "licenses": []}
+    recipe = resolve({**pairs, "bundle": {"items": "items.csv"}}, Path("r.yaml")).recipe
+    assert recipe.dump()["bundle"] == {**plain.dump()["bundle"], "items": "items.csv"}
+    assert resolve(recipe.dump(), Path("r.yaml")).recipe == recipe
+
+
 def test_ranking_terms_leave_the_digests_of_other_recipes_alone() -> None:
     """A term of weight 0 is not in the dump, so folders and keys of finished runs keep their names."""
     section = {"stages": [{"name": "a", "losses": {"soft": 1.0, "hidden": 0.1}}]}

@@ -16,7 +16,7 @@ from compress.serve.model import load_model
 from compress.serve.ranking import rank
 from compress.serve.settings import Settings
 from tests.tiny_models import one_thread
-from tests.tiny_project import kdc, kdc_json, make_project, recipe_of, titles, write_csv, write_recipe
+from tests.tiny_project import kdc, kdc_json, make_project, recipe_of, statuses, titles, write_csv, write_recipe
 
 one_thread_here = pytest.fixture(autouse=True, scope="module")(one_thread)
 OFFERS = [title for title, _ in titles(30, 7)]
@@ -27,7 +27,8 @@ QUERIES = [title for title, _ in titles(4, 8)]
 def shop(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """A project's two-tower bundle, offers, queries, and the offers embedded."""
     folder = make_project(tmp_path_factory.mktemp("shop"))
-    recipe = write_recipe(folder, recipe_of("pairs", "two-tower"))
+    write_csv(folder / "catalogue.csv", [{"id": f"s{i}", "text": name} for i, name in enumerate(OFFERS)])
+    recipe = write_recipe(folder, recipe_of("pairs", "two-tower", bundle={"items": "catalogue.csv"}))
     done = kdc_json("run", recipe, "--runs", folder / "runs")
     offers = write_csv(folder / "offers.csv", [{"sku": f"s{i}", "name": name} for i, name in enumerate(OFFERS)])
     queries = folder / "queries.jsonl"
@@ -86,6 +87,48 @@ def test_the_run_quantized_and_measured_it_like_any_other(shop: dict[str, Any]) 
     assert done["models"]["shipped"]["quality"]["f1"] is not None
     assert {row["artifact"] for row in done["latency"]} >= {"teacher", "student", "shipped"}
     assert kdc("verify", shop["bundle"]).exit_code == 0
+
+
+def test_items_of_the_recipe_are_found_without_a_file(shop: dict[str, Any]) -> None:
+    """`kdc predict` says of queries what `kdc search` does with a file of items; verify asks the golden searches."""
+    searched = kdc("search", shop["bundle"], shop["folder"] / "items.npz", shop["queries"], "--top", len(OFFERS))
+    answered = kdc("predict", shop["bundle"], shop["queries"], "--top", len(OFFERS))
+    for one, other in zip(answered.stdout.splitlines(), searched.stdout.splitlines(), strict=True):
+        wanted = {item["id"]: item["score"] for item in json.loads(other)["items"]}
+        found = json.loads(one)
+        assert {item["id"]: item["score"] for item in found["items"]} == pytest.approx(wanted, abs=1e-3)
+    items = kdc_json("verify", shop["bundle"])["golden"]["items"]
+    assert (items["items"], items["searches"], items["order_differs"]) == (len(OFFERS), 8, 0)
+    assert kdc_json("inspect", shop["bundle"])["items"]["count"] == len(OFFERS)
+
+
+def test_other_items_are_another_bundle(shop: dict[str, Any]) -> None:
+    """Of the same student; the same items are not packed again, unless a busy machine timed the models anew."""
+    folder, runs = shop["folder"], shop["folder"] / "runs"
+    catalogue = write_csv(folder / "few.csv", [{"id": "one", "text": OFFERS[0]}])
+    recipe = write_recipe(folder, recipe_of("pairs", "two-tower", name="few", bundle={"items": "few.csv"}), "few.yaml")
+    first = kdc_json("package", recipe, "--runs", runs)
+    again = statuses(kdc_json("package", recipe, "--runs", runs))
+    assert again["bundle"] == again["bench"]
+    write_csv(catalogue, [{"id": "one", "text": OFFERS[0]}, {"id": "two", "text": OFFERS[1]}])
+    changed = kdc_json("package", recipe, "--runs", runs)
+    assert (statuses(changed)["student"], statuses(changed)["bundle"]) == ("reused", "done")
+    assert changed["bundle"] == first["bundle"]
+    assert kdc_json("inspect", changed["bundle"])["items"]["count"] == 2
+
+
+def test_items_are_checked_before_any_work(shop: dict[str, Any]) -> None:
+    """A missing file, a line that cannot be used, a task with one text."""
+    (shop["folder"] / "bad.csv").write_text("id,text\na,rot\na,blau\n", "utf-8")
+    for task, items, code, sentence in (
+        ("pairs", "none.csv", 3, "bundle.items: there is no file"),
+        ("pairs", "bad.csv", 3, "bad.csv:3 has the id 'a', which stands at"),
+        ("classification", "bad.csv", 2, "task.kind: classification has one text: leave it out"),
+    ):
+        student = "two-tower" if task == "pairs" else "static"
+        recipe = write_recipe(shop["folder"], recipe_of(task, student, bundle={"items": items}), "checked.yaml")
+        result = kdc("check", recipe)
+        assert (result.exit_code, sentence in result.stderr) == (code, True), result.stderr
 
 
 def test_refusals(shop: dict[str, Any], tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from compress.artifacts import ONNX, SPEC, TOKENIZER, ModelSpec, Standard, write_json
+from compress.artifacts import EMBEDDING, ONNX, SPEC, TOKENIZER, ModelSpec, Standard, write_json
 from compress.runtime.predictor import Request
 
 WORDS = (
@@ -46,8 +46,11 @@ def tiny_tokenizer_json(*, template: bool = True) -> str:
     return str(tokenizer.to_str())
 
 
-def tiny_onnx(path: Path, classes: int, *, pairs: bool = False, seed: int = 0) -> Path:
-    """Embeddings, mean over the attention mask, a linear layer; `pairs` subtract the second text."""
+def tiny_onnx(path: Path, classes: int, *, pairs: bool = False, embedding: bool = False, seed: int = 0) -> Path:
+    """Embeddings, mean over the attention mask, a linear layer; `pairs` subtract the second text.
+
+    embedding: whether the mean, of length 1, is a second output.
+    """
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 
@@ -83,11 +86,15 @@ def tiny_onnx(path: Path, classes: int, *, pairs: bool = False, seed: int = 0) -
         helper.make_node("Div", ["sum", "count"], ["mean"]),
         helper.make_node("Gemm", ["mean", "weight", "bias"], ["logits"]),
     ]
+    outputs = [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", classes])]
+    if embedding:
+        nodes.append(helper.make_node("LpNormalization", ["mean"], [EMBEDDING], axis=1))
+        outputs.append(helper.make_tensor_value_info(EMBEDDING, TensorProto.FLOAT, ["batch", WIDTH]))
     graph = helper.make_graph(
         nodes,
         "tiny",
         [helper.make_tensor_value_info(name, TensorProto.INT64, ["batch", "sequence"]) for name in names],
-        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", classes])],
+        outputs,
         [numpy_helper.from_array(value, name) for name, value in weights.items()],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
@@ -124,7 +131,8 @@ def tiny_deployable(folder: Path, task: str = "classification", **changes: Any) 
     """A folder with model.onnx, tokenizer.json and model.json for any kind of task."""
     spec = tiny_spec(task, **changes)
     folder.mkdir(parents=True, exist_ok=True)
-    tiny_onnx(folder / ONNX, len(spec.labels), pairs="token_type_ids" in spec.inputs)
+    embedding = spec.similarity is not None
+    tiny_onnx(folder / ONNX, len(spec.labels), pairs="token_type_ids" in spec.inputs, embedding=embedding)
     (folder / TOKENIZER).write_text(tiny_tokenizer_json(), encoding="utf-8")
     write_json(folder / SPEC, spec.model_dump(mode="json"))
     return folder

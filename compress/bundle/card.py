@@ -41,19 +41,20 @@ def model_card(  # noqa: PLR0913  # one parameter a section
     datasets: Sequence[str],
     example: tuple[Request, AnyAnswer],
     variants: Sequence[Runtime] = (),
+    items: int | None = None,
 ) -> str:
     """Markdown after a block of YAML, as the Hugging Face hub has it; the same input gives the same text.
 
     Args:
         bench: `latency`, rows of a `BenchResult` each, and `device`; None where nothing was timed.
         licenses: names of the files below LICENSES/. datasets: ids on the hub of what it learned from.
-        example: a request and its answer. The others are as in `write_bundle`.
+        example: a request and its answer. items: how many the bundle brings along. The others are as in `write_bundle`.
     """
     sections = [
         card_data(name, spec.task, metrics=metrics, licenses=licenses, datasets=datasets),
         f"# {name}\n\n{_purpose(spec, variants)}",
         f"## {'Score' if _one_number(spec) else 'Labels'}\n\n{_answers(spec)}",
-        "## Use\n\n" + _usage(name, spec, example, columns),
+        "## Use\n\n" + _usage(name, spec, example, columns) + _ranking(name, items),
         "## Quality\n\n" + _table(("measure", "value"), metrics, "No figures were recorded."),
         "## What was lost\n\n" + _lost(name, certificate),
         "## Speed\n\n" + _speed(bench),
@@ -106,6 +107,15 @@ def _usage(name: str, spec: ModelSpec, example: tuple[Request, AnyAnswer], colum
         f"The request above is answered {reading_of(spec).told(answer)}. CSV with columns of "
         f"the same names is read too{_or_columns(columns)}. `kdc verify` checks every byte, and that this machine "
         "computes the golden answers."
+    )
+
+
+def _ranking(name: str, items: int | None) -> str:
+    if items is None:
+        return ""
+    return (
+        f"\n\nIt brings {items:,} items along (`items.jsonl`): a request without a second text is answered with those "
+        f'that suit it best, as is `compress.load("{name}.kdc").search(["…"])`.'
     )
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from compress.artifacts import Runtime
+from compress.bundle.items import check_items
 from compress.bundle.sign import check_signature
 from compress.errors import IntegrityError, RecipeError
 from compress.runtime.answers import AnyAnswer, reading_of
@@ -32,14 +33,15 @@ def verify_bundle(
     Returns:
         bundle: the path; name; files: members besides the manifest; digest: the manifest's;
         golden: {requests, label_mismatches, max_probability_difference (0..1), tolerance}, or for numbers
-        {requests, max_score_difference, tolerance}, of model.onnx; variants: runtime -> the same, or why it was not
-        run, where there are any; signed_by: the key that it names, None where it is not signed; signature: `verified`,
-        `not checked` (no key was given) or `none`; ok: True; certificate, where asked for.
+        {requests, max_score_difference, tolerance}, of model.onnx, and `items`, what `check_items` found, where it
+        brings items along; variants: runtime -> the same, or why it was not run, where there are any; signed_by: the
+        key that it names, None where it is not signed; signature: `verified`, `not checked` (no key was given) or
+        `none`; ok: True; certificate, where asked for.
 
     Raises:
         RecipeError: nothing is there, the key is none, it has no certificate, or no model for that runtime.
-        IntegrityError: a byte is changed, the key's owner did not sign it, or a golden answer differs beyond the
-            tolerance.
+        IntegrityError: a byte is changed, the key's owner did not sign it, or a golden answer or search differs beyond
+            the tolerance.
         EnvironmentProblem: it was made for a newer kdc, the named runtime cannot run here, or the extra `sign` is
             missing.
     """
@@ -54,15 +56,11 @@ def verify_bundle(
     variants = [variant for variant in bundle.manifest.variants if runtime in ("auto", variant.spec.runtime)]
     if runtime not in ("auto", "onnxruntime"):
         bundle.variant(runtime)
-    asked = (
-        {"golden": check_golden(bundle, bundle.predictor(runtime="onnxruntime"))}
-        if runtime in ("auto", "onnxruntime")
-        else {}
-    )
+    asked = {"golden": _check(bundle, "onnxruntime")} if runtime in ("auto", "onnxruntime") else {}
     others = {
         variant.spec.runtime: f"not run: {reason}"
         if runtime == "auto" and (reason := why_not_here(variant.spec))
-        else check_golden(bundle, bundle.predictor(runtime=variant.spec.runtime))
+        else _check(bundle, variant.spec.runtime)
         for variant in variants
     }
     signature = bundle.manifest.signature
@@ -78,6 +76,13 @@ def verify_bundle(
         "ok": True,
         **({"certificate": bundle.manifest.certificate} if certificate else {}),
     }
+
+
+def _check(bundle: Bundle, runtime: Runtime) -> dict[str, Any]:
+    items = bundle.items(runtime)
+    predictor = bundle.predictor(runtime=runtime, items=items)
+    found = check_golden(bundle, predictor)
+    return found if items is None else found | {"items": check_items(bundle, predictor, items)}
 
 
 def check_golden(bundle: Bundle, predictor: Predictor) -> dict[str, Any]:

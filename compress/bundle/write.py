@@ -10,6 +10,7 @@ from typing import Any
 
 from compress.artifacts import ONNX, PORTABLE, SPEC, TOKENIZER, publishing, read_spec
 from compress.bundle.card import model_card
+from compress.bundle.items import pack_items
 from compress.bundle.sign import Signer
 from compress.errors import RecipeError
 from compress.runtime.answers import AnyAnswer
@@ -29,6 +30,7 @@ from compress.runtime.bundle import (
     runtime_minimum,
 )
 from compress.runtime.predictor import Predictor, Request
+from compress.runtime.shipped import ItemsEntry
 
 MAX_GOLDEN = 32
 """Golden requests in a bundle at the most; of more, evenly spaced ones are taken."""
@@ -56,6 +58,7 @@ def write_bundle(  # noqa: PLR0913  # one parameter a part of the manifest
     licenses: Mapping[str, str] | None = None,
     datasets: Sequence[str] = (),
     bench: Mapping[str, Any] | None = None,
+    items: Path | None = None,
     signer: Signer | None = None,
 ) -> Path:
     """Write `out` (NAME.kdc) from a deployable folder; same input, same bytes.
@@ -76,13 +79,15 @@ def write_bundle(  # noqa: PLR0913  # one parameter a part of the manifest
         datasets: ids on a hub of what it learned from.
         bench: what was timed, `latency` and `device`; plain data. It is packed as it is given: the same bench gives the
             same bytes, another one is another bundle.
+        items: JSON lines or CSV of items to rank, with `id` and `text`; embedded or tokenised by the model packed here.
         signer: whose key signs it; the same key gives the same bytes.
 
     Raises:
-        DataError: the folder is not an exported model, or a golden request cannot be answered.
+        DataError: the folder is not an exported model, or a golden request or an item cannot be used.
         IntegrityError: the model is damaged or does not fit its labels.
         RecipeError: a licence's file name is not a plain name, the weights stand beside the model, a model for another
-            runtime has no portable one, or the manifest would be too large to be opened.
+            runtime has no portable one, the model cannot put items in order, or the manifest would be too large to be
+            opened.
         EnvironmentProblem: the disk is full.
     """
     shipped, deployable = deployable, _portable(deployable)
@@ -93,8 +98,10 @@ def write_bundle(  # noqa: PLR0913  # one parameter a part of the manifest
             "quantize it, or take a smaller student"
         )
     predictor = Predictor.from_folder(deployable)
+    other = None if shipped == deployable else Predictor.from_folder(shipped)
     chosen = _spaced(golden or STOCK_GOLDEN)
     answers = predictor.answer(chosen, batch_size=1)
+    entry, packed = _items(items, predictor, other, columns or {}, chosen)
     card = model_card(
         name,
         predictor.spec,
@@ -107,15 +114,17 @@ def write_bundle(  # noqa: PLR0913  # one parameter a part of the manifest
         licenses=sorted(licenses or {}),
         datasets=datasets,
         example=(chosen[0], answers[0]),
-        variants=[] if shipped == deployable else [read_spec(shipped).runtime],
+        variants=[] if other is None else [other.spec.runtime],
+        items=None if entry is None else entry.count,
     )
-    variant, more = (None, {}) if shipped == deployable else _variant(shipped, chosen)
+    variant, more = (None, {}) if other is None else _variant(shipped, other, chosen)
     members = {
         ONNX: (deployable / ONNX).read_bytes(),
         TOKENIZER: (deployable / TOKENIZER).read_bytes(),
         GOLDEN: _golden(predictor, chosen, answers),
         CARD: card.encode(),
         **more,
+        **packed,
         **({} if bench is None else {BENCH: manifest_bytes(bench)}),
         **_license_members(licenses or {}),
     }
@@ -132,6 +141,7 @@ def write_bundle(  # noqa: PLR0913  # one parameter a part of the manifest
         certificate=None if certificate is None else dict(certificate),
         candidates=tuple(map(dict, candidates)),
         variants=() if variant is None else (variant,),
+        items=entry,
         provenance=dict(provenance),
         notes=tuple(notes),
     ).model_dump(mode="json")
@@ -154,9 +164,22 @@ def _portable(deployable: Path) -> Path:
     return deployable / PORTABLE
 
 
-def _variant(shipped: Path, chosen: Sequence[Request]) -> tuple[Variant, dict[str, bytes]]:
+def _items(
+    path: Path | None,
+    predictor: Predictor,
+    other: Predictor | None,
+    columns: Mapping[str, Sequence[str]],
+    chosen: Sequence[Request],
+) -> tuple[ItemsEntry | None, dict[str, bytes]]:
+    """The items and their members; golden searches ask the first texts of golden requests."""
+    if path is None:
+        return None, {}
+    predictors = {"": predictor} if other is None else {"": predictor, other.spec.runtime: other}
+    return pack_items(path, predictors, columns, [request.text for request in chosen])
+
+
+def _variant(shipped: Path, predictor: Predictor, chosen: Sequence[Request]) -> tuple[Variant, dict[str, bytes]]:
     """The model for another runtime, and its members."""
-    predictor = Predictor.from_folder(shipped)
     variant = Variant(folder=predictor.spec.runtime, spec=predictor.spec)
     golden = _golden(predictor, chosen, predictor.answer(chosen, batch_size=1))
     contents = [*((shipped / name).read_bytes() for name in predictor.spec.model_files), golden]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json as jsonlib
 import sys
 from pathlib import Path
@@ -33,24 +32,32 @@ def predict(  # noqa: PLR0913, PLR0917  # one parameter an option
     batch_size: Annotated[
         int, typer.Option(min=1, max=4096, help="Requests in a batch; 1 answers each line at once.")
     ] = 32,
+    top: Annotated[
+        int | None, typer.Option(min=1, help="Items for a request without a second text; 10 when absent.")
+    ] = None,
     runtime: options.RuntimeOption = options.RuntimeName.auto,
     verbose: options.Verbose = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Answer JSON lines or CSV (file or stdin) with JSON lines: label, score, probabilities; or a score alone."""
+    """Answer JSON lines or CSV (file or stdin) with JSON lines: label, score, probabilities; or a score alone.
+
+    Of a bundle that brings items along, a request without a second text is answered with those that suit it best.
+    """
+    from compress.commands.answering import Answering
     from compress.runtime.bundle import open_bundle
     from compress.runtime.requests import batches
 
     output.configure(verbose=verbose, quiet=quiet)
     opened = open_bundle(bundle)
-    predictor = opened.predictor(threads=threads, runtime=runtime.value)
+    answering = Answering.of(opened, runtime.value, threads, top)
     if opened.manifest.variants:
-        reporter.say(f"  answering with {predictor.runtime}")
+        reporter.say(f"  answering with {answering.predictor.runtime}")
     named = {"text": text, "text_pair": text_pair, "id": id}
-    requests = requests_of(file, format, named, joined=opened.manifest.columns, pairs=predictor.spec.two_texts)
+    pairs = answering.predictor.spec.two_texts and answering.items is None
+    requests = requests_of(file, format, named, joined=opened.manifest.columns, pairs=pairs)
     for batch in batches(requests, batch_size):
-        for answer in predictor.answer(batch, batch_size):
-            sys.stdout.write(jsonlib.dumps(dataclasses.asdict(answer), ensure_ascii=False) + "\n")
+        for answer in answering.answers(batch, batch_size):
+            sys.stdout.write(jsonlib.dumps(answer, ensure_ascii=False) + "\n")
         sys.stdout.flush()
 
 

@@ -206,6 +206,14 @@ def package(  # noqa: PLR0913, PLR0917  # one parameter an option
     catalogue: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Candidates that the site offers; JSON lines or CSV with text.")
     ] = None,
+    items: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Items that the bundle ranks; JSON lines or CSV with id and text."),
+    ] = None,
+    license: Annotated[
+        list[str] | None,
+        typer.Option(metavar="WHOSE=FILE", help="Licence of the teacher or of the data (WHOSE); repeatable."),
+    ] = None,
     overrides: options.Overrides = None,
     runs: options.Runs = options.RUNS,
     json: options.Json = False,
@@ -216,10 +224,12 @@ def package(  # noqa: PLR0913, PLR0917  # one parameter an option
     output.configure(json=json, verbose=verbose, quiet=quiet)
     if is_recipe(artifact):
         refuse({"-o": out, "--target": target}, "a recipe (give its run's folder or bundle)")
+        refuse({"--items": items, "--license": license}, "a recipe, which has bundle.items and bundle.licenses")
         run_until(artifact, overrides, runs, "package", sign)
         return
     if target is not None:
-        refuse({"--sign": sign, "--set": overrides}, "--target, which changes no bundle")
+        given = {"--sign": sign, "--items": items, "--license": license, "--set": overrides}
+        refuse(given, "--target, which changes no bundle")
         from compress.paths import package_target
 
         with results_only():
@@ -232,7 +242,7 @@ def package(  # noqa: PLR0913, PLR0917  # one parameter an option
     from compress.paths import package_path
 
     with results_only():
-        made = package_path(artifact, file, sign=sign)
+        made = package_path(artifact, file, sign=sign, items=items, licenses=license or ())
     _print_facts(made)
 
 

@@ -12,6 +12,7 @@ from pydantic import TypeAdapter
 
 from compress.artifacts import CACHE, IR, ONNX, Artifact, publishing, read_artifact
 from compress.bundle.access import check_access
+from compress.bundle.licenses import read_licenses
 from compress.bundle.sign import load_signer
 from compress.bundle.write import write_bundle
 from compress.errors import RecipeError
@@ -33,10 +34,12 @@ from compress.paths.locate import (
 from compress.paths.quantize import calibration_requests
 from compress.progress import reporter
 from compress.recipe import Data, Quantize
-from compress.runtime.bundle import SUFFIX
+from compress.runtime.bundle import SUFFIX, open_bundle
 
 PARENTS = ("teacher", "student")
 """Stages whose hashes stand in a bundle."""
+OWNERS = ("teacher", "data")
+"""Whose licences a bundle carries."""
 
 
 def export_path(
@@ -101,18 +104,29 @@ def export_path(
     return found
 
 
-def package_path(artifact: Path, out: Path, *, sign: Path | None = None) -> dict[str, Any]:
+def package_path(
+    artifact: Path,
+    out: Path,
+    *,
+    sign: Path | None = None,
+    items: Path | None = None,
+    licenses: Sequence[str] = (),
+) -> dict[str, Any]:
     """Pack an exported model, or the quantized one of a run, into a bundle; same artifact and key, same bytes.
 
     Args:
         sign: private key, PEM.
+        items: JSON lines or CSV of items that the bundle brings along, as `bundle.items` of a recipe.
+        licenses: WHOSE=FILE, WHOSE being teacher or data; packed as `bundle.licenses` of a recipe.
 
     Returns:
-        path, name, size_bytes, metrics (those that the run measured), signed_by (the key's SHA-256, or None).
+        path, name, size_bytes, items (how many, or None), licenses (names of their files), metrics (those that the run
+        measured), signed_by (the key's SHA-256, or None).
 
     Raises:
-        RecipeError: the path is no exported model, `out` does not end in .kdc, or the key is none.
-        DataError: the folder lacks tokenizer.json or model.json.
+        RecipeError: the path is no exported model, `out` does not end in .kdc, the key is none, a licence is not
+            WHOSE=FILE, or the model cannot put items in order.
+        DataError: the folder lacks tokenizer.json or model.json, or an item or licence cannot be read.
         IntegrityError: the model is damaged.
     """
     kind = kind_of(artifact)
@@ -124,6 +138,7 @@ def package_path(artifact: Path, out: Path, *, sign: Path | None = None) -> dict
             f"{artifact} is a {kind}, which cannot be packed; give an {Kind.model} or the `quantized` folder of a run"
         )
     signer = None if sign is None else load_signer(sign)
+    texts, whose = named_licenses(licenses)
     own = verified(folder)
     notes: list[str] = []
     data: Data | None = None
@@ -142,12 +157,13 @@ def package_path(artifact: Path, out: Path, *, sign: Path | None = None) -> dict
         metrics = {"shipped": own.metrics["quality"]} if own.metrics.get("quality") else {}
         certificate = own.metrics.get("certificate")
         candidates = own.metrics.get("candidates", [])
-        notes, data = _said_by_run(folder)
+        notes, data = _said_by_run(folder, items=items, licenses=licenses)
         bench = _timed_by_run(folder, own)
         if own.status == "failed":
             reporter.warn(f"{folder} did not meet a gate: {own.reason}")
             notes.append(f"A gate of its recipe was not met: {own.reason}.")
     columns = {} if data is None else data.joined_columns
+    provenance |= {"licenses": whose} if whose else {}
     with publishing(out) as made:
         write_bundle(
             folder,
@@ -159,15 +175,20 @@ def package_path(artifact: Path, out: Path, *, sign: Path | None = None) -> dict
             candidates=candidates,
             columns=columns,
             notes=notes,
+            licenses=texts,
             datasets=() if data is None else data.hubs,
             bench=bench,
+            items=items,
             signer=signer,
         )
         check_access(made, {} if data is None else data.privileged_columns)
+        shipped = open_bundle(made).manifest.items
     return {
         "path": str(out),
         "name": out.stem,
         "size_bytes": out.stat().st_size,
+        "items": None if shipped is None else shipped.count,
+        "licenses": sorted(texts),
         "metrics": metrics,
         "signed_by": None if signer is None else signer.key,
     }
@@ -179,11 +200,42 @@ def _timed_by_run(stage: Path, own: Artifact) -> dict[str, Any] | None:
     return found.metrics if found is not None and found.parents.get(own.kind) == own.sha256 else None
 
 
-def _said_by_run(stage: Path) -> tuple[list[str], Data | None]:
+def _said_by_run(stage: Path, *, items: Path | None, licenses: Sequence[str]) -> tuple[list[str], Data | None]:
     """What must stand beside the run's figures (simulated data, for example), and the section of its data."""
     path = Path(stage.resolve().parent) / SUMMARY
     if not path.is_file():
         return [], None
     summary = read_object(path)
     data: Data = TypeAdapter(Data).validate_python(summary["recipe"]["data"])
+    packed = summary["recipe"].get("bundle", {})
+    if packed.get("items") and items is None:
+        reporter.warn(f"the run's recipe packs the items of {packed['items']}: without --items FILE there are none")
+    if packed.get("licenses") and not licenses:
+        reporter.warn(f"the run's recipe packs {', '.join(packed['licenses'])}: without --license there are none")
     return [str(note) for note in summary.get("notes", [])], data
+
+
+def named_licenses(given: Sequence[str]) -> tuple[dict[str, str], dict[str, str]]:
+    """Licences that options name as WHOSE=FILE.
+
+    Returns:
+        File name -> text; teacher or data -> names of its files.
+
+    Raises:
+        RecipeError: one is not of this form.
+        DataError: a file cannot be read as text, or another one has its name.
+    """
+    named = []
+    for option in given:
+        whose, _, file = option.partition("=")
+        if whose not in OWNERS or not file:
+            raise RecipeError(f"--license {option} is not of the form {' or '.join(f'{each}=FILE' for each in OWNERS)}")
+        named.append((whose, Path(file)))
+    # one file may be the licence of both
+    texts = read_licenses({path: f"--license {whose}={path}" for whose, path in named}.items())
+    whose_files = {
+        owner: ", ".join(sorted({path.name for whose, path in named if whose == owner}))
+        for owner in OWNERS
+        if any(whose == owner for whose, _ in named)
+    }
+    return texts, whose_files

@@ -139,6 +139,7 @@ def _bundle(path: Path) -> dict[str, Any]:
         "outputs": {tensor.name: f"{tensor.dtype} {list(tensor.shape)}" for tensor in manifest.outputs},
         "runtimes": [*(variant.spec.runtime for variant in manifest.variants), manifest.spec.runtime],
         "files": {name: entry.model_dump() for name, entry in manifest.files.items()},
+        **({} if manifest.items is None else {"items": manifest.items.model_dump(exclude_none=True)}),
         "metrics": manifest.metrics,
         "certificate": manifest.certificate is not None,
         "provenance": manifest.provenance,

@@ -154,6 +154,11 @@ class Recipe(Section):
             raise ValueError(
                 f"student.kind: two-tower compares two texts, and task.kind: {kind} has one; take another student"
             )
+        if self.task.second_text == "none" and self.bundle.items is not None:
+            raise ValueError(
+                f"bundle.items are second texts to be ranked for a first one, and task.kind: {kind} has one text: "
+                "leave it out"
+            )
         if self.task.second_text == "none" and (made.random_pairs or made.hard_pairs):
             raise ValueError("data.transfer: random_pairs and hard_pairs need two texts; set task.kind: pairs")
         if kind == "regression" and isinstance(self.data, SimulatedShop):

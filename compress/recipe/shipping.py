@@ -253,3 +253,6 @@ class BundleSection(Section):
     """Where the bundle shall run."""
     licenses: tuple[str, ...] = ()
     """Licence files of teacher and data, packed below LICENSES/; relative to the recipe's file."""
+    items: Annotated[str | None, Field(min_length=1, exclude_if=lambda path: path is None)] = None
+    """JSON lines or CSV of the items to rank, `id` and `text`, which the bundle brings along: of a two-tower student
+    embedded by the shipped model, of others tokenised. Relative to the recipe's file."""

@@ -82,6 +82,9 @@ class Reading(Protocol[A]):
         Figures always hold `requests` and `tolerance`.
         """
 
+    def tolerance(self, scores: Sequence[float]) -> float:
+        """Largest difference between machines of an answer's `score`, by the recorded ones."""
+
     def told(self, answer: A) -> str:
         """An answer in words, for messages."""
 
@@ -115,7 +118,7 @@ class Labels:
     def recorded(self, fields: Mapping[str, Any]) -> Answer:
         answer, labels = Answer(**fields), set(self.spec.labels)
         known = isinstance(answer.probabilities, dict) and set(answer.probabilities) == labels
-        if not known or not all(map(_is_number, [answer.score, *answer.probabilities.values()])):
+        if not known or not all(map(is_number, [answer.score, *answer.probabilities.values()])):
             raise TypeError("an answer has a score and a probability of each label, finite numbers")
         if answer.label not in self.spec.labels:
             raise TypeError("an answer's label is one of the model's")
@@ -146,6 +149,9 @@ class Labels:
             return abs(golden.probabilities[self.spec.positive] - self.spec.threshold) <= PROBABILITY_TOLERANCE
         return golden.probabilities[golden.label] - golden.probabilities[label] <= 2 * PROBABILITY_TOLERANCE
 
+    def tolerance(self, scores: Sequence[float]) -> float:
+        return PROBABILITY_TOLERANCE
+
     def told(self, answer: Answer) -> str:
         return f"with {answer.label!r}, score {answer.score:.4f}"
 
@@ -169,7 +175,7 @@ class Numbers:
 
     def recorded(self, fields: Mapping[str, Any]) -> Score:
         answer = Score(**fields)
-        if not _is_number(answer.score):
+        if not is_number(answer.score):
             raise TypeError("an answer has a score, a finite number")
         return answer
 
@@ -178,18 +184,23 @@ class Numbers:
 
     def compare(self, answers: Sequence[Score], golden: Sequence[Score]) -> tuple[int | None, dict[str, Any]]:
         wanted = np.array([answer.score for answer in golden])
-        spread = float(wanted.std()) if self.spec.standard is None else self.spec.standard.std
-        tolerance = SPREAD_TOLERANCE * spread + ROUNDING * max(1.0, float(np.abs(wanted).max()))
+        tolerance = self.tolerance([answer.score for answer in golden])
         differences = np.abs(np.array([answer.score for answer in answers]) - wanted)
         broken = np.flatnonzero(~(differences <= tolerance))
         figures = {"requests": len(answers), "max_score_difference": float(differences.max()), "tolerance": tolerance}
         return (int(broken[0]) if len(broken) else None), figures
 
+    def tolerance(self, scores: Sequence[float]) -> float:
+        wanted = np.array(scores)
+        spread = float(wanted.std()) if self.spec.standard is None else self.spec.standard.std
+        return SPREAD_TOLERANCE * spread + ROUNDING * max(1.0, float(np.abs(wanted).max()))
+
     def told(self, answer: Score) -> str:
         return f"with {answer.score:.6g}"
 
 
-def _is_number(value: Any) -> bool:
+def is_number(value: Any) -> bool:
+    """True for numbers whose differences are finite."""
     return isinstance(value, int | float) and abs(value) < LARGEST
 
 

@@ -25,6 +25,7 @@ from compress.errors import EnvironmentProblem, IntegrityError, RecipeError
 from compress.runtime.archive import MAX_MEMBERS, MalformedArchive, unpack
 from compress.runtime.engine import ModelBytes, Tensor, why_not_here
 from compress.runtime.predictor import Predictor
+from compress.runtime.shipped import ItemsEntry, ShippedItems, misfit, read_shipped
 
 SUFFIX = ".kdc"
 MANIFEST = "manifest.json"
@@ -38,7 +39,7 @@ REQUIRED = (ONNX, TOKENIZER, GOLDEN, CARD)
 SCHEMA_VERSION: Final = 1
 RUNTIME_MINIMUM = "0.1.0"
 """Oldest kdc that opens a bundle without any of the fields below."""
-SINCE = {"certificate": "0.2.0", "signature": "0.2.0", "variants": "0.2.0", "candidates": "0.2.0"}
+SINCE = dict.fromkeys(("certificate", "signature", "variants", "candidates", "items"), "0.2.0")
 """Optional field -> first kdc that knows it; an older one must ask for an upgrade, not take it for damage."""
 MAX_BYTES = 2**31 - 1
 """Largest bundle; beyond it a zip changes its format, and ONNX cannot hold the weights in one file anyway."""
@@ -117,6 +118,8 @@ class Manifest(BaseModel):
     """What the automatic choice tried, a row each, where the model was chosen by it."""
     variants: Annotated[tuple[Variant, ...], Field(exclude_if=lambda found: not found)] = ()
     """The student for other runtimes, the preferred one first; where none of them can run, `model.onnx` answers."""
+    items: Annotated[ItemsEntry | None, Field(exclude_if=lambda found: found is None)] = None
+    """The items that it ranks, where its maker gave some."""
     provenance: dict[str, Any] = {}
     """What it was made from: digest of the recipe, hashes of data, teacher and parents, versions."""
     notes: tuple[str, ...] = ()
@@ -138,7 +141,12 @@ class Bundle:
     members: Mapping[str, bytes]
 
     def predictor(
-        self, threads: int = 1, runtime: Runtime | Literal["auto"] = "auto", *, cached_texts: int = 0
+        self,
+        threads: int = 1,
+        runtime: Runtime | Literal["auto"] = "auto",
+        *,
+        cached_texts: int = 0,
+        items: ShippedItems | None = None,
     ) -> Predictor:
         """The bundle's model, ready to answer; the predictor's `runtime` says what runs it.
 
@@ -147,8 +155,10 @@ class Bundle:
             runtime: which of the bundle's models; auto takes the first variant that can run on this machine, else
                 `model.onnx`.
             cached_texts: how many texts' tokens are kept for when they come again.
+            items: what `items` gave for that runtime: where texts are kept, theirs are not tokenised again.
 
         Raises:
+            IntegrityError: the model cannot be loaded, or the items are none of it.
             RecipeError: the bundle has no model for that runtime.
             EnvironmentProblem: that runtime is not installed, or lacks what the model needs on this processor.
         """
@@ -160,7 +170,27 @@ class Bundle:
         except UnicodeDecodeError as error:
             raise _damaged(self.path, f"{TOKENIZER} is not UTF-8 ({error})") from error
         model = ModelBytes(*(self.members[n] for n in names))
-        return Predictor.open(spec, tokenizer_json, model, threads=threads, cached_texts=cached_texts)
+        known = None if items is None else items.tokens
+        predictor = Predictor.open(spec, tokenizer_json, model, threads=threads, cached_texts=cached_texts, known=known)
+        if items is not None and (reason := misfit(items, predictor)) is not None:
+            raise _damaged(self.path, reason)
+        return predictor
+
+    def items(self, runtime: str = "auto") -> ShippedItems | None:
+        """The items that came with it, for the model that `predictor` takes; None where there are none.
+
+        Raises:
+            RecipeError: the bundle has no model for that runtime.
+            IntegrityError: they are not what the manifest says.
+        """
+        if self.manifest.items is None:
+            return None
+        variant = self.variant(runtime)
+        spec, folder = (self.manifest.spec, "") if variant is None else (variant.spec, variant.folder)
+        try:
+            return read_shipped(self.manifest.items, self.members, spec, folder, self.manifest.digest)
+        except ValueError as error:
+            raise _damaged(self.path, str(error)) from error
 
     def variant(self, runtime: str) -> Variant | None:
         """The variant that `predictor` takes; None for `model.onnx`.
@@ -347,6 +377,8 @@ def _version(text: str) -> tuple[int, ...]:
 def _check_members(path: Path, manifest: Manifest, members: Mapping[str, bytes]) -> None:
     expected = {MANIFEST, *manifest.files}
     required = {*REQUIRED, *(name for variant in manifest.variants for name in variant.members)}
+    if manifest.items is not None:
+        required.update(manifest.items.members([variant.folder for variant in manifest.variants]))
     missing = sorted((expected | required) - set(members))
     unknown = sorted(set(members) - expected)
     if missing:

@@ -64,6 +64,8 @@ class Fields:
     def _text_of(self, name: str, where: str, row: Mapping[str, Any], *, needed: bool) -> str | None:
         parts = () if name in self.named else self.joined.get(name, ())
         key = self.named.get(name, name)
+        if not needed and key not in row and not any(part in row for part in parts):
+            return None
         if parts and (all(part in row for part in parts) or key not in row or key in parts):
             return self._joined(name, parts, where, row)
         if key in row:

@@ -18,6 +18,7 @@ from compress.runtime.answers import AnyAnswer, Score
 from compress.runtime.bundle import Manifest, open_bundle
 from compress.runtime.items import Items, Vectors, embed_items, load_items, search_items
 from compress.runtime.predictor import Predictor, Request
+from compress.runtime.shipped import ShippedItems, search_shipped
 from compress.runtime.text_cache import CACHED_TEXTS
 
 Given: TypeAlias = str | tuple[str, str] | Request
@@ -50,7 +51,9 @@ def load(
     if threads < 1 or cached_texts < 0:
         raise RecipeError(f"threads is {threads} and cached_texts {cached_texts}: give at least 1 and 0")
     bundle = open_bundle(Path(fspath(path)))
-    return LoadedBundle(bundle.manifest, bundle.predictor(threads, runtime, cached_texts=cached_texts))
+    items = bundle.items(runtime)
+    predictor = bundle.predictor(threads, runtime, cached_texts=cached_texts, items=items)
+    return LoadedBundle(bundle.manifest, predictor, items)
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,10 +65,12 @@ class LoadedBundle:
     Attributes:
         manifest: name, task, labels (`manifest.spec.labels`), measures, provenance.
         predictor: the model; `predictor.runtime` says what runs it.
+        items: the items that came with it, `ids` and `texts`; None where there are none.
     """
 
     manifest: Manifest
     predictor: Predictor
+    items: ShippedItems | None = None
 
     def predict(self, requests: Iterable[Given]) -> list[AnyAnswer]:
         """Answers in the order of the requests: `Answer` for labels, `Score` for ranking and regression.
@@ -83,6 +88,24 @@ class LoadedBundle:
             DataError: as `predict`.
         """
         return self.predict([request])[0]
+
+    def search(self, queries: Iterable[str], top: int = 10) -> list[list[Score]]:
+        """For each query the `top` items of the bundle that suit it best, by id, best first.
+
+        A two-tower bundle compares embeddings that its maker made; their rounding moves a score by some 0.0001. Any
+        other bundle reads every item with every query, and tokenises none of them.
+
+        Raises:
+            RecipeError: the bundle came without items, or top is less than 1.
+            DataError: a query cannot be read.
+        """
+        if self.items is None:
+            raise RecipeError(
+                f"the bundle {self.manifest.name} came without items: give them with `index`, or pack them into it "
+                "with `bundle.items` of its recipe"
+            )
+        asked = requests_of(queries)
+        return search_shipped(self.predictor, self.items, asked, _checked(top)) if asked else []
 
     def index(self, items: Iterable[str | Request]) -> Index:
         """Embed items once, for `Index.search`; only with a student of kind two-tower.
@@ -126,10 +149,8 @@ class Index:
             DataError: a query cannot be read.
             RecipeError: top is less than 1.
         """
-        if top < 1:
-            raise RecipeError(f"top is {top}: ask for at least 1 item")
         asked = requests_of(queries)
-        return search_items(self.predictor, self.items, asked, top) if asked else []
+        return search_items(self.predictor, self.items, asked, _checked(top)) if asked else []
 
     def cosines(self, queries: Sequence[str]) -> Vectors:
         """Cosine of every query with every item, float32 [Q, N]."""
@@ -164,6 +185,12 @@ def _request(given: Given, position: int) -> Request:
     if isinstance(given, tuple) and len(given) == 2 and all(isinstance(text, str) for text in given):
         return Request(*given)
     raise DataError(f"request {position + 1} is {given!r:.80}; give a text, a pair of texts, or a compress.Request")
+
+
+def _checked(top: int) -> int:
+    if top < 1:
+        raise RecipeError(f"top is {top}: ask for at least 1 item")
+    return top
 
 
 def _only_portable(predictor: Predictor) -> None:

@@ -14,7 +14,7 @@ from compress.errors import DataError, IntegrityError
 from compress.runtime.answers import AnyAnswer, reading_of
 from compress.runtime.engine import Engine, Model, Tensor, open_engine
 from compress.runtime.text import TextEncoder
-from compress.runtime.text_cache import CachingEncoder
+from compress.runtime.text_cache import CachingEncoder, KnownTokens
 
 Feed = dict[str, npt.NDArray[np.int64]]
 
@@ -36,6 +36,7 @@ class Predictor:
         tokenizer_json: content of `tokenizer.json`.
         engine: the loaded model; with one thread, tokenising keeps to the calling thread too.
         cached_texts: how many texts' tokens are kept for when they come again (`runtime/text_cache.py`).
+        known: texts whose tokens are there already; only where texts are kept.
 
     Attributes:
         runtime: what runs the model. threads: how many it computes with.
@@ -44,15 +45,23 @@ class Predictor:
         IntegrityError: spec, tokenizer and model do not belong together.
     """
 
-    def __init__(self, spec: ModelSpec, tokenizer_json: str, engine: Engine, *, cached_texts: int = 0) -> None:
+    def __init__(
+        self,
+        spec: ModelSpec,
+        tokenizer_json: str,
+        engine: Engine,
+        *,
+        cached_texts: int = 0,
+        known: KnownTokens | None = None,
+    ) -> None:
         self.spec = spec
         self.runtime, self.threads = engine.runtime, engine.threads
         self._engine = engine
-        self.encoder = encoder_of(spec, tokenizer_json, threads=engine.threads, cached_texts=cached_texts)
-        known = self.encoder.tokenizer.get_vocab_size()
-        if spec.pad_id >= known:
+        self.encoder = encoder_of(spec, tokenizer_json, threads=engine.threads, cached_texts=cached_texts, known=known)
+        size = self.encoder.tokenizer.get_vocab_size()
+        if spec.pad_id >= size:
             raise IntegrityError(
-                f"pad_id is {spec.pad_id}, but the tokenizer has {known} tokens: export the model again"
+                f"pad_id is {spec.pad_id}, but the tokenizer has {size} tokens: export the model again"
             )
         self.reading = reading_of(spec)
         wanted = [item.name for item in engine.inputs]
@@ -71,6 +80,7 @@ class Predictor:
         threads: int = 1,
         runtime: Runtime | None = None,
         cached_texts: int = 0,
+        known: KnownTokens | None = None,
     ) -> Predictor:
         """Load a model, a file or its bytes, and answer with it.
 
@@ -78,6 +88,7 @@ class Predictor:
             threads: threads of the runtime.
             runtime: what runs it, where that is not the spec's: OpenVINO can run an ONNX model.
             cached_texts: how many texts' tokens are kept.
+            known: texts whose tokens are there already.
 
         Raises:
             IntegrityError: the model cannot be loaded, or its inputs are not those of the spec.
@@ -85,7 +96,7 @@ class Predictor:
             DataError: OpenVINO was asked for and does not read an operator of the ONNX model.
         """
         engine = open_engine(model, runtime=runtime or spec.runtime, arithmetic=spec.arithmetic, threads=threads)
-        return cls(spec, tokenizer_json, engine, cached_texts=cached_texts)
+        return cls(spec, tokenizer_json, engine, cached_texts=cached_texts, known=known)
 
     @classmethod
     def from_folder(cls, folder: Path, *, threads: int = 1, runtime: Runtime | None = None) -> Predictor:
@@ -184,7 +195,9 @@ class Predictor:
         return self.reading.answers([request.id for request in requests], logits)
 
 
-def encoder_of(spec: ModelSpec, tokenizer_json: str, *, threads: int, cached_texts: int) -> TextEncoder:
+def encoder_of(
+    spec: ModelSpec, tokenizer_json: str, *, threads: int, cached_texts: int, known: KnownTokens | None = None
+) -> TextEncoder:
     """What reads texts for a model.
 
     Raises:
@@ -193,7 +206,9 @@ def encoder_of(spec: ModelSpec, tokenizer_json: str, *, threads: int, cached_tex
     sizes: dict[str, int] = {"max_length": spec.max_length, "pad_id": spec.pad_id}
     apart = spec.similarity is not None
     if cached_texts:
-        return CachingEncoder(tokenizer_json, texts=cached_texts, separator=spec.separator, apart=apart, **sizes)
+        return CachingEncoder(
+            tokenizer_json, texts=cached_texts, separator=spec.separator, apart=apart, known=known, **sizes
+        )
     return TextEncoder(tokenizer_json, separator=spec.separator, apart=apart, parallel=threads > 1, **sizes)
 
 

@@ -13,12 +13,15 @@ from compress.errors import DataError
 from compress.runtime.bundle import Manifest
 from compress.runtime.fields import Fields
 from compress.runtime.predictor import Request
+from compress.runtime.shipped import can_rank
 from compress.serve.errors import Refused
 from compress.serve.settings import MAX_ID, MAX_TEXT, Settings
 
 REMEDY = "give it"
 """What to do about a missing field; Fields puts what is missing before it."""
 _STRICT = ConfigDict(extra="forbid", strict=True)
+TOP = 10
+"""Items in the answer to a query without candidates, where it does not say how many."""
 MESSAGES = {
     "model_type": "an object is expected",
     "list_type": "a list is expected",
@@ -68,7 +71,8 @@ Probability = Annotated[float, Field(ge=0, le=1)]
 class Forms:
     """One bundle's requests and answers.
 
-    rank and rank_answer are None where the bundle cannot order candidates.
+    rank and rank_answer are None where the bundle cannot order candidates. most: of the bundle's own items the most
+    that are ranked for a query.
     """
 
     one: type[BaseModel]
@@ -79,6 +83,7 @@ class Forms:
     rank_answer: type[BaseModel] | None
     fields: Fields
     candidate_fields: Fields
+    most: int
 
     def requests(self, body: Any) -> tuple[list[Request], bool]:
         """Requests of a body of /v1/predict, and whether there were many.
@@ -91,8 +96,8 @@ class Forms:
         rows = body["requests"] if many else [body]
         return [_request(self.fields, f"requests[{i}]" if many else "body", row) for i, row in enumerate(rows)], many
 
-    def ranking(self, body: Any) -> tuple[Request, list[Request], int | None]:
-        """Query, candidates, and how many are wanted, of a body of /v1/rank.
+    def ranking(self, body: Any) -> tuple[Request, list[Request] | None, int | None]:
+        """Query, candidates, and how many are wanted, of a body of /v1/rank; None for the bundle's own items.
 
         Raises:
             Refused: the body is not of the form, or the bundle cannot order candidates.
@@ -101,15 +106,17 @@ class Forms:
             raise Refused(404, "not_available", "this bundle compares no two texts: it cannot rank", "/v1/rank")
         _check(self.rank, body)
         query = _request(Fields(), "query", {"text": body["query"]})
+        if body.get("candidates") is None:
+            return query, None, self._of_own(body.get("top"))
         candidates = [
             _request(self.candidate_fields, f"candidates[{i}]", row) for i, row in enumerate(body["candidates"])
         ]
         return query, candidates, body.get("top")
 
-
-def can_rank(spec: ModelSpec) -> bool:
-    """True for models whose one number says how well a second text suits the first."""
-    return spec.two_texts and (spec.positive is not None or len(spec.labels) == 1)
+    def _of_own(self, top: int | None) -> int:
+        if top is not None and top > self.most:
+            raise Refused(422, "too_many", f"of the bundle's own items at most {self.most} are ranked", "top")
+        return TOP if top is None else top
 
 
 def forms_of(manifest: Manifest, settings: Settings) -> Forms:
@@ -118,7 +125,10 @@ def forms_of(manifest: Manifest, settings: Settings) -> Forms:
     names = ("text", "text_pair") if spec.two_texts else ("text",)
     row = _row("PredictRequest", {name: columns.get(name, ()) for name in names})
     answer = _answer(spec)
-    rank, rank_answer = _rank(columns.get("text_pair", ()), settings) if can_rank(spec) else (None, None)
+    shipped = manifest.items is not None and (spec.similarity is not None or manifest.items.count <= settings.max_rows)
+    rank, rank_answer = (
+        _rank(columns.get("text_pair", ()), settings, shipped=shipped) if can_rank(spec) else (None, None)
+    )
     return Forms(
         one=row,
         many=_many("PredictManyRequest", "requests", row, settings.max_rows),
@@ -128,6 +138,7 @@ def forms_of(manifest: Manifest, settings: Settings) -> Forms:
         rank_answer=rank_answer,
         fields=Fields(joined=columns, pairs=spec.two_texts, remedy=REMEDY),
         candidate_fields=Fields(joined={"text": columns["text_pair"]} if "text_pair" in columns else {}, remedy=REMEDY),
+        most=settings.max_rows,
     )
 
 
@@ -176,11 +187,23 @@ def _answer(spec: ModelSpec) -> type[BaseModel]:
     )
 
 
-def _rank(columns: Sequence[str], settings: Settings) -> tuple[type[BaseModel], type[BaseModel]]:
+def _rank(columns: Sequence[str], settings: Settings, *, shipped: bool) -> tuple[type[BaseModel], type[BaseModel]]:
+    """shipped: whether the bundle's own items are ranked where there are no candidates."""
     candidate = _row("Candidate", {"text": columns})
     candidates = Annotated[list[candidate], Field(min_length=1, max_length=settings.max_rows)]  # type: ignore[valid-type]  # made at run time
     top = Annotated[int | None, Field(ge=1)]
-    asked = _model("RankRequest", {"query": (Text, ...), "candidates": (candidates, ...), "top": (top, None)})
+    told = (
+        f"Without candidates the bundle's own items are ranked: {TOP} where top is absent, {settings.max_rows} at most."
+    )
+    asked = _model(
+        "RankRequest",
+        {
+            "query": (Text, ...),
+            "candidates": (candidates | None, None) if shipped else (candidates, ...),
+            "top": (top, None),
+        },
+        {"description": told} if shipped else None,
+    )
     ranked = _model("Ranked", {"index": (int, ...), "id": (str | None, ...), "score": (float, ...)})
     return asked, _model("RankAnswer", {"ranking": (list[ranked], ...)})  # type: ignore[valid-type]  # made at run time
 

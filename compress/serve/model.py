@@ -10,9 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from compress.bundle.items import check_items
 from compress.bundle.verify import check_golden, read_golden
 from compress.runtime.bundle import Manifest, open_bundle
 from compress.runtime.predictor import Predictor, Request
+from compress.runtime.shipped import ShippedItems
 from compress.serve.forms import Forms, forms_of
 from compress.serve.settings import Settings
 
@@ -31,13 +33,14 @@ class ServedModel:
     """One bundle in memory.
 
     batch_difference: largest change of a logit of the golden requests when they are asked together instead of each
-    alone; 0 where a batch changes nothing.
+    alone; 0 where a batch changes nothing. items: those that the bundle brings along.
     """
 
     manifest: Manifest
     predictor: Predictor
     forms: Forms
     batch_difference: float
+    items: ShippedItems | None
 
     @property
     def digest(self) -> str:
@@ -52,7 +55,7 @@ class ServedModel:
 
 
 def load_model(path: Path, source: Path, settings: Settings) -> ServedModel:
-    """Open a bundle, check every hash and ask its golden requests.
+    """Open a bundle, check every hash and ask its golden requests and searches.
 
     Args:
         path: the bundle. source: what messages call it.
@@ -63,10 +66,13 @@ def load_model(path: Path, source: Path, settings: Settings) -> ServedModel:
         EnvironmentProblem: it needs a newer kdc, or that runtime is not installed.
     """
     bundle = replace(open_bundle(path), path=source)
-    predictor = bundle.predictor(settings.threads, settings.runtime, cached_texts=settings.cached_texts)
+    items = bundle.items(settings.runtime)
+    predictor = bundle.predictor(settings.threads, settings.runtime, cached_texts=settings.cached_texts, items=items)
     check_golden(bundle, predictor)
+    if items is not None and items.embedded is not None:
+        check_items(bundle, predictor, items)
     requests, _ = read_golden(bundle)
     requests = requests[: settings.max_batch]
     alone, together = (predictor.logits(requests, batch_size=size) for size in (1, settings.max_batch))
     difference = float(np.abs(alone - together).max(initial=0.0))
-    return ServedModel(bundle.manifest, predictor, forms_of(bundle.manifest, settings), difference)
+    return ServedModel(bundle.manifest, predictor, forms_of(bundle.manifest, settings), difference, items)

@@ -16,8 +16,9 @@ from compress.bench.machine import gpu, lasting_warnings
 from compress.bench.measure import run_bench
 from compress.bench.targets import EAGER, ONNXRUNTIME, any_on_gpu, own_target
 from compress.bundle.access import check_access
+from compress.bundle.items import items_of
+from compress.bundle.licenses import licenses_of
 from compress.bundle.write import write_bundle
-from compress.errors import DataError
 from compress.export.engines import TIMINGS, build_engines
 from compress.export.onnx import export_module, export_teacher
 from compress.export.parity import agreement, evaluated
@@ -26,7 +27,7 @@ from compress.predict import predict_logits
 from compress.progress import bar, reporter
 from compress.quantize.calibration import feeds
 from compress.quantize.typed import typed_onnx
-from compress.recipe import LoadedRecipe, TensorRTExport
+from compress.recipe import TensorRTExport
 from compress.runtime.predictor import Predictor, Request
 from compress.steps.context import FLOAT, Metrics, Run, requests_of
 from compress.steps.quantizing import calibration_rows
@@ -215,24 +216,6 @@ def _contenders(run: Run, read: Sequence[Request], targets: tuple[str, ...]) -> 
     return found
 
 
-def licenses(loaded: LoadedRecipe) -> dict[str, str]:
-    """File name -> text of the licences that the recipe names.
-
-    Raises:
-        DataError: a file is missing, is not text, or has the name of another one.
-    """
-    found: dict[str, str] = {}
-    for number, name in enumerate(loaded.recipe.bundle.licenses):
-        path = loaded.folder / name
-        if path.name in found:
-            raise DataError(f"bundle.licenses.{number}: {path.name} is named twice; rename one of the files")
-        try:
-            found[path.name] = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise DataError(f"bundle.licenses.{number}: {path} cannot be read as text: {error}") from error
-    return found
-
-
 def bundle(run: Run, out: Path, work: Path) -> Metrics:
     """Pack the shipped model."""
     out.mkdir(parents=True, exist_ok=True)
@@ -262,9 +245,10 @@ def bundle(run: Run, out: Path, work: Path) -> Metrics:
         },
         columns=run.recipe.data.joined_columns,
         notes=[*run.splits.notes],
-        licenses=licenses(run.loaded),
+        licenses=licenses_of(run.loaded),
         datasets=run.recipe.data.hubs,
         bench=run.artifacts["bench"].metrics,
+        items=items_of(run.loaded),
         signer=run.signer,
     )
     check_access(path, run.recipe.data.privileged_columns)

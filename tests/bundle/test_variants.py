@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import shutil
 import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import compress
 from compress import extras
-from compress.artifacts import IR, IR_WEIGHTS, ONNX, PORTABLE, read_spec, write_spec
+from compress.artifacts import IR, IR_WEIGHTS, ONNX, PORTABLE, TOKENIZER, read_spec, write_spec
 from compress.bundle import write as writer
 from compress.bundle.verify import verify_bundle
 from compress.bundle.write import write_bundle
@@ -20,8 +22,10 @@ from compress.runtime import openvino_engine
 from compress.runtime.archive import pack
 from compress.runtime.bundle import MANIFEST, open_bundle
 from compress.runtime.predictor import Predictor
-from tests.tiny import tiny_deployable, tiny_requests
+from compress.runtime.shipped import SEARCHES, VECTORS
+from tests.tiny import WORDS, tiny_deployable, tiny_requests
 from tests.tiny_project import kdc, kdc_json
+from tests.tiny_students import exported_student
 
 OTHER_THRESHOLD = 0.7
 
@@ -47,6 +51,35 @@ def bundle(tmp_path: Path) -> Path:
         metrics={},
         provenance={},
     )
+
+
+def test_items_are_there_for_each_runtime(tmp_path: Path) -> None:
+    """A two-tower student in both: vectors and golden searches of its own for each, checked by each."""
+    folder = tmp_path / "shipped"
+    source = exported_student(tmp_path / "student", "two-tower")
+    shutil.copytree(source, folder / PORTABLE)
+    write_float(source / ONNX, folder)
+    shutil.copy(source / TOKENIZER, folder)
+    write_spec(folder, read_spec(source).model_copy(update={"runtime": "openvino"}))
+    items = tmp_path / "items.jsonl"
+    items.write_text("".join(json.dumps({"id": word, "text": word}) + "\n" for word in WORDS), "utf-8")
+    bundle = write_bundle(
+        folder,
+        tmp_path / "tiny.kdc",
+        name="tiny",
+        golden=tiny_requests("pairs"),
+        metrics={},
+        provenance={},
+        items=items,
+    )
+    assert {VECTORS, SEARCHES, f"openvino/{VECTORS}", f"openvino/{SEARCHES}"} <= open_bundle(bundle).members.keys()
+    found = verify_bundle(bundle)
+    for figures in (found["golden"], found["variants"]["openvino"]):
+        assert (figures["items"]["searches"], figures["items"]["order_differs"]) == (4, 0)
+    for runtime in ("onnxruntime", "openvino"):
+        model = compress.load(bundle, runtime=runtime)
+        assert model.predictor.runtime == runtime
+        assert [item.id for item in model.search(["red"], top=1)[0]] == ["red"]
 
 
 @pytest.fixture

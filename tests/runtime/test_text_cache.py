@@ -10,7 +10,7 @@ import pytest
 from tokenizers import Tokenizer, processors
 
 from compress.runtime.text import TextEncoder
-from compress.runtime.text_cache import LONGEST, CachingEncoder
+from compress.runtime.text_cache import LONGEST, CachingEncoder, KnownTokens, whole_tokens
 from tests.tiny_models import CORPUS, byte_bpe, unigram_json, wordpiece_json
 
 END = ("<|endoftext|>", 0)
@@ -47,6 +47,23 @@ def test_the_same_tokens_as_without(name: str, apart: bool) -> None:
                 for ours, theirs in zip((*found[0], *found[1]), (*wanted[0], *wanted[1]), strict=True):
                     assert ours.dtype == theirs.dtype
                     np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("apart", [False, True])
+@pytest.mark.parametrize("name", TOKENIZERS)
+def test_known_tokens_are_those_of_the_tokenizer(name: str, apart: bool) -> None:
+    """As first text, as second, cut or not, empty, and longer than what is kept."""
+    content, draw = TOKENIZERS[name](), random.Random(2)  # noqa: S311  # the same texts each time
+    texts = [" ".join(draw.choices(WORDS, k=draw.randint(0, 30))) for _ in range(20)] + ["", "x" * 300, "é " * 200]
+    for max_length in (16, 17):
+        plain = TextEncoder(content, max_length=max_length, apart=apart)
+        known = KnownTokens(texts, *whole_tokens(plain.tokenizer, texts))
+        knowing = CachingEncoder(content, texts=8, max_length=max_length, apart=apart, known=known)
+        for arguments in ((texts, texts[::-1]), (texts, None), (["new"] * len(texts), texts)):
+            wanted, found = plain.encode(*arguments), knowing.encode(*arguments)
+            assert found[2] == wanted[2]
+            for ours, theirs in zip((*found[0], *found[1]), (*wanted[0], *wanted[1]), strict=True):
+                np.testing.assert_array_equal(ours, theirs)
 
 
 def test_a_text_is_tokenised_once_and_what_is_kept_is_bounded() -> None:

@@ -75,6 +75,27 @@ def test_ranking_is_in_the_order_of_predict(ranker: Server, folder: Path) -> Non
     assert best == found[:2]
 
 
+def test_a_query_alone_is_ranked_over_the_items_of_the_bundle(folder: Path) -> None:
+    """As `kdc predict` does; the schema says that candidates may be left out."""
+    items = folder / "items.jsonl"
+    texts = ["usb charger", "coffee machine", "red shoe"]
+    items.write_text("".join(json.dumps({"id": text[:3], "text": text}) + "\n" for text in texts), encoding="utf-8")
+    bundle = tiny_bundle(folder / "shipping.kdc", "ranking", items=items)
+    (wanted,) = predicted(bundle, [{"text": "running shoes"}], 32)
+    with serving(bundle, "--max-rows", 3) as server:
+        found = server.post("/v1/rank", {"query": "running shoes"})
+        assert found.status_code == 200
+        ranking = found.json()["ranking"]
+        assert [row["id"] for row in ranking] == [item["id"] for item in wanted["items"]]
+        assert [row["score"] for row in ranking] == pytest.approx([item["score"] for item in wanted["items"]])
+        assert server.post("/v1/rank", {"query": "running shoes", "top": 1}).json()["ranking"] == ranking[:1]
+        refused = server.post("/v1/rank", {"query": "running shoes", "top": 4})
+        assert (refused.status_code, refused.json()["error"]["where"]) == (422, "top")
+        form = server.get("/openapi.json").json()["components"]["schemas"]["RankRequest"]
+        assert form["required"] == ["query"]
+        assert "Without candidates the bundle's own items are ranked: 10" in form["description"]
+
+
 @pytest.mark.parametrize(
     ("body", "status", "code", "where"),
     [
