@@ -7,12 +7,12 @@ from typing import Any
 from benchmarks.common import RESULTS
 from benchmarks.tables import scale_of, spread, table
 
-PEER_ROWS = RESULTS / "peers.jsonl"
+PEER_ROWS = RESULTS / "students.jsonl"
 NAMES = ("textbrewer", "torchdistill", "sentence-transformers")
 OURS = ("teacher", "control", "kdc")
 
 Row = dict[str, Any]
-"""One training by a peer, as `benchmarks.peers.row_of` gives it."""
+"""One training by a peer, as `benchmarks.students.row_of` gives it."""
 
 
 def peer_table(rows: list[Row]) -> list[str]:

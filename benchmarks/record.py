@@ -1,6 +1,6 @@
 """Append finished runs to `results/runs.jsonl`; draw `docs/results.md`, and a picture a data set, from all rows.
 
-The page also has what `benchmarks.peers`, `benchmarks.deploy` and `benchmarks.kernels` found.
+The page also has what `benchmarks.students`, `benchmarks.deploy` and `benchmarks.kernels` found.
 
 python -m benchmarks.record RUN_FOLDER... --command 'kdc run recipes/…'     record runs, then draw
 python -m benchmarks.record                                                  draw only

@@ -1,12 +1,12 @@
 """The same student trained by peers: what it reaches on test with equal start, rows, teacher's answers and steps.
 
-    python -m benchmarks.peers RUN --peer textbrewer|torchdistill|sentence-transformers [--seed N] [--threads 1]
-    python -m benchmarks.peers --table
+    python -m benchmarks.students RUN --peer textbrewer|torchdistill|sentence-transformers [--seed N] [--threads 1]
+    python -m benchmarks.students --table
 
 RUN is the folder of a finished run. Its student is built anew and trained by the peer for as many steps as kdc's
 took, on the same batches and the same answers of the teacher; checkpoint and threshold are chosen on validation and
 the test split is measured as in a run. `benchmarks/peer_trainers.py` says what each peer does. A row is appended to
-benchmarks/results/peers.jsonl as soon as a peer is done, also when it cannot express the student; `python -m
+benchmarks/results/students.jsonl as soon as a peer is done, also when it cannot express the student; `python -m
 benchmarks.record` draws them into docs/results.md. With --steps nothing is appended: it is for trying out.
 
 The peers come with `pip install 'kdc[peers]'`. Beside a CPU build of torch install torchvision, which torchdistill asks
@@ -119,7 +119,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise RecipeError(f"--steps is {options.steps}, but it takes at least 1 step; raise it")
         print(json.dumps(_run(options)))
     except KdcError as error:
-        print(f"peers: {error}", file=sys.stderr)
+        print(f"students: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
 
 
@@ -127,7 +127,7 @@ def _run(options: argparse.Namespace) -> Row:
     check_torchvision()
     require(PEERS[options.peer].package, extra="peers", why=f"--peer {options.peer}")
     torch.set_num_threads(options.threads)
-    given = [f"python -m benchmarks.peers runs/{options.run.resolve().name}", f"--peer {options.peer}"]
+    given = [f"python -m benchmarks.students runs/{options.run.resolve().name}", f"--peer {options.peer}"]
     given += [] if options.seed is None else [f"--seed {options.seed}"]
     given += [f"--threads {options.threads}"]
     # What peers print would stand beside the row.

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import peer_trainers, peers
+from benchmarks import peer_trainers, students
 from benchmarks.peer_study import ROWS, Batches, Keeper, KeptTeacher, Study, open_study
 from benchmarks.peer_table import draw_peers, peer_table
 from benchmarks.peer_trainers import PEERS, Peer
@@ -164,16 +164,16 @@ def kept_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where rows go in a test; a stub stands in textbrewer's place, and none of the peers need be installed."""
     for name, peer in PEERS.items():
         monkeypatch.setitem(PEERS, name, replace(peer, package="torch"))
-    monkeypatch.setattr(peers, "PEER_ROWS", tmp_path / "results" / "peers.jsonl")
+    monkeypatch.setattr(students, "PEER_ROWS", tmp_path / "results" / "students.jsonl")
     monkeypatch.setitem(PEERS, "textbrewer", Peer("torch", lambda study: None, stub))
-    return tmp_path / "results" / "peers.jsonl"
+    return tmp_path / "results" / "students.jsonl"
 
 
 def test_a_row_is_appended_with_what_kdc_reached(
     kept_rows: Path, finished: Callable[[str, str], Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = finished("pairs", "transformer")
-    peers.main([str(run), "--peer", "textbrewer"])
+    students.main([str(run), "--peer", "textbrewer"])
     printed = json.loads(capsys.readouterr().out)
     assert [json.loads(line) for line in kept_rows.read_text(encoding="utf-8").splitlines()] == [printed]
     for key, name in {"teacher": "teacher", "kdc": "student", "control": "control"}.items():
@@ -189,13 +189,13 @@ def test_a_row_is_appended_with_what_kdc_reached(
     assert (printed["metric"], printed["seed"], printed["threads"], printed["not_run"]) == ("f1", 3, 1, None)
     assert 0 <= printed["test"] == printed["quality"]["f1"] <= 1
     assert printed["minutes"] >= 0
-    assert printed["command"] == f"python -m benchmarks.peers runs/{run.name} --peer textbrewer --threads 1"
+    assert printed["command"] == f"python -m benchmarks.students runs/{run.name} --peer textbrewer --threads 1"
 
 
 def test_trying_out_appends_nothing(
     kept_rows: Path, finished: Callable[[str, str], Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    peers.main([str(finished("pairs", "transformer")), "--peer", "textbrewer", "--steps", "2"])
+    students.main([str(finished("pairs", "transformer")), "--peer", "textbrewer", "--steps", "2"])
     assert json.loads(capsys.readouterr().out)["steps"] == 2
     assert not kept_rows.exists()
 
@@ -213,7 +213,7 @@ def test_what_a_peer_cannot_express_is_told(  # parameters and fixtures
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """The row stands beside the others, with no figures."""
-    peers.main([str(finished(task, student)), "--peer", "sentence-transformers"])
+    students.main([str(finished(task, student)), "--peer", "sentence-transformers"])
     output = capsys.readouterr()
     row = json.loads(output.out)
     assert reason in row["not_run"]
@@ -249,10 +249,10 @@ def test_one_sentence_for_what_is_missing(  # parameters and fixtures
     monkeypatch.setattr("compress.extras.available", lambda package: False)
     run = str(finished("pairs", "transformer"))
     with pytest.raises(SystemExit) as ended:
-        peers.main([run if given == "RUN" else given for given in arguments])
+        students.main([run if given == "RUN" else given for given in arguments])
     assert ended.value.code == code
     error = capsys.readouterr().err.splitlines()[-1]
-    assert error.startswith("peers: ")
+    assert error.startswith("students: ")
     assert sentence in error
 
 
@@ -266,7 +266,7 @@ def test_a_torchvision_of_another_build_is_told(
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "torchvision", raising=False)
     with pytest.raises(SystemExit) as ended:
-        peers.main([str(tmp_path), "--peer", "textbrewer"])
+        students.main([str(tmp_path), "--peer", "textbrewer"])
     assert ended.value.code == 4
     error = capsys.readouterr().err
     assert f"beside torch {torch.__version__} (operator torchvision::nms does not exist)" in error
@@ -338,7 +338,7 @@ def row(peer: str, seed: int, test: float | None, **changes: Any) -> dict[str, A
         "date": "2026-01-01",
         "commit": "abc",
         "changed": False,
-        "command": "python -m benchmarks.peers",
+        "command": "python -m benchmarks.students",
     } | changes
 
 
