@@ -40,7 +40,8 @@ def draw_peers(rows: list[Row]) -> str:
         "",
         "Test split, float32, percent, mean (lowest to highest) over seeds. Equal for all: start, rows, batches, the",
         "teacher's answers, steps, peak learning rate, how checkpoint and threshold are chosen. Each peer's losses,",
-        "optimizer and schedule are those that its documentation shows (`benchmarks/peer_trainers.py`).",
+        "optimizer and schedule are those that its documentation shows (`benchmarks/peer_trainers.py`). Up to commit",
+        "60aad56 `benchmarks.students` was called `benchmarks.peers`.",
         "",
     ]
     return "\n".join([*head, *peer_table(rows)]) + "\n"
