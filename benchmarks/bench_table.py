@@ -53,12 +53,14 @@ def _repeatability(row: Row) -> list[str]:
 def _compliance(rows: list[Row]) -> list[str]:
     newest = {(row["run"], row["artifact"], row["test"], row["scenario"]): row for row in rows}
     headings = ["model", "test", "scenario", "other answers", "faster with the test", "allowed", "passed"]
-    commands = dict.fromkeys(f"`{row['command']}`, LoadGen {row['loadgen']}; {_machine(row)}." for row in newest.values())
+    commands = dict.fromkeys(
+        f"`{row['command']}`, LoadGen {row['loadgen']}; {_machine(row)}." for row in newest.values()
+    )
     return [
-        "MLPerf's compliance tests. TEST01: logged answers of a performance run are those of accuracy mode, at the same",
-        "speed. TEST04: one request asked again and again is not answered faster (at most by what is allowed). *Other",
-        "answers*: of those logged. `benchmarks/compliance.py` says what is not asked. The bench opens models without the",
-        "cache of tokens that `compress.load` has.",
+        "MLPerf's compliance tests. TEST01: logged answers of a performance run are those of accuracy mode, at the",
+        "same speed. TEST04: one request asked again and again is not answered faster (at most by what is allowed).",
+        "*Other answers*: of those logged. `benchmarks/compliance.py` says what is not asked. The bench opens models",
+        "without the cache of tokens that `compress.load` has.",
         "",
         *table(headings, [_tested(row) for row in newest.values()]),
         "",
@@ -81,4 +83,6 @@ def _machine(row: Row) -> str:
     machine = row["machine"]
     busy = "; **other work kept the machine busy**" if machine.get("warnings") else ""
     changed = " with uncommitted changes" if row["changed"] else ""
-    return f"{machine['processor']}, {machine['cores']} cores, {row['date'][:10]}, commit {row['commit']}{changed}{busy}"
+    return (
+        f"{machine['processor']}, {machine['cores']} cores, {row['date'][:10]}, commit {row['commit']}{changed}{busy}"
+    )

@@ -163,7 +163,9 @@ def opener(folder: Path, requests: Sequence[Request]) -> Fresh:
     def fresh() -> Answers:
         predictor = Predictor.from_folder(folder, threads=1, runtime=runtime)
         if isinstance(predictor.encoder, CachingEncoder):
-            raise RecipeError(f"{folder} was opened with a cache of tokens, which MLPerf's rules forbid; open it without")
+            raise RecipeError(
+                f"{folder} was opened with a cache of tokens, which MLPerf's rules forbid; open it without"
+            )
 
         def answer(numbers: Sequence[int]) -> Any:
             answers = predictor.answer([requests[number] for number in numbers])
@@ -192,15 +194,12 @@ def shortest(folder: Path, requests: Sequence[Request], tokens: int) -> list[Req
         ids, _, _ = encoder.encode([request.text], [request.text_pair or ""] if spec.two_texts else None)
         return len(ids[0])
 
-    found = []
-    for request in requests:
-        shorter = request
-        while read(shorter) == tokens:
-            request, shorter = shorter, _without_last_word(shorter)
-            if shorter == request:
-                break
-        found.append(request)
-    return found
+    def cut(request: Request) -> Request:
+        while (shorter := _without_last_word(request)) != request and read(shorter) == tokens:
+            request = shorter
+        return request
+
+    return [cut(request) for request in requests]
 
 
 def _without_last_word(request: Request) -> Request:
@@ -223,7 +222,9 @@ def rows_of(folder: Path, requests: Sequence[Request], sizes: Sizes, length: int
         except RecipeError as error:
             alike, not_run = None, str(error)
         for scenario in SCENARIOS:
-            reporter.say(f"  {scenario}: TEST01, TEST04, {sizes.repeats} times {sizes.queries} queries with and without")
+            reporter.say(
+                f"  {scenario}: TEST01, TEST04, {sizes.repeats} times {sizes.queries} queries with and without"
+            )
             rows.append(accuracy_in_performance_mode(opener(folder, requests), scenario, sizes))
             if alike is None:
                 rows.append({"test": "TEST04", "scenario": scenario, "passed": None, "not_run": not_run})
@@ -275,8 +276,8 @@ def _measured(options: argparse.Namespace) -> list[Row]:
     sizes = Sizes(len(requests), options.queries, options.repeats)
     if sizes.library * LEAST_DISTINCT < sizes.queries:
         raise DataError(
-            f"{options.run}: its test split has {sizes.library} different requests, too few for {sizes.queries} queries: "
-            f"a cache would show in no run; give --queries {max(LEAST_QUERIES, sizes.library * LEAST_DISTINCT)} or fewer"
+            f"{options.run}: its test split has {sizes.library} different requests, too few for {sizes.queries} "
+            f"queries, since a cache would serve both runs; give at most --queries {sizes.library * LEAST_DISTINCT}"
         )
     name = options.run.resolve().name
     command = [f"python -m benchmarks.compliance runs/{name}", f"--artifact {options.artifact}"]

@@ -1,7 +1,7 @@
 """Append finished runs to `results/runs.jsonl`; draw `docs/results.md`, and a picture a data set, from all rows.
 
-The page also has what `benchmarks.students`, `deploy`, `kernels`, `harness`, `repeatability` and `compliance` found. It is
-never edited by hand: its text stands in `results/introduction.md`, its figures in the rows, and a test draws it again.
+The page also has what `benchmarks.students`, `deploy`, `kernels`, `harness`, `repeatability` and `compliance` found. It
+is never edited by hand: its text stands in `results/introduction.md`, its figures in the rows, and a test draws it.
 
 python -m benchmarks.record RUN_FOLDER... --command 'kdc run recipes/…'     record runs, then draw
 python -m benchmarks.record                                                  draw only

@@ -4,8 +4,8 @@
 
 Each measurement is a `kdc bench` of its own, one after the other, in single-stream with one thread on requests of the
 run's test split. Prints, and appends to benchmarks/results/repeatability.jsonl, the p50 of each and the ratio of the
-larger to the smaller one of each pair. --check ends with exit code 5 where a pair differs by 3% or more, which is what a
-quiet machine should keep. It takes about a minute.
+larger to the smaller one of each pair. --check ends with exit code 5 where a pair differs by 3% or more, as none
+should on a quiet machine. It takes about a minute.
 """
 
 from __future__ import annotations

@@ -41,7 +41,7 @@ SAMPLE = re.compile(
 UNBOUNDED_NS = 10**12
 """Latency bound of a server run of which only the figures are wanted."""
 AUDIT = "audit.config"
-"""A file whose settings replace those of a run; LoadGen reads it in the current folder unless it is told another one."""
+"""A file whose settings replace those of a run; without another path LoadGen reads that of the current folder."""
 Answers = Callable[[Sequence[int]], npt.NDArray[np.float32]]
 """float32 [B, C] for the numbers of B requests."""
 

@@ -33,7 +33,7 @@ pytest.importorskip("mlperf_loadgen", reason="not run: mlcommons-loadgen is not 
 
 SIZES = Sizes(library=60, queries=64, repeats=1)
 MORE = Sizes(library=200, queries=300, repeats=1)
-"""With 64 queries LoadGen's estimate of the 90th percentile is the slowest of them all, whatever the machine did then."""
+"""With 64 queries LoadGen's estimate of the 90th percentile is the slowest of them, whatever the machine did then."""
 MS = 10.0
 """Of an answer; long enough for the scheduler's own milliseconds to stay within MLPerf's tolerance."""
 
