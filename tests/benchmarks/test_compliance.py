@@ -35,7 +35,7 @@ SIZES = Sizes(library=60, queries=64, repeats=1)
 MORE = Sizes(library=200, queries=300, repeats=1)
 """With 64 queries LoadGen's estimate of the 90th percentile is the slowest of them, whatever the machine did then."""
 MS = 10.0
-"""Of an answer; long enough for the scheduler's own milliseconds to stay within MLPerf's tolerance."""
+"""Of an answer."""
 
 
 class Honest:
@@ -47,6 +47,20 @@ class Honest:
     def __call__(self, numbers: Sequence[int]) -> Any:
         time.sleep(self.ms / 1000)
         return np.array([[number, number / 2] for number in numbers], np.float32)
+
+
+class Paced(Honest):
+    """Makes up for what the scheduler added to earlier answers, so that many take as long on a busy machine."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.due = 0.0
+
+    def __call__(self, numbers: Sequence[int]) -> Any:
+        now = time.perf_counter()
+        self.due = max(self.due, now - 5 * self.ms / 1000) + self.ms / 1000
+        time.sleep(max(self.due - now, 0))
+        return Honest(0)(numbers)
 
 
 class Keeping(Honest):
@@ -78,9 +92,9 @@ class Careless(Honest):
 
 def test_an_honest_model_passes() -> None:
     for test in (accuracy_in_performance_mode, no_kept_answers):
-        row = test(Honest, "offline", SIZES)
+        row = test(Paced, "offline", Sizes(library=60, queries=150, repeats=1))
         assert row["passed"], row
-        assert row["plain"] == pytest.approx(1000 / MS, rel=0.2)
+        assert row["plain"] == pytest.approx(1000 / MS, rel=0.1)
         assert (row["valid"], row["tolerance"]) == (True, 0.1)
 
 
