@@ -41,8 +41,8 @@ def draw_peers(rows: list[Row]) -> str:
         "Test split, float32, percent, mean (lowest to highest) over seeds. Equal for all: start, rows, batches, the",
         "teacher's answers, steps, peak learning rate, how checkpoint and threshold are chosen. Each peer's losses,",
         "optimizer and schedule are those that its documentation shows (`benchmarks/peer_trainers.py`). Up to commit",
-        "60aad56 `benchmarks.students` was called `benchmarks.peers`. model2vec is the exception: its own student, made",
-        "of the same teacher and fitted to the labelled rows until it gets no better on the same validation rows.",
+        "60aad56 `benchmarks.students` was called `benchmarks.peers`. model2vec is the exception: its own student,",
+        "made of the same teacher and fitted to the labelled rows until it gets no better on the same validation rows.",
         "",
     ]
     return "\n".join([*head, *peer_table(rows)]) + "\n"
