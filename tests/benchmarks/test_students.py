@@ -274,6 +274,7 @@ def test_one_that_cannot_be_installed_is_a_row(
     assert json.loads(kept_rows.read_text(encoding="utf-8")) == row
 
 
+@pytest.mark.long
 def test_model2vec_itself_learns_the_labels(finished: Callable[[str, str], Path], tmp_path: Path) -> None:
     if not (PLACE / "model2vec" / "pins.json").is_file():
         pytest.skip("not run: model2vec has no environment here; `python -m benchmarks.students` makes it")
