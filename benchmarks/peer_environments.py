@@ -53,6 +53,13 @@ PINS: dict[str, tuple[str, ...]] = {
         "PuLP==3.3.2",
         "pybind11==3.1.0",
     ),
+    # It asks for transformers 5, which the project's exporter does not work with yet.
+    "model2vec": (
+        "model2vec==0.10.0",
+        "skeletoken==0.6.1",
+        "transformers==5.3.0",
+        "huggingface_hub==1.33.0",
+    ),
 }
 FINISHED = "pins.json"
 

@@ -7,12 +7,12 @@ from typing import Any
 from benchmarks.common import RESULTS
 from benchmarks.tables import scale_of, spread, table
 
-PEER_ROWS = RESULTS / "peers.jsonl"
-NAMES = ("textbrewer", "torchdistill", "sentence-transformers")
+PEER_ROWS = RESULTS / "students.jsonl"
+NAMES = ("textbrewer", "torchdistill", "sentence-transformers", "model2vec")
 OURS = ("teacher", "control", "kdc")
 
 Row = dict[str, Any]
-"""One training by a peer, as `benchmarks.peers.row_of` gives it."""
+"""One training by a peer, as `benchmarks.students.row_of` gives it."""
 
 
 def peer_table(rows: list[Row]) -> list[str]:
@@ -40,7 +40,9 @@ def draw_peers(rows: list[Row]) -> str:
         "",
         "Test split, float32, percent, mean (lowest to highest) over seeds. Equal for all: start, rows, batches, the",
         "teacher's answers, steps, peak learning rate, how checkpoint and threshold are chosen. Each peer's losses,",
-        "optimizer and schedule are those that its documentation shows (`benchmarks/peer_trainers.py`).",
+        "optimizer and schedule are those that its documentation shows (`benchmarks/peer_trainers.py`). Up to commit",
+        "60aad56 `benchmarks.students` was called `benchmarks.peers`. model2vec is the exception: its own student,",
+        "made of the same teacher and fitted to the labelled rows until it gets no better on the same validation rows.",
         "",
     ]
     return "\n".join([*head, *peer_table(rows)]) + "\n"
@@ -81,7 +83,8 @@ def _note(row: Row) -> str:
     if row["not_run"]:
         return f"{about}not run: {row['not_run']}."
     changed = " with uncommitted changes" if row["changed"] else ""
+    steps = "its own number of" if row["steps"] is None else f"{row['steps']:,}"
     return (
-        f"{about}{row['steps']:,} steps in {row['minutes']:.1f} minutes. `{row['command']}`; {row['device']}; "
+        f"{about}{steps} steps in {row['minutes']:.1f} minutes. `{row['command']}`; {row['device']}; "
         f"{row['date']}; commit {row['commit']}{changed}."
     )

@@ -11,6 +11,9 @@ torchdistill           AdamW without weight decay; linear decay; gradients clipp
 sentence-transformers  CrossEncoderTrainer; linear warm-up over a tenth, linear decay; gradients clipped at 1. MSELoss
                        on the teacher's score, positive − other logit; the student's two outputs become their
                        difference, so that it starts as the same function.
+
+model2vec is the exception: it takes teacher and labelled rows, makes its own student and stops by its own rule
+(`peer_model2vec.py`, in an environment of its own). It is what one would use in place of a `static` student.
 """
 
 from __future__ import annotations
@@ -28,6 +31,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from benchmarks.peer_apart import Said, model2vec, needs_one_labelled_text
 from benchmarks.peer_study import ROWS, AsPeersCall, Batch, Batches, Keeper, KeptTeacher, Study
 from compress.errors import EnvironmentProblem
 from compress.extras import available, version
@@ -41,13 +45,14 @@ WARMUP = 0.1
 class Peer:
     """A toolkit.
 
-    package: what is imported; it must be there. obstacle: why it cannot train a study's student, or None. train:
-    (study, folder for its files) -> the student with its best weights.
+    package: what is imported; it must be there. None where it has an environment of its own, named after it.
+    obstacle: why it cannot train a study's student, or None. train: (study, folder for its files) -> the student with
+    its best weights, or what it answers.
     """
 
-    package: str
+    package: str | None
     obstacle: Callable[[Study], str | None]
-    train: Callable[[Study, Path], TextModel]
+    train: Callable[[Study, Path], TextModel | Said]
 
 
 def _needs_labels(study: Study) -> str | None:
@@ -322,4 +327,5 @@ PEERS = {
     "textbrewer": Peer("textbrewer", _needs_labels, textbrewer),
     "torchdistill": Peer("torchdistill", _needs_labels, torchdistill),
     "sentence-transformers": Peer("sentence_transformers", _needs_one_score, sentence_transformers),
+    "model2vec": Peer(None, needs_one_labelled_text, model2vec),
 }

@@ -1,6 +1,7 @@
 """Append finished runs to `results/runs.jsonl`; draw `docs/results.md`, and a picture a data set, from all rows.
 
-The page also has what the other benchmarks of this folder found.
+The page also has what the other benchmarks of this folder found. It is never edited by hand: its text stands in
+`results/introduction.md`, its figures in the rows, and a test draws it.
 
 python -m benchmarks.record RUN_FOLDER... --command 'kdc run recipes/…'     record runs, then draw
 python -m benchmarks.record                                                  draw only
@@ -13,7 +14,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from benchmarks.common import append, origin, read_rows
+from benchmarks.bench_table import draw_bench
+from benchmarks.common import RESULTS, append, origin, read_rows
 from benchmarks.deploy_table import DEPLOY_ROWS, draw_deploy
 from benchmarks.frontier import pictures
 from benchmarks.kernel_table import KERNEL_ROWS, draw_kernels
@@ -27,9 +29,10 @@ from compress.recipe import digest
 from compress.tasks.measures import measure_named
 
 ROOT = Path(__file__).resolve().parents[1]
-RUNS = ROOT / "benchmarks" / "results" / "runs.jsonl"
+RUNS = RESULTS / "runs.jsonl"
 PAGE = ROOT / "docs" / "results.md"
-INTRODUCTION = ROOT / "benchmarks" / "results" / "introduction.md"
+INTRODUCTION = RESULTS / "introduction.md"
+BENCH_ROWS = tuple(RESULTS / f"{name}.jsonl" for name in ("harness", "repeatability", "compliance"))
 MODELS = ("baseline", "teacher", "control", "student", "shipped")
 LEARNED = ("control", "student")
 """Models whose optimizer steps are recorded."""
@@ -131,6 +134,18 @@ def show(pictures: list[str]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def drawn() -> dict[str, str]:
+    """File name -> content of the page and its pictures, from the rows of all results."""
+    rows = newest(read_rows(RUNS))
+    shown = pictures(rows)
+    page = INTRODUCTION.read_text(encoding="utf-8") + "\n" + draw(rows) + show(list(shown))
+    page += draw_peers(read_rows(PEER_ROWS)) + draw_deploy(read_rows(DEPLOY_ROWS))
+    page += draw_kernels(read_rows(KERNEL_ROWS)) + draw_bench(*map(read_rows, BENCH_ROWS))
+    page += draw_start_up(read_rows(START_UP_ROWS)) + draw_serving(read_rows(SERVING_ROWS), read_rows(SOAK_ROWS))
+    page += draw_web(read_rows(WEB_ROWS))
+    return {PAGE.name: page} | shown
+
+
 def _metric(row: Row, model: str) -> float | None:
     value: float | None = (row["quality"].get(model) or {}).get(row["metric"])
     return value
@@ -198,15 +213,8 @@ def main() -> None:
     parser.add_argument("--command", default="", help="the command that made them")
     options = parser.parse_args()
     append(RUNS, [row_of(run, options.command) for run in options.runs])
-    rows = newest(read_rows(RUNS))
-    drawn = pictures(rows)
-    for name, svg in drawn.items():
-        (PAGE.parent / name).write_text(svg, encoding="utf-8")
-    page = INTRODUCTION.read_text(encoding="utf-8") + "\n" + draw(rows) + show(list(drawn))
-    page += draw_peers(read_rows(PEER_ROWS)) + draw_deploy(read_rows(DEPLOY_ROWS))
-    page += draw_kernels(read_rows(KERNEL_ROWS)) + draw_start_up(read_rows(START_UP_ROWS))
-    page += draw_serving(read_rows(SERVING_ROWS), read_rows(SOAK_ROWS)) + draw_web(read_rows(WEB_ROWS))
-    PAGE.write_text(page, encoding="utf-8")
+    for name, content in drawn().items():
+        (PAGE.parent / name).write_text(content, encoding="utf-8")
 
 
 if __name__ == "__main__":

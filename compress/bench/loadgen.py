@@ -12,7 +12,7 @@ import json
 import re
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,6 +40,10 @@ SAMPLE = re.compile(
 """A sample in LoadGen's trace: scheduled arrival in µs, number of its query, ns from there to its answer."""
 UNBOUNDED_NS = 10**12
 """Latency bound of a server run of which only the figures are wanted."""
+AUDIT = "audit.config"
+"""A file whose settings replace those of a run; without another path LoadGen reads that of the current folder."""
+Answers = Callable[[Sequence[int]], npt.NDArray[np.float32]]
+"""float32 [B, C] for the numbers of B requests."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +79,18 @@ class Driven:
     def span_ns(self) -> int:
         """From the first arrival to the last answer."""
         return max(arrival + took for arrival, took in zip(self.arrivals_ns, self.latencies_ns, strict=True))
+
+
+@dataclass(frozen=True)
+class Audited:
+    """What came of a run under an audit configuration.
+
+    summary: LoadGen's own figures and settings by its names for them. logged: what its log says was answered to the
+    requests that it sampled: number of the request, float32 [C].
+    """
+
+    summary: dict[str, str]
+    logged: list[tuple[int, npt.NDArray[np.float32]]]
 
 
 @dataclass
@@ -114,11 +130,11 @@ def drive(load: Load, answer: Callable[[Sequence[int]], object]) -> Driven:
         return _driven(Path(folder))
 
 
-def collect(rows: int, answer: Callable[[Sequence[int]], npt.NDArray[np.float32]], batch: int) -> Any:
+def collect(rows: int, answer: Answers, batch: int) -> Any:
     """Run LoadGen in accuracy mode: each of `rows` is asked once; returns what its log says was answered.
 
     Args:
-        answer: float32 [B, C] for the numbers of B <= `batch` rows.
+        answer: of at most `batch` rows.
 
     Returns:
         float32 [rows, C], in the order of the rows.
@@ -130,6 +146,35 @@ def collect(rows: int, answer: Callable[[Sequence[int]], npt.NDArray[np.float32]
     load = Load("offline", rows, rows, batch)
     settings = _settings(lg, load)
     settings.mode = lg.TestMode.AccuracyOnly
+    with TemporaryDirectory(prefix="kdc-loadgen-") as folder:
+        _start(lg, settings, load, _with_data(lg, answer), Path(folder), trace=False)
+        answered = dict(_logged(Path(folder)))
+    return np.stack([answered[row] for row in range(rows)])
+
+
+def audited(load: Load, answer: Answers, config: Mapping[str, int]) -> Audited:
+    """Run LoadGen in performance mode under an `audit.config`, as MLPerf's compliance tests do.
+
+    Args:
+        answer: of at most `load.batch` requests, whose numbers are below `load.library`.
+        config: settings of that file for every model and scenario, such as `performance_issue_same`.
+
+    Raises:
+        EnvironmentProblem: LoadGen is not installed.
+    """
+    lg = _library()
+    settings = _settings(lg, load)
+    settings.mode = lg.TestMode.PerformanceOnly
+    with TemporaryDirectory(prefix="kdc-loadgen-") as name:
+        folder = Path(name)
+        lines = [f"*.*.{key} = {value}\n" for key, value in config.items()]
+        (folder / AUDIT).write_text("".join(lines), encoding="utf-8")
+        _start(lg, settings, load, _with_data(lg, answer), folder, trace=False)
+        return Audited(_summary(folder), _logged(folder))
+
+
+def _with_data(lg: Any, answer: Answers) -> Callable[[Sequence[Any]], list[Any]]:
+    """Responses that carry the answers, for LoadGen to log."""
     kept: list[npt.NDArray[np.float32]] = []  # LoadGen is given addresses
 
     def respond(samples: Sequence[Any]) -> list[Any]:
@@ -140,11 +185,12 @@ def collect(rows: int, answer: Callable[[Sequence[int]], npt.NDArray[np.float32]
             for sample, row in zip(samples, answers, strict=True)
         ]
 
-    with TemporaryDirectory(prefix="kdc-loadgen-") as folder:
-        _start(lg, settings, load, respond, Path(folder), trace=False)
-        logged = json.loads((Path(folder) / "mlperf_log_accuracy.json").read_text(encoding="utf-8"))
-    answered = {entry["qsl_idx"]: np.frombuffer(bytes.fromhex(entry["data"]), np.float32) for entry in logged}
-    return np.stack([answered[row] for row in range(rows)])
+    return respond
+
+
+def _logged(folder: Path) -> list[tuple[int, npt.NDArray[np.float32]]]:
+    entries = json.loads((folder / "mlperf_log_accuracy.json").read_text(encoding="utf-8"))
+    return [(entry["qsl_idx"], np.frombuffer(bytes.fromhex(entry["data"]), np.float32)) for entry in entries]
 
 
 def _library() -> Any:
@@ -191,7 +237,7 @@ def _start(
     library = lg.ConstructQSL(load.library, load.library, _nothing, _nothing)
     try:
         with _signals_wait(stop):
-            lg.StartTestWithLogSettings(system, library, settings, log)
+            lg.StartTestWithLogSettings(system, library, settings, log, str(folder / AUDIT))
     finally:
         lg.DestroyQSL(library)
         lg.DestroySUT(system)
@@ -230,10 +276,14 @@ def _driven(folder: Path) -> Driven:
         found = (round(float(arrival) * 1000), int(took))
         offline.append(found)
         queries[int(query)] = max(queries.get(int(query), found), found)
-    summary = dict(_pairs((folder / "mlperf_log_summary.txt").read_text(encoding="utf-8")))
+    summary = _summary(folder)
     seen = offline if summary["Scenario"] == "Offline" else [queries[number] for number in sorted(queries)]
     first = min(arrival for arrival, _ in seen)
     return Driven([arrival - first for arrival, _ in seen], [took for _, took in seen], summary)
+
+
+def _summary(folder: Path) -> dict[str, str]:
+    return dict(_pairs((folder / "mlperf_log_summary.txt").read_text(encoding="utf-8")))
 
 
 def _pairs(summary: str) -> Iterator[tuple[str, str]]:

@@ -16,7 +16,7 @@ import pytest
 
 from compress.bench import measure
 from compress.bench.lanes import Contender, Instruments
-from compress.bench.loadgen import Load, collect, drive, load_name
+from compress.bench.loadgen import Load, audited, collect, drive, load_name
 from compress.bench.measure import run_bench
 from compress.bench.memory import Memory
 from compress.bench.results import Scenario
@@ -129,6 +129,32 @@ def test_accuracy_mode_logs_each_row_once() -> None:
 
     assert np.array_equal(collect(37, answer, batch=8), truth)
     assert sizes == [8, 8, 8, 8, 5]
+
+
+def test_an_audit_configuration_replaces_settings_and_its_log_has_answers() -> None:
+    asked: list[int] = []
+
+    def answer(rows: Sequence[int]) -> Any:
+        asked.extend(rows)
+        return np.array([[row, -row] for row in rows], np.float32)
+
+    load = Load("single-stream", queries=70, library=10)
+    logged = audited(load, answer, {"accuracy_log_sampling_target": 70}).logged
+    assert [(row, list(said)) for row, said in logged] == [(row, [row, -row]) for row in asked]
+    asked.clear()
+    found = audited(load, answer, {"performance_issue_same": 1, "performance_issue_same_index": 3})
+    assert asked == 70 * asked[:1]
+    assert found.logged == []
+    assert found.summary["performance_issue_same"] == "1"
+
+
+def test_an_audit_configuration_that_lies_about_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """LoadGen reads one in the current folder by default, and would time something else."""
+    (tmp_path / "audit.config").write_text("*.*.performance_issue_same = 1\n")
+    monkeypatch.chdir(tmp_path)
+    asked: list[int] = []
+    drive(Load("single-stream", queries=70, library=10), asked.extend)
+    assert len(set(asked)) > 1
 
 
 class Sleeper:

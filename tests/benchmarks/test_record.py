@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from benchmarks import record
-from benchmarks.record import draw, newest, row_of, settings_of
+from benchmarks.bench_table import draw_bench
+from benchmarks.record import draw, drawn, newest, row_of, settings_of
 
 RECIPE: dict[str, Any] = {"name": "a", "seed": 3, "student": {"kind": "mobile"}}
 RECIPE |= {section: {} for section in ("task", "data", "distill", "quantize")}
@@ -100,3 +101,48 @@ def test_a_row_tells_steps_and_whether_files_were_changed(tmp_path: Path, monkey
     page = draw([found | {"retention": 1.0}])
     assert "Optimizer steps: control 1,200, student 900." in page
     assert "commit abc with uncommitted changes; run 0123456789." in page
+
+
+def test_the_page_is_what_the_rows_say() -> None:
+    """A figure that was edited by hand, or a row that was not drawn, fails here."""
+    for name, content in drawn().items():
+        there = (record.PAGE.parent / name).read_text(encoding="utf-8")
+        assert there == content, f"docs/{name} is not what its rows say; run `python -m benchmarks.record`"
+
+
+def test_an_edited_figure_is_noticed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The page is drawn from the rows alone: another row, another page."""
+    rows = record.RUNS.read_text(encoding="utf-8").splitlines()
+    last = json.loads(rows[-1])
+    last["retention"] += 0.01
+    (tmp_path / "runs.jsonl").write_text("\n".join([*rows[:-1], json.dumps(last)]) + "\n", encoding="utf-8")
+    monkeypatch.setattr(record, "RUNS", tmp_path / "runs.jsonl")
+    assert drawn()[record.PAGE.name] != record.PAGE.read_text(encoding="utf-8")
+
+
+MADE = {
+    "machine": {"processor": "P", "cores": 2, "warnings": []},
+    "date": "2026-01-02T00:00:00",
+    "commit": "abc",
+    "changed": False,
+}
+
+
+def test_the_bench_itself_has_a_section() -> None:
+    overhead = {"p50_us": 4.116, "p99_us": 22.984, "below_2_percent_from_ms": 0.2058}
+    harness = {"queries": 20000, "repeats": 5, "loop": overhead, "loadgen": "not run: not installed"} | MADE
+    twice = {"ratios": [1.01, 1.04], "largest_ratio": 1.04, "within_limit": False, "command": "c"} | MADE
+    tested = {"run": "r", "artifact": "q", "scenario": "offline", "command": "d", "loadgen": "6", "speed_up": 1.05}
+    tested |= {"tolerance": 0.1, "passed": True} | MADE
+    first = tested | {"test": "TEST01", "logged": 9, "otherwise": 2, "passed": False}
+    fourth = tested | {"test": "TEST04"}
+    missing = fourth | {"scenario": "single-stream", "passed": None, "not_run": "no one length"}
+    page = draw_bench([{}, harness], [twice], [fourth | {"speed_up": 9.0}, first, fourth, missing])
+    lines = page.splitlines()
+    assert "| kdc's loop | 4.12 | 22.98 | 0.206 |" in lines
+    assert "p50 of each pair: 1.010, 1.040; at most 1.040 (below 1.03: not kept). `c`; P, 2 cores, 2026-01-02" in page
+    assert "| r/q | TEST01 | offline | 2 of 9 | +5.0% | ±10% | no |" in lines
+    assert "| r/q | TEST04 | offline | – | +5.0% | +10% | yes |" in lines
+    assert "| r/q | TEST04 | single-stream | – | – | – | not run: no one length |" in lines
+    assert lines.count("- `d`, LoadGen 6; P, 2 cores, 2026-01-02, commit abc.") == 1
+    assert draw_bench([], [], []) == ""

@@ -1,16 +1,18 @@
 """The same student trained by peers: what it reaches on test with equal start, rows, teacher's answers and steps.
 
-    python -m benchmarks.peers RUN --peer textbrewer|torchdistill|sentence-transformers [--seed N] [--threads 1]
-    python -m benchmarks.peers --table
+    python -m benchmarks.students RUN --peer textbrewer|torchdistill|sentence-transformers|model2vec [--seed N]
+    python -m benchmarks.students --table
 
 RUN is the folder of a finished run. Its student is built anew and trained by the peer for as many steps as kdc's
 took, on the same batches and the same answers of the teacher; checkpoint and threshold are chosen on validation and
 the test split is measured as in a run. `benchmarks/peer_trainers.py` says what each peer does. A row is appended to
-benchmarks/results/peers.jsonl as soon as a peer is done, also when it cannot express the student; `python -m
+benchmarks/results/students.jsonl as soon as a peer is done, also when it cannot express the student; `python -m
 benchmarks.record` draws them into docs/results.md. With --steps nothing is appended: it is for trying out.
 
-The peers come with `pip install 'kdc[peers]'`. Beside a CPU build of torch install torchvision, which torchdistill asks
-for, from torch's CPU index first: the default one does not load there, and transformers fails with it.
+The peers come with `pip install 'kdc[peers]'`, but for model2vec, which is installed at its first use into an
+environment of its own below benchmarks/.peers; where that fails, the row says so. Beside a CPU build of torch install
+torchvision, which torchdistill asks for, from torch's CPU index first: the default one does not load there, and
+transformers fails with it.
 """
 
 from __future__ import annotations
@@ -29,12 +31,14 @@ import torch
 
 from benchmarks.common import append, origin, read_rows
 from benchmarks.frontier import data_set
+from benchmarks.peer_apart import Said
+from benchmarks.peer_environments import pinned
 from benchmarks.peer_study import Study, open_study
 from benchmarks.peer_table import PEER_ROWS, peer_table
 from benchmarks.peer_trainers import PEERS, check_torchvision
 from benchmarks.record import settings_of, teacher_weights
 from compress.distill.stages import encoder_of
-from compress.errors import KdcError, RecipeError
+from compress.errors import EnvironmentProblem, KdcError, RecipeError
 from compress.extras import require, version
 from compress.progress import reporter
 from compress.recipe.file import load_recipe
@@ -46,22 +50,28 @@ def row_of(study: Study, peer: str, work: Path, command: str) -> Row:
     """Train the student by a peer and measure it; where the peer cannot, `not_run` says why."""
     metric = study.run.judge.metric
     found: Row = {"validation": None, "test": None, "quality": None, "minutes": None}
+    own = PEERS[peer].package is None
     not_run = PEERS[peer].obstacle(study)
     if not_run is None:
-        found = _trained(study, peer, work)
+        try:
+            found = _trained(study, peer, work)
+        except EnvironmentProblem as error:
+            if not own:
+                raise
+            not_run = str(error)
     recipe, made = study.run.recipe, origin()
     as_run = load_recipe(study.run.folder / "recipe.yaml").recipe
     ours = {name: (kept.metrics["quality"] or {}).get(metric) for name, kept in study.kept.items()}
     named = {"recipe": recipe.name, "student": recipe.student.kind}
     return {
         "peer": peer,
-        "version": version(peer),
+        "version": pinned(peer, peer) if own else version(peer),
         **named,
         "data": data_set(named),
         "digest": study.run.folder.name.rsplit("-", 1)[-1],
         "settings": settings_of(as_run.dump(), teacher_weights(study.run.folder)),
         "seed": study.seed,
-        "steps": study.steps,
+        "steps": None if own else study.steps,
         "metric": metric,
         **found,
         "teacher": ours["teacher"],
@@ -85,11 +95,15 @@ def _device(study: Study, machine: Row) -> str:
 
 def _trained(study: Study, peer: str, work: Path) -> Row:
     metric, start = study.run.judge.metric, time.monotonic()
-    reporter.say(f"{peer}: {study.steps:,} steps of {study.batch_size} rows, {study.epoch_steps:,} an epoch")
+    if PEERS[peer].package is not None:
+        reporter.say(f"{peer}: {study.steps:,} steps of {study.batch_size} rows, {study.epoch_steps:,} an epoch")
     torch.manual_seed(study.seed)
-    module = PEERS[peer].train(study, work)
+    made = PEERS[peer].train(study, work)
     minutes = (time.monotonic() - start) / 60
-    verdict = study.run.judge.full(module, encoder_of(study.built), study.run.device)
+    if isinstance(made, Said):
+        verdict = study.run.judge.verdict(made.validation, made.test)
+    else:
+        verdict = study.run.judge.full(made, encoder_of(study.built), study.run.device)
     return {
         "validation": verdict.validation[metric],
         "test": verdict.test[metric],
@@ -119,15 +133,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise RecipeError(f"--steps is {options.steps}, but it takes at least 1 step; raise it")
         print(json.dumps(_run(options)))
     except KdcError as error:
-        print(f"peers: {error}", file=sys.stderr)
+        print(f"students: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
 
 
 def _run(options: argparse.Namespace) -> Row:
     check_torchvision()
-    require(PEERS[options.peer].package, extra="peers", why=f"--peer {options.peer}")
+    package = PEERS[options.peer].package
+    if package is not None:
+        require(package, extra="peers", why=f"--peer {options.peer}")
     torch.set_num_threads(options.threads)
-    given = [f"python -m benchmarks.peers runs/{options.run.resolve().name}", f"--peer {options.peer}"]
+    given = [f"python -m benchmarks.students runs/{options.run.resolve().name}", f"--peer {options.peer}"]
     given += [] if options.seed is None else [f"--seed {options.seed}"]
     given += [f"--threads {options.threads}"]
     # What peers print would stand beside the row.

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import peer_trainers, peers
+from benchmarks import peer_apart, peer_trainers, students
+from benchmarks.peer_environments import PLACE, environment
 from benchmarks.peer_study import ROWS, Batches, Keeper, KeptTeacher, Study, open_study
 from benchmarks.peer_table import draw_peers, peer_table
 from benchmarks.peer_trainers import PEERS, Peer
@@ -21,7 +22,7 @@ from compress.data.encode import encode_examples
 from compress.distill import stages
 from compress.distill.stages import Schooling, distil
 from compress.distill.trainer import Job
-from compress.errors import DataError, IntegrityError
+from compress.errors import DataError, EnvironmentProblem, IntegrityError
 from compress.extras import available
 from compress.predict import model_inputs, predict_logits
 from compress.steps.learning import build
@@ -163,17 +164,18 @@ def stub(study: Study, work: Path) -> TextModel:
 def kept_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where rows go in a test; a stub stands in textbrewer's place, and none of the peers need be installed."""
     for name, peer in PEERS.items():
-        monkeypatch.setitem(PEERS, name, replace(peer, package="torch"))
-    monkeypatch.setattr(peers, "PEER_ROWS", tmp_path / "results" / "peers.jsonl")
+        if peer.package is not None:
+            monkeypatch.setitem(PEERS, name, replace(peer, package="torch"))
+    monkeypatch.setattr(students, "PEER_ROWS", tmp_path / "results" / "students.jsonl")
     monkeypatch.setitem(PEERS, "textbrewer", Peer("torch", lambda study: None, stub))
-    return tmp_path / "results" / "peers.jsonl"
+    return tmp_path / "results" / "students.jsonl"
 
 
 def test_a_row_is_appended_with_what_kdc_reached(
     kept_rows: Path, finished: Callable[[str, str], Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = finished("pairs", "transformer")
-    peers.main([str(run), "--peer", "textbrewer"])
+    students.main([str(run), "--peer", "textbrewer"])
     printed = json.loads(capsys.readouterr().out)
     assert [json.loads(line) for line in kept_rows.read_text(encoding="utf-8").splitlines()] == [printed]
     for key, name in {"teacher": "teacher", "kdc": "student", "control": "control"}.items():
@@ -189,13 +191,13 @@ def test_a_row_is_appended_with_what_kdc_reached(
     assert (printed["metric"], printed["seed"], printed["threads"], printed["not_run"]) == ("f1", 3, 1, None)
     assert 0 <= printed["test"] == printed["quality"]["f1"] <= 1
     assert printed["minutes"] >= 0
-    assert printed["command"] == f"python -m benchmarks.peers runs/{run.name} --peer textbrewer --threads 1"
+    assert printed["command"] == f"python -m benchmarks.students runs/{run.name} --peer textbrewer --threads 1"
 
 
 def test_trying_out_appends_nothing(
     kept_rows: Path, finished: Callable[[str, str], Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    peers.main([str(finished("pairs", "transformer")), "--peer", "textbrewer", "--steps", "2"])
+    students.main([str(finished("pairs", "transformer")), "--peer", "textbrewer", "--steps", "2"])
     assert json.loads(capsys.readouterr().out)["steps"] == 2
     assert not kept_rows.exists()
 
@@ -213,13 +215,82 @@ def test_what_a_peer_cannot_express_is_told(  # parameters and fixtures
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """The row stands beside the others, with no figures."""
-    peers.main([str(finished(task, student)), "--peer", "sentence-transformers"])
+    students.main([str(finished(task, student)), "--peer", "sentence-transformers"])
     output = capsys.readouterr()
     row = json.loads(output.out)
     assert reason in row["not_run"]
     assert reason in output.err
     assert (row["test"], row["validation"], row["minutes"]) == (None, None, None)
     assert json.loads(kept_rows.read_text(encoding="utf-8")) == row
+
+
+KNOWS_ALL = """
+import json, sys
+import numpy as np
+teacher, rows, out = sys.argv[1:]
+given = json.load(open(rows))
+answers = {"validation": np.eye(given["classes"], dtype=np.float32)[[int(n) for n in given["validation"]["labels"]]]}
+answers["test"] = np.zeros((len(given["test"]["texts"]), given["classes"]), np.float32)
+answers["test"][:, 0] = 1
+np.savez(out, **answers)
+"""
+"""A peer that copies the labels of validation, and calls every test row the first label."""
+
+
+def test_a_peer_in_an_environment_of_its_own_is_judged_by_its_answers(
+    kept_rows: Path,
+    finished: Callable[[str, str], Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "knows_all.py").write_text(KNOWS_ALL)
+    monkeypatch.setattr(peer_apart, "SCRIPT", tmp_path / "knows_all.py")
+    monkeypatch.setattr(peer_apart, "environment", lambda name: Path(sys.executable))
+    run = finished("classification", "static")
+    students.main([str(run), "--peer", "model2vec"])
+    row = json.loads(capsys.readouterr().out)
+    test = open_study(run, tmp_path).run.splits.test
+    share = float(np.mean(np.asarray(test.labels) == 0))
+    assert row["validation"] == 1
+    assert row["quality"]["accuracy"] == pytest.approx(share)
+    assert (row["version"], row["steps"], row["not_run"]) == ("0.10.0", None, None)
+    assert json.loads(kept_rows.read_text(encoding="utf-8")) == row
+
+
+def test_one_that_cannot_be_installed_is_a_row(
+    kept_rows: Path,
+    finished: Callable[[str, str], Path],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def fails(name: str) -> Path:
+        raise EnvironmentProblem(f"{name} could not be installed: no index")
+
+    monkeypatch.setattr(peer_apart, "environment", fails)
+    students.main([str(finished("classification", "static")), "--peer", "model2vec"])
+    row = json.loads(capsys.readouterr().out)
+    assert (row["not_run"], row["test"]) == ("model2vec could not be installed: no index", None)
+    assert json.loads(kept_rows.read_text(encoding="utf-8")) == row
+
+
+@pytest.mark.long
+def test_model2vec_itself_learns_the_labels(finished: Callable[[str, str], Path], tmp_path: Path) -> None:
+    if not (PLACE / "model2vec" / "pins.json").is_file():
+        pytest.skip("not run: model2vec has no environment here; `python -m benchmarks.students` makes it")
+    assert environment("model2vec").is_file()
+    study = open_study(finished("classification", "static"), tmp_path)
+    said = peer_apart.model2vec(study, tmp_path)
+    verdict = study.run.judge.verdict(said.validation, said.test)
+    assert said.test.shape == (len(study.run.splits.test), len(study.run.splits.labels))
+    assert verdict.test["accuracy"] > 0.6
+
+
+def test_what_model2vec_is_for(study: Study, finished: Callable[[str, str], Path], tmp_path: Path) -> None:
+    assert "student.kind is transformer" in str(PEERS["model2vec"].obstacle(study))
+    (tmp_path / "static").mkdir()
+    pairs = open_study(finished("pairs", "static"), tmp_path / "static")
+    assert "this task has two" in str(PEERS["model2vec"].obstacle(pairs))
 
 
 def test_factored_embeddings_are_no_cross_encoder(study: Study) -> None:
@@ -249,10 +320,10 @@ def test_one_sentence_for_what_is_missing(  # parameters and fixtures
     monkeypatch.setattr("compress.extras.available", lambda package: False)
     run = str(finished("pairs", "transformer"))
     with pytest.raises(SystemExit) as ended:
-        peers.main([run if given == "RUN" else given for given in arguments])
+        students.main([run if given == "RUN" else given for given in arguments])
     assert ended.value.code == code
     error = capsys.readouterr().err.splitlines()[-1]
-    assert error.startswith("peers: ")
+    assert error.startswith("students: ")
     assert sentence in error
 
 
@@ -266,7 +337,7 @@ def test_a_torchvision_of_another_build_is_told(
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "torchvision", raising=False)
     with pytest.raises(SystemExit) as ended:
-        peers.main([str(tmp_path), "--peer", "textbrewer"])
+        students.main([str(tmp_path), "--peer", "textbrewer"])
     assert ended.value.code == 4
     error = capsys.readouterr().err
     assert f"beside torch {torch.__version__} (operator torchvision::nms does not exist)" in error
@@ -338,7 +409,7 @@ def row(peer: str, seed: int, test: float | None, **changes: Any) -> dict[str, A
         "date": "2026-01-01",
         "commit": "abc",
         "changed": False,
-        "command": "python -m benchmarks.peers",
+        "command": "python -m benchmarks.students",
     } | changes
 
 
@@ -349,14 +420,16 @@ def test_the_table_has_means_over_seeds_and_the_reasons() -> None:
         row("textbrewer", 2, 0.74),
         row("torchdistill", 1, 0.5, settings="older"),
         row("sentence-transformers", 2, None, not_run="it reads two texts", version=None, minutes=None),
+        row("model2vec", 1, 0.6, steps=None),
     ]
     lines = peer_table(rows)
-    named = "teacher | control | kdc | textbrewer | torchdistill | sentence-transformers"
+    named = "teacher | control | kdc | textbrewer | torchdistill | sentence-transformers | model2vec"
     assert lines[0] == f"| data | student | metric | seeds | {named} |"
     assert lines[2] == (
-        "| a | mobile | f1 | 1, 2 | 80.0 | 70.0 | 76.5 (76.0 to 77.0) | 73.0 (72.0 to 74.0) | – | not run |"
+        "| a | mobile | f1 | 1, 2 | 80.0 | 70.0 | 76.5 (76.0 to 77.0) | 73.0 (72.0 to 74.0) | – | not run | 60.0 |"
     )
     assert "- sentence-transformers, a-mobile (seed 2): not run: it reads two texts." in lines
     assert any(line.startswith("- textbrewer 1.0, a-mobile (seed 1): 1,290 steps in 2.5 minutes.") for line in lines)
+    assert any(line.startswith("- model2vec 1.0, a-mobile (seed 1): its own number of steps in 2.5") for line in lines)
     assert draw_peers([]) == ""
     assert "\n".join(lines) in draw_peers(rows)
