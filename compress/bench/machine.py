@@ -147,11 +147,15 @@ def lasting_warnings(threads: Sequence[int]) -> list[str]:
 
 def thread_warnings(threads: Sequence[int]) -> list[str]:
     """A sentence when more threads are asked for than there are processors to run them."""
-    allowed = min(usable_cores(), cgroup_cpus() or math.inf)
-    if max(threads) <= allowed:
+    return crowded(max(threads), min(usable_cores(), cgroup_cpus() or math.inf))
+
+
+def crowded(threads: float, allowed: float) -> list[str]:
+    """A sentence when a process may use fewer cores than it has threads."""
+    if threads <= allowed:
         return []
     return [
-        f"{max(threads)} threads were asked for, but this process may use {allowed:g} cores: they wait for each other, "
+        f"{threads:g} threads were asked for, but this process may use {allowed:g} cores: they wait for each other, "
         "so the figures say nothing about a machine that has them"
     ]
 

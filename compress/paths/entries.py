@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
-from compress.artifacts import ONNX, SPEC, TOKENIZER
+from compress.artifacts import ONNX, SPEC, TOKENIZER, read_artifact
 from compress.bench.bare import answers_text
 from compress.bench.targets import open_model, own_target, why_not
 from compress.errors import DataError, RecipeError
@@ -22,6 +23,7 @@ from compress.paths.locate import (
     variant_folders,
     verified,
 )
+from compress.runtime.bundle import open_bundle
 
 
 @dataclass(frozen=True)
@@ -29,12 +31,13 @@ class Entry:
     """One model to time.
 
     where: parts of a name, of which the last is given, and as many before it as tell it apart. folder: holds
-    the model. weights: files of weights under other names.
+    the model. weights: files of weights under other names. certificate: what its run has certified of it.
     """
 
     where: tuple[str, ...]
     folder: Path
     weights: tuple[Path, ...] = ()
+    certificate: Mapping[str, Any] | None = field(default=None, compare=False)
 
     @property
     def from_text(self) -> bool:
@@ -78,7 +81,7 @@ def cut_entries(entries: Mapping[str, Entry], length: int, temporary: Path) -> d
             "leave one of the two out"
         )
     return {
-        name: replace(entry, folder=cut_to(entry.folder, name, length, temporary / str(place)))
+        name: replace(entry, folder=cut_to(entry.folder, name, length, temporary / str(place)), certificate=None)
         for place, (name, entry) in enumerate(entries.items())
     }
 
@@ -99,7 +102,9 @@ def _entries(path: Path, temporary: Path, *, trained: bool) -> list[Entry]:
         if kind is Kind.bundle:
             others = variant_folders(path, temporary / "variants")
             named = {f"{path.name} ({runtime})": folder for runtime, folder in others.items()}
-            return [*(_entry((*parts[:-1], name), folder) for name, folder in named.items()), entry]
+            found = [*(_entry((*parts[:-1], name), folder) for name, folder in named.items()), entry]
+            # What a run ships, and has certified, is the model for another runtime where it has one.
+            return [replace(found[0], certificate=open_bundle(path).manifest.certificate), *found[1:]]
         if kind is not Kind.onnx or path.name == ONNX:
             return [entry]
         return [replace(entry, weights=tuple(sorted(external_weights(path))))]
@@ -118,7 +123,8 @@ def _entry(where: tuple[str, ...], folder: Path) -> Entry:
     if why_not(folder, target) is None:
         with suppress(DataError):  # the row of what cannot be run says why
             open_model(folder, 1, target)
-    return Entry(where, folder)
+    made = read_artifact(folder)
+    return Entry(where, folder, certificate=None if made is None else made.metrics.get("certificate"))
 
 
 def distinct(paths: Sequence[tuple[str, ...]]) -> list[str]:

@@ -13,6 +13,7 @@ from compress.artifacts import read_spec
 from compress.bench.files import check_appendable
 from compress.bench.lanes import Contender
 from compress.bench.machine import lasting_warnings
+from compress.bench.results_report import check_report
 from compress.bench.targets import ONNXRUNTIME, TORCH, deployed_sha256
 from compress.bundle.verify import read_golden
 from compress.bundle.write import STOCK_GOLDEN
@@ -98,12 +99,13 @@ def bench_paths(
 
 
 def _section(targets: Sequence[str], scenarios: Sequence[str], threads: Sequence[int], more: BenchOptions) -> Bench:
+    """The recipe's section of these options, with the first of the rates, all of which are checked."""
     raw: dict[str, Any] = {"targets": list(targets), "scenarios": list(scenarios), "threads": list(threads)}
-    raw |= {"qps": more.qps, "loadgen": more.loadgen}
+    raw |= {"loadgen": more.loadgen}
     if more.queries is not None:
         raw["requests"] = more.queries
     try:
-        return Bench.model_validate(raw)
+        at_rates = [Bench.model_validate({**raw, "qps": rate}) for rate in more.qps or (None,)]
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         if not first["loc"]:
@@ -113,6 +115,7 @@ def _section(targets: Sequence[str], scenarios: Sequence[str], threads: Sequence
         raise RecipeError(
             f"{OPTION_OF[str(first['loc'][0])]} is {first['input']!r}: {first['msg'].replace('Input', 'it')}"
         ) from error
+    return at_rates[0]
 
 
 def _check(bench: Bench, requests: Path | None, more: BenchOptions) -> None:
@@ -123,6 +126,8 @@ def _check(bench: Bench, requests: Path | None, more: BenchOptions) -> None:
         require("scipy", extra="train", why="measuring quality on --data")
     if more.results is not None:
         check_appendable(more.results)
+    if more.report is not None:
+        check_report(more.report)
     if more.data is not None and requests is not None:
         raise RecipeError("--data and --requests both say what is asked; give one of them")
 
