@@ -65,7 +65,7 @@ def render_results(rows: Sequence[Row]) -> str:
         notices(_warnings(devices)),
         *(_device(device, css, titled=len(devices) > 1) for device in devices),
         _certificates(rows),
-        _not_run(rows),
+        _not_run(devices),
         _every(devices),
         *(folded(f"Conditions: {device.name}", _conditions(device)) for device in devices),
     ]
@@ -180,8 +180,8 @@ def _certificates(rows: Sequence[Row]) -> str:
     return "".join(certificate(row, f"Certificate of {who(row)}") for row in found.values())
 
 
-def _not_run(rows: Sequence[Row]) -> str:
-    refused = [row for row in rows if _refused(row)]
+def _not_run(devices: Sequence[Device]) -> str:
+    refused = [(device.name, row) for device in devices for row in device.rows if _refused(row)]
     if not refused:
         return ""
     drawn = [
@@ -189,11 +189,12 @@ def _not_run(rows: Sequence[Row]) -> str:
             words(who(row)),
             words(row.get("target", "")),
             words(scenario_of(row)),
+            words(name),
             _wrapped(row.get("reason") or row["status"]),
         ]
-        for row in refused
+        for name, row in refused
     ]
-    return section("Not run", table(["artifact", "target", "scenario", "why"], drawn, "Not run"))
+    return section("Not run", table(["artifact", "target", "scenario", "device", "why"], drawn, "Not run"))
 
 
 def _every(devices: Sequence[Device]) -> str:
