@@ -21,7 +21,7 @@ LONGEST = 20
 CROWDED = 5
 """Most points of a picture that has the names in it."""
 DASHES = ("", "7 3", "2 3", "9 3 2 3", "1 4", "12 4")
-"""Of the lines of one artifact, one after the other."""
+"""Of the lines of one colour, one after the other."""
 SHARES = (0.01, 0.1, 0.5, 0.9, 0.99, 0.999, 0.9999)
 """Ticks of the axis of probabilities."""
 SCENARIOS = (SINGLE, "multi-stream", "server", "offline")
@@ -106,7 +106,7 @@ def _distribution(rows: Sequence[Row], title: str, css: Colours) -> str:
     ticks = [(_stretched(p), f"{100 * p:g}%") for p in SHARES]
     lines = [
         charts.Series(name, [(_stretched(p), ms) for p, ms in _quantiles(row)], css[who(row)], dash)
-        for name, row, dash in zip(names, known, _dashes([who(row) for row in known]), strict=True)
+        for name, row, dash in zip(names, known, _dashes([css[who(row)] for row in known]), strict=True)
     ]
     chart = charts.latencies(
         lines, "share of calls answered (both tails stretched)", "latency of a call, ms (log scale)", ticks=ticks
@@ -136,9 +136,9 @@ def _quantiles(row: Row) -> list[tuple[float, float]]:
     ]
 
 
-def _dashes(names: Sequence[str]) -> list[str]:
-    """A pattern for each line; lines of one artifact, which have one colour, have different ones."""
-    return [DASHES[names[:place].count(name) % len(DASHES)] for place, name in enumerate(names)]
+def _dashes(classes: Sequence[str]) -> list[str]:
+    """A pattern for each line; lines of one colour have different ones."""
+    return [DASHES[classes[:place].count(each) % len(DASHES)] for place, each in enumerate(classes)]
 
 
 def load(rows: Sequence[Row], css: Colours) -> str:
@@ -147,7 +147,7 @@ def load(rows: Sequence[Row], css: Colours) -> str:
     if not lanes:
         return section(title, not_run(NO_RATES))
     bounds = {bound for row in rows if (bound := number(row.get("p99_bound_ms"))) is not None and bound > 0}
-    names, dashes = labels([row for row, _ in lanes]), _dashes([who(row) for row, _ in lanes])
+    names, dashes = labels([row for row, _ in lanes]), _dashes([css[who(row)] for row, _ in lanes])
     panels, lines = "", list[charts.Series]()
     for place, figure in ((1, "p50"), (2, "p99")):
         lines = [
@@ -229,8 +229,11 @@ def _each(rows: Sequence[Row], field: str, key: Callable[[Row], tuple[str, ...]]
 def _bars(rows: Sequence[Row], field: str, form: Callable[[float], str], css: Colours, absent: str) -> str:
     if not rows:
         return not_run(absent)
+    # Who asked says nothing of a process.
+    plain = [{key: value for key, value in row.items() if key != "load"} for row in rows]
     given = [
-        (css[who(row)], name, float(row[field]), form(row[field])) for row, name in zip(rows, labels(rows), strict=True)
+        (css[who(row)], name, float(row[field]), form(row[field]))
+        for row, name in zip(rows, labels(plain), strict=True)
     ]
     return charts.bars(given, field)
 

@@ -187,14 +187,14 @@ def _not_run(devices: Sequence[Device]) -> str:
     drawn = [
         [
             words(who(row)),
+            _wrapped(row.get("reason") or row["status"]),
             words(row.get("target", "")),
             words(scenario_of(row)),
             words(name),
-            _wrapped(row.get("reason") or row["status"]),
         ]
         for name, row in refused
     ]
-    return section("Not run", table(["artifact", "target", "scenario", "device", "why"], drawn, "Not run"))
+    return section("Not run", table(["artifact", "why", "target", "scenario", "device"], drawn, "Not run"))
 
 
 def _every(devices: Sequence[Device]) -> str:
