@@ -21,12 +21,12 @@ FIGURES = (
 LOOKS = {"flagged": "bad", "ok": "good"}
 
 
-def certificate(summary: Summary) -> str:
+def certificate(summary: Summary, title: str = "Certificate") -> str:
     """All comparisons in whole, with the slices that are flagged below each; every slice by a click."""
     found = mapping(summary, "certificate")
     pairs = rows_of(found, "comparisons")
     if not pairs:
-        return section("Certificate", not_run("the summary has no certificate"))
+        return section(title, not_run("the summary has no certificate"))
     shown = [(key, title) for title, key in FIGURES if key in mapping(pairs[0], "whole")]
     short, every = [], []
     for pair in pairs:
@@ -38,7 +38,7 @@ def certificate(summary: Summary) -> str:
     headings = ["model", "compared with", "slice", "rows", "measure", "before", "after", "difference", "low", "high"]
     headings += [*(title for _, title in shown), "outcome"]
     content = table(headings, short, "Certificate") + folded("Every slice", table(headings, every, "Every slice"))
-    return section("Certificate", content, _hint(found))
+    return section(title, content, _hint(found))
 
 
 def _hint(found: dict[str, Any]) -> str:

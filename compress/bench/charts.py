@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from compress.bench.markup import colour, significant, text
@@ -16,22 +16,36 @@ LETTER, LINE = 8.4, 14.0
 
 @dataclass(frozen=True)
 class Point:
-    """One model in the quality-latency picture; `hollow` where its latency is another model's."""
+    """One model in the quality-latency picture.
+
+    hollow: its latency is another model's. css: colour class, where it is not that of the name. mark: what stands at
+    the point in place of the name. low, high: interval of y.
+    """
 
     name: str
     x: float
     y: float
     hollow: bool = False
+    css: str | None = None
+    mark: str | None = None
+    low: float | None = None
+    high: float | None = None
+
+    @property
+    def colour(self) -> str:
+        """CSS class of its colour."""
+        return self.css or colour(self.name)
 
 
 @dataclass(frozen=True)
 class Series:
-    """One line: (x, y) points, a colour class, and a dash pattern."""
+    """One line: (x, y) points, a colour class, a dash pattern, and the x of points that are drawn hollow."""
 
     name: str
     points: Sequence[tuple[float, float]]
     css: str
     dash: str = ""
+    hollow: Collection[float] = ()
 
 
 @dataclass(frozen=True)
@@ -155,7 +169,8 @@ def pareto(
 ) -> str:
     """Quality against latency (log); `levels` are models without a latency, drawn as dashed lines."""
     xs = scale([p.x for p in points], LEFT, WIDTH - RIGHT, log=True)
-    ys = scale([p.y for p in points] + [y for _, y in levels], HEIGHT - BOTTOM, TOP)
+    ends = [end for p in points for end in (p.low, p.high) if end is not None]
+    ys = scale([p.y for p in points] + [y for _, y in levels] + ends, HEIGHT - BOTTOM, TOP)
     parts = [_axes(xs, ys, "p50 latency of a request, ms (log scale)", metric)]
     anchors = [(xs(p.x), ys(p.y)) for p in points]
     dots = [_around_dot(x, y) for x, y in anchors]
@@ -165,26 +180,29 @@ def pareto(
         parts.append(f'<line class="level {colour(name)}" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
         sides = [Box(x, top, width, LINE) for x in (LEFT + 4, WIDTH - RIGHT - width) for top in (y - LINE - 2, y + 2)]
         names.append(_first_free([box for box in sides if _inside(box)] or sides, [*dots, *names]))
-        parts.append(_label(name, name, names[-1]))
+        parts.append(_label(name, colour(name), names[-1]))
     edge = [(xs(p.x), ys(p.y)) for p in frontier(points, higher_is_better=higher_is_better)]
     parts.append(f'<polyline class="frontier" points="{_path(edge)}"/>')
     for point, (x, y) in zip(points, anchors, strict=True):
         style = "dot hollow" if point.hollow else "dot"
         title = f"{point.name}: {metric} {point.y:.3f}, p50 {significant(point.x)} ms"
+        if point.low is not None and point.high is not None:
+            upright = f'y1="{ys(point.low):.1f}" y2="{ys(point.high):.1f}"'
+            parts.append(f'<line class="line {point.colour}" x1="{x:.1f}" x2="{x:.1f}" {upright}/>')
         parts.append(
-            f'<circle class="{style} {colour(point.name)}" cx="{x:.1f}" cy="{y:.1f}" r="5.5">'
+            f'<circle class="{style} {point.colour}" cx="{x:.1f}" cy="{y:.1f}" r="5.5">'
             f"<title>{text(title)}</title></circle>"
         )
-    labels = [p.name + ("*" if p.hollow else "") for p in points]
+    labels = [(p.mark or p.name) + ("*" if p.hollow else "") for p in points]
     boxes = place_labels(anchors, labels, names)
-    parts += [_label(label, p.name, box) for label, p, box in zip(labels, points, boxes, strict=True)]
+    parts += [_label(label, p.colour, box) for label, p, box in zip(labels, points, boxes, strict=True)]
     spoken = "; ".join(f"{p.name} {p.y:.3f} at {significant(p.x)} ms" for p in points)
     return _svg("".join(parts), f"{metric} against p50 latency: {spoken}")
 
 
-def _label(shown: str, name: str, box: Box) -> str:
+def _label(shown: str, css: str, box: Box) -> str:
     place = f'x="{box.x:.1f}" y="{box.y + LINE - 3:.1f}"'
-    return f'<text class="label {colour(name)}" {place}>{text(shown)}</text>'
+    return f'<text class="label {css}" {place}>{text(shown)}</text>'
 
 
 def lines(
@@ -211,7 +229,7 @@ def lines(
                 f'<circle class="dot {line.css}" cx="{px:.1f}" cy="{py:.1f}" r="3">'
                 f"<title>{text(line.name)}, epoch {x:g}: {significant(y)}</title></circle>"
             )
-    return _svg("".join(parts), label) + _legend(series)
+    return _svg("".join(parts), label) + legend(series)
 
 
 def curve(series: Sequence[Series], x_title: str, y_title: str) -> str:
@@ -222,18 +240,59 @@ def curve(series: Sequence[Series], x_title: str, y_title: str) -> str:
     parts = [_axes(xs, ys, x_title, y_title)]
     names: list[Box] = []
     for line in series:
-        dash = f' stroke-dasharray="{line.dash}"' if line.dash else ""
+        parts.append(_drawn(line, xs, ys))
         placed = [(xs(x), ys(y)) for x, y in line.points]
-        parts.append(f'<polyline class="line {line.css}"{dash} points="{_path(placed)}"/>')
-        parts += [
-            f'<circle class="dot {line.css}" cx="{px:.1f}" cy="{py:.1f}" r="4">'
-            f"<title>{text(line.name)}, {x:g}: {significant(y)}</title></circle>"
-            for (px, py), (x, y) in zip(placed, line.points, strict=True)
-        ]
         names += place_labels([placed[-1]], [line.name], [*names, *(_around_dot(x, y) for x, y in placed)])
-        parts.append(_label(line.name, line.name, names[-1]))
-    spoken = "; ".join(f"{s.name} {', '.join(f'{significant(y)} at {x:g}' for x, y in s.points)}" for s in series)
-    return _svg("".join(parts), f"{y_title} against {x_title}: {spoken}")
+        parts.append(_label(line.name, colour(line.name), names[-1]))
+    return _svg("".join(parts), f"{y_title} against {x_title}: {_spoken(series)}")
+
+
+def latencies(
+    series: Sequence[Series], x_title: str, y_title: str, *, ticks: Sequence[tuple[float, str]] = (), level: float = 0
+) -> str:
+    """Lines of latencies, on a logarithmic axis; `legend` tells which is which.
+
+    Args:
+        ticks: places on an even x axis with what stands there; without them x is logarithmic, too. level: a latency
+            that a dashed line is drawn at; 0 for none.
+    """
+    places = [x for line in series for x, _ in line.points]
+    if ticks:
+        xs = Scale(min(*places, -1), max(*places, 1), LEFT, WIDTH - RIGHT - 10)
+    else:
+        xs = scale(places, LEFT, WIDTH - RIGHT, log=True)
+    ys = scale(
+        [*(y for line in series for _, y in line.points), *([level] if level else [])], HEIGHT - BOTTOM, TOP, log=True
+    )
+    parts = [_axes(xs, ys, x_title, y_title, x_ticks=[each for each in ticks if xs.low <= each[0] <= xs.high])]
+    if level:
+        y = ys(level)
+        parts.append(f'<line class="stage" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
+        parts.append(f'<text class="stage" x="{LEFT + 4}" y="{y - 5:.1f}">{significant(level)} ms</text>')
+    parts += [_drawn(line, xs, ys) for line in series]
+    return _svg("".join(parts), f"{y_title} against {x_title}: {_spoken(series)}")
+
+
+def _drawn(line: Series, xs: Scale, ys: Scale) -> str:
+    """A line with a dot at each of its points."""
+    dash = f' stroke-dasharray="{line.dash}"' if line.dash else ""
+    placed = [(xs(x), ys(y)) for x, y in line.points]
+    dots = "".join(
+        f'<circle class="dot{" hollow" if x in line.hollow else ""} {line.css}" cx="{px:.1f}" cy="{py:.1f}" r="3.5">'
+        f"<title>{text(line.name)}, {x:g}: {significant(y)}</title></circle>"
+        for (px, py), (x, y) in zip(placed, line.points, strict=True)
+    )
+    return f'<polyline class="line {line.css}"{dash} points="{_path(placed)}"/>{dots}'
+
+
+def _spoken(series: Sequence[Series]) -> str:
+    return "; ".join(f"{s.name} {', '.join(f'{significant(y)} at {x:g}' for x, y in s.points)}" for s in series)
+
+
+def key(entries: Sequence[tuple[str, str]]) -> str:
+    """What marks in a picture stand for: (colour class, what)."""
+    items = "".join(f'<li><span class="swatch {css}"></span>{text(what)}</li>' for css, what in entries)
+    return f'<ul class="legend listed">{items}</ul>'
 
 
 def _separators(stages: Sequence[tuple[str, float]], xs: Scale) -> str:
@@ -251,19 +310,27 @@ def _separators(stages: Sequence[tuple[str, float]], xs: Scale) -> str:
 
 
 def bars(rows: Sequence[tuple[str, str, float, str]], label: str) -> str:
-    """Horizontal bars from zero: (model, what, value, value as text); as HTML, so that it fits any width."""
+    """Horizontal bars from zero: (colour class, what, value, value as text); as HTML, so that it fits any width."""
     longest = max((value for _, _, value, _ in rows), default=0) or 1.0
     drawn = "".join(
         f'<div class="bar"><span class="bar-name">{text(what)}</span><span class="bar-track">'
-        f'<span class="bar-fill {colour(name)}" style="width:{max(value, 0) / longest:.2%}"></span></span>'
+        f'<span class="bar-fill {css}" style="width:{max(value, 0) / longest:.2%}"></span></span>'
         f'<span class="bar-value">{text(shown)}</span></div>'
-        for name, what, value, shown in rows
+        for css, what, value, shown in rows
     )
     spoken = ", ".join(f"{what} {shown}" for _, what, _, shown in rows)
     return f'<div class="bars" role="img" aria-label="{text(f"{label}: {spoken}")}">{drawn}</div>'
 
 
-def _axes(xs: Scale, ys: Scale, x_title: str, y_title: str, *, whole: bool = False) -> str:
+def _axes(
+    xs: Scale,
+    ys: Scale,
+    x_title: str,
+    y_title: str,
+    *,
+    whole: bool = False,
+    x_ticks: Sequence[tuple[float, str]] = (),
+) -> str:
     parts = []
     y_ticks = ys.ticks()
     places = max(len(f"{tick:g}".partition(".")[2]) for tick in y_ticks)
@@ -273,12 +340,13 @@ def _axes(xs: Scale, ys: Scale, x_title: str, y_title: str, *, whole: bool = Fal
         parts.append(
             f'<text class="tick" text-anchor="end" x="{LEFT - 6}" y="{y + 4:.1f}">{_tick(tick, places, ys.log)}</text>'
         )
-    for tick in xs.ticks():
-        if whole and tick != int(tick):
-            continue
+    plain = [(tick, f"{tick:g}") for tick in xs.ticks() if not whole or tick == int(tick)]
+    for tick, shown in x_ticks or plain:
         x = xs(tick)
         parts.append(f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>')
-        parts.append(f'<text class="tick" text-anchor="middle" x="{x:.1f}" y="{HEIGHT - BOTTOM + 16}">{tick:g}</text>')
+        parts.append(
+            f'<text class="tick" text-anchor="middle" x="{x:.1f}" y="{HEIGHT - BOTTOM + 16}">{text(shown)}</text>'
+        )
     middle = (LEFT + WIDTH - RIGHT) / 2
     parts.append(f'<text class="axis" text-anchor="middle" x="{middle}" y="{HEIGHT - 6}">{text(x_title)}</text>')
     turned = f'transform="translate(12 {(TOP + HEIGHT - BOTTOM) / 2}) rotate(-90)"'
@@ -298,7 +366,8 @@ def _svg(content: str, label: str) -> str:
     return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{text(label)}">{content}</svg>'
 
 
-def _legend(series: Sequence[Series]) -> str:
+def legend(series: Sequence[Series]) -> str:
+    """Which line is which."""
     items = "".join(
         '<li><svg class="key" viewBox="0 0 24 8" aria-hidden="true">'
         f'<line class="line {s.css}" x1="0" x2="24" y1="4" y2="4"'

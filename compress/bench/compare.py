@@ -77,11 +77,12 @@ def _grouped(rows: Sequence[Row], *, named: bool) -> dict[Key, list[Row]]:
     found: dict[Key, list[Row]] = {}
     for row in rows:
         if row["status"] == "ok" and not row.get("partial"):
-            found.setdefault(_key(row, named=named), []).append(row)
+            found.setdefault(measurement(row, named=named), []).append(row)
     return found
 
 
-def _key(row: Row, *, named: bool) -> Key:
+def measurement(row: Row, *, named: bool = True) -> Key:
+    """What rows have in common that measure the same; `named`: also the artifact's name."""
     same = [row.get(name, OLDER.get(name)) for name in SAME if named or name != "artifact"]
     if row.get(SEARCHED) is not None:
         same[-1] = f"within {row[SEARCHED]}"

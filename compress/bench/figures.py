@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from compress.bench import charts
-from compress.bench.markup import colour, megabytes, milliseconds, not_run, number, section, significant, text
+from compress.bench.markup import (
+    colour,
+    colours,
+    megabytes,
+    milliseconds,
+    not_run,
+    number,
+    section,
+    significant,
+    text,
+)
+from compress.bench.naming import SINGLE, Row, labels, scenario_of, who
 from compress.bench.summary import Summary, mapping, measure_of, metric_of, model_names, quality_of, rows_of, timing_of
 from compress.tasks.measures import Measure
 
-SINGLE = "single-stream"
 MODELS = ("teacher", "student", "control", "aware")
 LOSSES = {
     "loss": "",
@@ -66,54 +76,43 @@ def sizes(summary: Summary) -> str:
     """Bars of size on disk and of peak memory."""
     models = mapping(summary, "models")
     sizes = [(name, number(models[name].get("size_bytes"))) for name in model_names(summary)]
-    rows = [(name, name, size, megabytes(size)) for name, size in sizes if size is not None]
+    rows = [(colour(name), name, size, megabytes(size)) for name, size in sizes if size is not None]
     peaks = [(name, number(timing_of(summary, name).get("peak_mb"))) for name, _ in sizes]
-    memory = [(name, name, peak, f"{significant(peak)} MB") for name, peak in peaks if peak is not None]
+    memory = [(colour(name), name, peak, f"{significant(peak)} MB") for name, peak in peaks if peak is not None]
     shown = charts.bars(rows, "size") if rows else not_run("no model has a size")
     shown += "<h3>Peak memory of a process that answers</h3>"
     shown += charts.bars(memory, "peak memory") if memory else not_run("no model's memory was measured")
     return section("Size", shown)
 
 
-def latency(summary: Summary) -> str:
+def latency(rows: Sequence[Row]) -> str:
     """Bars of p50, p90 and p99 in the single-stream scenario."""
-    rows = [row for row in rows_of(summary, "latency") if _scenario(row) == SINGLE]
+    rows = [row for row in rows if scenario_of(row) == SINGLE]
     if not any(number(row.get("p50_ms")) is not None for row in rows):
         return section("Latency", not_run("no single-stream latency was measured"))
-    several = len({row.get("threads") for row in rows}) > 1
+    named, css = labels(rows), colours(map(who, rows))
     drawn = ""
     for key in ("p50", "p90", "p99"):
-        values = [(row, number(row.get(f"{key}_ms"))) for row in rows]
-        given = [(who(r), _with_threads(r, several), v, milliseconds(v)) for r, v in values if v is not None]
+        values = [(row, name, number(row.get(f"{key}_ms"))) for row, name in zip(rows, named, strict=True)]
+        given = [(css[who(row)], name, v, milliseconds(v)) for row, name, v in values if v is not None]
         drawn += f"<h3>{key}</h3>{charts.bars(given, f'{key} latency')}" if given else ""
     return section("Latency", drawn, "One request after the other, end to end from text; shorter is better.")
 
 
-def throughput(summary: Summary) -> str:
-    """Bars of requests a second, scenario by scenario."""
-    rows = [row for row in rows_of(summary, "latency") if number(row.get("qps")) is not None]
+def throughput(rows: Sequence[Row], css: Mapping[str, str] | None = None) -> str:
+    """Bars of requests a second, scenario by scenario. css: colour classes of artifacts on a page of many pictures."""
+    rows = [row for row in rows if number(row.get("qps")) is not None]
     if not rows:
         return section("Throughput", not_run("no throughput was measured"))
-    several = len({row.get("threads") for row in rows}) > 1
-    drawn = ""
-    for scenario in sorted({_scenario(row) for row in rows}, reverse=True):
-        chosen = [row for row in rows if _scenario(row) == scenario]
-        given = [(who(r), _with_threads(r, several), r["qps"], f"{significant(r['qps'])} /s") for r in chosen]
+    css, drawn = css or colours(map(who, rows)), ""
+    for scenario in sorted({scenario_of(row) for row in rows}, reverse=True):
+        chosen = [row for row in rows if scenario_of(row) == scenario]
+        given = [
+            (css[who(row)], name, row["qps"], f"{significant(row['qps'])} /s")
+            for row, name in zip(chosen, labels(chosen), strict=True)
+        ]
         drawn += f"<h3>{text(scenario)}</h3>{charts.bars(given, f'throughput {scenario}')}"
     return section("Throughput", drawn, "Requests a second; longer is better. offline: full batches.")
-
-
-def who(row: dict[str, Any]) -> str:
-    """Name of the artifact in a row of the bench."""
-    return str(row.get("artifact", "unnamed"))
-
-
-def _scenario(row: dict[str, Any]) -> str:
-    return str(row.get("scenario", SINGLE))
-
-
-def _with_threads(row: dict[str, Any], several: bool) -> str:
-    return f"{who(row)}, {row.get('threads')} thr." if several else who(row)
 
 
 def curves(summary: Summary) -> str:

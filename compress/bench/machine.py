@@ -155,20 +155,24 @@ def thread_warnings(
     allowed = min(usable_cores(), cgroup_cpus() or math.inf)
     if affinity is not None:
         allowed = min(allowed, len({core for cores in affinity for core in cores}))
-    asked = max(threads) * processes
-    each = "" if processes == 1 else f" ({processes} processes of {max(threads)})"
-    found = []
-    if asked > allowed:
-        found.append(
-            f"{asked} threads{each} were asked for, but this process may use {allowed:g} cores: they wait for each "
-            "other, so the figures say nothing about a machine that has them"
-        )
-    elif affinity is not None and (narrow := min(map(len, affinity))) < max(threads):
+    found = crowded(max(threads), allowed, processes)
+    if not found and affinity is not None and (narrow := min(map(len, affinity))) < max(threads):
         found.append(
             f"a process of {max(threads)} threads is pinned to {narrow} core(s): they wait for each other, so the "
             "figures say nothing about cores of their own"
         )
     return found
+
+
+def crowded(threads: float, allowed: float, processes: int = 1) -> list[str]:
+    """A sentence when processes of so many threads each may use fewer cores than that."""
+    if threads * processes <= allowed:
+        return []
+    each = "" if processes == 1 else f" ({processes} processes of {threads:g})"
+    return [
+        f"{threads * processes:g} threads{each} were asked for, but this process may use {allowed:g} cores: they wait "
+        "for each other, so the figures say nothing about a machine that has them"
+    ]
 
 
 def processor() -> str | None:

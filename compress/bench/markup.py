@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import itertools
 import json
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -10,6 +11,8 @@ from dataclasses import dataclass
 
 KNOWN = ("baseline", "teacher", "control", "student", "shipped")
 """Models that have a colour of their own, in the order of the report."""
+PALETTE = ("c-teacher", "c-control", "c-student", "c-shipped", "c-other", "c-baseline")
+"""All classes that give a colour."""
 NOT_RUN = "not run"
 
 
@@ -30,6 +33,14 @@ def text(value: object) -> str:
 def colour(name: str) -> str:
     """CSS class that gives a model its colour."""
     return f"c-{name}" if name in KNOWN else "c-other"
+
+
+def colours(names: Iterable[str]) -> dict[str, str]:
+    """CSS classes for names in one picture: known models have theirs, the others take turns with what is left."""
+    named = dict.fromkeys(names)
+    free = [each for each in PALETTE if each not in map(colour, set(KNOWN) & named.keys())]
+    turns = itertools.cycle(free or PALETTE)
+    return {name: colour(name) if name in KNOWN else next(turns) for name in named}
 
 
 def number(value: object) -> float | None:
@@ -106,6 +117,11 @@ def missing(reason: str) -> Cell:
 def words(value: object) -> Cell:
     """A cell of text."""
     return Cell(text(value), str(value), numeric=False)
+
+
+def chip(shown: str, look: str) -> Cell:
+    """A cell with a word in a frame; look: good, bad or nothing."""
+    return Cell(f'<span class="chip {look}">{text(shown)}</span>', shown, numeric=False)
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[Cell]], label: str) -> str:

@@ -7,22 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from importlib.resources import files
 from pathlib import Path
-from string import Template
 from typing import Any
 
 from compress.artifacts import publishing
 from compress.bench import figures
 from compress.bench.certified import certificate
+from compress.bench.every import every_timing
 from compress.bench.markup import (
     Cell,
     cell,
+    chip,
     colour,
     count,
     difference,
     duration,
-    embed,
     folded,
     megabytes,
     milliseconds,
@@ -36,6 +35,7 @@ from compress.bench.markup import (
     text,
     words,
 )
+from compress.bench.page import notices, page, pair, tile
 from compress.bench.summary import (
     Summary,
     mapping,
@@ -51,8 +51,6 @@ from compress.bench.summary import (
 from compress.bench.tried import candidates
 from compress.bench.verdict import gate_value, headline, warnings
 
-TEMPLATE = "report.html"
-
 
 def write_report(summary: Summary, path: Path) -> None:
     """Write the report of a summary (what `kdc run --json` prints) to `path`, whole or not at all."""
@@ -63,23 +61,22 @@ def write_report(summary: Summary, path: Path) -> None:
 
 def render(summary: Summary) -> str:
     """The report as one HTML page without references to anything outside it."""
-    template = files("compress.bench").joinpath(TEMPLATE).read_text(encoding="utf-8")
     parts: list[Callable[[Summary], str]] = [
         _header,
         _warnings,
         _models,
-        lambda s: _pair(figures.pareto(s), figures.sizes(s)),
-        lambda s: _pair(figures.latency(s), figures.throughput(s)),
+        lambda s: pair(figures.pareto(s), figures.sizes(s)),
+        lambda s: pair(figures.latency(_timed(s)), figures.throughput(_timed(s))),
         figures.curves,
         candidates,
         certificate,
-        lambda s: _pair(_gates(s), _stages(s)),
+        lambda s: pair(_gates(s), _stages(s)),
         _bench,
         _background,
     ]
     body = "\n".join(part(summary) for part in parts)
     title = f"{summary.get('name') or 'a run'} · kdc report"
-    return Template(template).substitute(title=text(title), body=body, summary=embed(summary))
+    return page(title, body, "summary", summary)
 
 
 def _header(summary: Summary) -> str:
@@ -98,10 +95,10 @@ def _tiles(summary: Summary) -> str:
         else f"teacher's {retained.name} ÷ shipped"
     )
     tiles = (
-        _tile(number(summary.get("retention")), "{:.1%}".format, kept)
-        + _tile(number(summary.get("speedup")), ratio, "speed-up over the teacher (p50)")
-        + _tile(size_ratio(summary), ratio, "size of the teacher ÷ shipped")
-        + _tile(
+        tile(number(summary.get("retention")), "{:.1%}".format, kept)
+        + tile(number(summary.get("speedup")), ratio, "speed-up over the teacher (p50)")
+        + tile(size_ratio(summary), ratio, "size of the teacher ÷ shipped")
+        + tile(
             number(summary.get("distillation_gain")),
             points if measure.in_points else difference,
             "gained by distillation" if measure.higher_is_better else f"{measure.name} saved by distillation",
@@ -110,18 +107,8 @@ def _tiles(summary: Summary) -> str:
     return f'<div class="tiles">{tiles}</div>'
 
 
-def _tile(value: float | None, form: Callable[[float], str], label: str) -> str:
-    shown = '<b class="missing">not run</b>' if value is None else f"<b>{text(form(value))}</b>"
-    return f'<div class="tile">{shown}<span>{text(label)}</span></div>'
-
-
 def _warnings(summary: Summary) -> str:
-    looks = {True: ("alarm", "alert"), False: ("note", "note")}
-    drawn = "".join(
-        f'<p class="warning {looks[alarm][0]}" role="{looks[alarm][1]}">{text(sentence)}</p>'
-        for alarm, sentence in sorted(warnings(summary), key=lambda item: not item[0])
-    )
-    return f'<div class="warnings">{drawn}</div>' if drawn else ""
+    return notices(sorted(warnings(summary), key=lambda item: not item[0]))
 
 
 def _models(summary: Summary) -> str:
@@ -177,8 +164,8 @@ def _absences(summary: Summary, names: Sequence[str]) -> str:
     return f'<p class="hint">Latency of {text("; ".join(said))}.</p>' if said else ""
 
 
-def _pair(left: str, right: str) -> str:
-    return f'<div class="pair">{left}{right}</div>'
+def _timed(summary: Summary) -> list[dict[str, Any]]:
+    return rows_of(summary, "latency")
 
 
 def _gates(summary: Summary) -> str:
@@ -187,7 +174,7 @@ def _gates(summary: Summary) -> str:
             words(gate.get("gate", "unnamed")),
             cell(gate.get("limit"), partial(gate_value, gate)),
             cell(gate.get("value"), partial(gate_value, gate)),
-            _chip("met", "good") if gate.get("passed") else _chip("not met", "bad"),
+            chip("met", "good") if gate.get("passed") else chip("not met", "bad"),
         ]
         for gate in rows_of(summary, "gates")
     ]
@@ -202,7 +189,7 @@ def _stages(summary: Summary) -> str:
     rows = [
         [
             words(stage.get("stage", "unnamed")),
-            _chip(str(stage.get("status", "unknown")), looks.get(str(stage.get("status")), "")),
+            chip(str(stage.get("status", "unknown")), looks.get(str(stage.get("status")), "")),
             cell(stage.get("seconds"), duration),
             Cell(f'<span class="wrapped">{text(stage["reason"])}</span>', str(stage["reason"]), numeric=False)
             if stage.get("reason")
@@ -218,53 +205,9 @@ def _stages(summary: Summary) -> str:
     )
 
 
-def _chip(shown: str, look: str) -> Cell:
-    return Cell(f'<span class="chip {look}">{text(shown)}</span>', shown, numeric=False)
-
-
 def _bench(summary: Summary) -> str:
-    rows = rows_of(summary, "latency")
-    if not rows:
-        return folded("Every timing", not_run("nothing was timed"))
-    numbers = (
-        "p50_ms",
-        "p90_ms",
-        "p99_ms",
-        "p50_low",
-        "p50_high",
-        "qps",
-        "cpu_ms",
-        "tokenizer_ms",
-        "peak_mb",
-    )
-    names = (
-        "p50 ms",
-        "p90 ms",
-        "p99 ms",
-        "p50 low",
-        "p50 high",
-        "requests/s",
-        "CPU ms",
-        "tokenizer ms",
-        "peak MB",
-    )
-    drawn = [
-        [
-            words(figures.who(row)),
-            words(row.get("target", "")),
-            words(row.get("scenario", "")),
-            *(cell(row.get(key), lambda v: f"{v:,.0f}") for key in ("threads", "batch", "requests")),
-            *(cell(row.get(key)) for key in numbers),
-            words(row.get("status", "ok")),
-        ]
-        for row in rows
-    ]
-    headings = ["artifact", "target", "scenario", "threads", "batch", "requests", *names, "status"]
-    hint = (
-        "A call is one request, or one batch in offline; p50 low and high are the least and the largest of "
-        "the rounds' medians; CPU is processor time of a request."
-    )
-    return folded("Every timing", f'<p class="hint">{hint}</p>' + table(headings, drawn, "Every timing"))
+    rows = _timed(summary)
+    return folded("Every timing", every_timing(rows) if rows else not_run("nothing was timed"))
 
 
 def _background(summary: Summary) -> str:

@@ -6,9 +6,30 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from compress.bench.statistics import Verdict
+
 Scenario = Literal["single-stream", "multi-stream", "server", "offline"]
 """single-stream: one request after the other, closed loop; multi-stream: the same with a batch of requests a query;
 server: requests at random times (Poisson), open loop; offline: full batches, as many as possible."""
+
+
+class TriedRate(BaseModel):
+    """A rate that the search for the highest one has asked, and what came of it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    offered_qps: float
+    """Mean arrivals a second."""
+    qps: float
+    """Requests a second from the first arrival to the last answer; lower where the queue grew."""
+    requests: int
+    """Requests asked."""
+    p50_ms: float
+    """Median latency in milliseconds."""
+    p99_ms: float
+    """99th percentile of the latency in milliseconds; an observed value."""
+    verdict: Verdict
+    """Whether p99 was shown to be within the bound (held), beyond it or behind its arrivals (missed), or neither."""
 
 
 class BenchResult(BaseModel):
@@ -66,6 +87,10 @@ class BenchResult(BaseModel):
     """Upper end of it; None where there are too few calls to give one, below 368."""
     p99_early_stopping_ms: float | None = None
     """MLPerf's early-stopping estimate: p99 does not exceed it with 99% confidence; None below 662 calls."""
+    latency_quantiles_ms: tuple[tuple[float, float], ...] | None = None
+    """The distribution: probability and latency in milliseconds, from the least (0) to the largest (1)."""
+    tried_rates: tuple[TriedRate, ...] | None = None
+    """Of a search for the highest rate: every rate that was tried, in that order."""
     p50_low: float | None = None
     """Least of the rounds' medians in milliseconds."""
     p50_high: float | None = None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import product
 
 import numpy as np
@@ -16,7 +16,7 @@ import numpy as np
 from compress.bench import loadgen
 from compress.bench.lanes import Answering, Contender, Instruments, Lane, ask_by_loadgen, lanes_of, open_lane
 from compress.bench.measure import no_garbage_collection
-from compress.bench.results import BenchResult
+from compress.bench.results import BenchResult, TriedRate
 from compress.bench.statistics import Verdict, figures, judge
 from compress.bench.targets import deployed_bytes
 from compress.errors import DataError
@@ -53,6 +53,11 @@ class Probe:
     def p99_ms(self) -> float:
         """Observed p99 in milliseconds."""
         return float(np.percentile(self.found.latencies_ns, 99, method="higher")) / 1e6
+
+    @property
+    def qps(self) -> float:
+        """Requests a second from the first arrival to the last answer."""
+        return len(self.found.latencies_ns) / self.found.span_ns * 1e9
 
 
 def highest(probe: Callable[[float], Probe], capacity: float) -> Probe | None:
@@ -109,6 +114,7 @@ class RateSearch:
     threads: int = 1
     cpu_ns: Callable[[], int] = time.process_time_ns
     fastest: Probe | None = None
+    tried: list[TriedRate] = field(default_factory=list)
 
     def find(self) -> BenchResult:
         """The row of the highest rate that holds the bound.
@@ -123,8 +129,7 @@ class RateSearch:
             self.runner.answer([self.requests[0]] * WARM_QUERIES, batch_size=1)
             alone = self._probe(None)
             if alone.verdict != "missed":  # else no rate can hold what one request after the other does not
-                capacity = len(alone.found.latencies_ns) / alone.found.span_ns * 1e9
-                best = highest(self._probe, capacity)
+                best = highest(self._probe, alone.qps)
                 if best is not None:
                     return self._row(best, "ok")
         lowest = self.fastest or alone
@@ -140,6 +145,8 @@ class RateSearch:
                 break
         if self.fastest is None or probe.p99_ms < self.fastest.p99_ms:
             self.fastest = probe
+        if rate is not None:
+            self.tried.append(_tried(rate, probe))
         at = "one after the other" if rate is None else f"{rate:,.1f} requests/s"
         said = {"held": "within", "missed": "not within", "open": "not shown to be within"}[probe.verdict]
         reporter.say(
@@ -179,9 +186,21 @@ class RateSearch:
             requests=queries,
             rounds=1,
             **figures(probe.found.latencies_ns),
-            qps=queries / probe.found.span_ns * 1e9,
+            tried_rates=tuple(self.tried),
+            qps=probe.qps,
             cpu_ms=probe.cpu_ns / queries / 1e6,
             tokenizer_ms=self._tokenizer_ms(),
             size_bytes=deployed_bytes(self.lane.folder),
             status=status,
         )
+
+
+def _tried(rate: float, probe: Probe) -> TriedRate:
+    return TriedRate(
+        offered_qps=rate,
+        qps=probe.qps,
+        requests=len(probe.found.latencies_ns),
+        p50_ms=float(np.percentile(probe.found.latencies_ns, 50)) / 1e6,
+        p99_ms=probe.p99_ms,
+        verdict=probe.verdict,
+    )

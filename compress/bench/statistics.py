@@ -18,6 +18,8 @@ CONFIDENCE = 0.99
 PERCENTILE = 0.99
 """Share of queries that a bound on p99 speaks of."""
 Verdict = Literal["held", "missed", "open"]
+PROBABILITIES = (0.0, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.995, 0.999, 0.9999, 1.0)
+"""Of the quantiles that a row keeps of its latencies."""
 
 
 def figures(latencies_ns: Sequence[int] | npt.NDArray[Any]) -> dict[str, Any]:
@@ -40,7 +42,20 @@ def figures(latencies_ns: Sequence[int] | npt.NDArray[Any]) -> dict[str, Any]:
         "p99_ci_low": p99_low,
         "p99_ci_high": p99_high,
         "p99_early_stopping_ms": early_stopping_estimate(calls),
+        "latency_quantiles_ms": quantiles(calls),
     }
+
+
+def quantiles(calls: npt.NDArray[np.float64]) -> tuple[tuple[float, float], ...]:
+    """Probability and latency in milliseconds, ascending, from the least (0) to the largest (1).
+
+    Of PROBABILITIES those that N calls resolve: at least one call is on either side. As with the percentiles of a row
+    they are observed values from 0.99 on. calls: ascending, [N].
+    """
+    resolved = [p for p in PROBABILITIES if p in {0.0, 1.0} or len(calls) * min(p, 1 - p) > 1 - 1e-9]
+    return tuple(
+        (p, round(float(np.quantile(calls, p, method="higher" if p >= PERCENTILE else "linear")), 6)) for p in resolved
+    )
 
 
 def order_interval(calls: npt.NDArray[np.float64], share: float) -> tuple[float | None, float | None]:

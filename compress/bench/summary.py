@@ -21,7 +21,7 @@ def mapping(summary: Summary, key: str) -> dict[str, Any]:
 def rows_of(summary: Summary, key: str) -> list[dict[str, Any]]:
     """The list of mappings under a key; empty where there is none."""
     value = summary.get(key)
-    return [row for row in value if isinstance(row, dict)] if isinstance(value, list) else []
+    return [row for row in value if isinstance(row, dict)] if isinstance(value, list | tuple) else []
 
 
 def model_names(summary: Summary) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from compress.bench.markup import Cell, cell, megabytes, milliseconds, quality, ratio, section, table, text, words
+from compress.bench.markup import Cell, cell, chip, megabytes, milliseconds, quality, ratio, section, table, words
 from compress.bench.summary import Summary, rows_of
 
 LOOKS = {"shipped": "good", "below the floor": "bad", "error": "bad"}
@@ -29,7 +29,7 @@ def _row(row: dict[str, Any]) -> list[Cell]:
     outcome = str(row.get("outcome") or "")
     return [
         words(row.get("method", "unnamed")),
-        Cell(f'<span class="chip {LOOKS.get(outcome, "")}">{text(outcome)}</span>', outcome, numeric=False),
+        chip(outcome, LOOKS.get(outcome, "")),
         cell(row.get("p50_ms"), milliseconds, absent="–"),
         cell(row.get("qps"), lambda value: f"{value:,.0f}", absent="–"),
         cell(row.get("speedup"), ratio, absent="–"),

@@ -1,4 +1,4 @@
-"""`kdc bench`: a recipe up to its bench, artifacts side by side, or two files of results."""
+"""`kdc bench`: a recipe up to its bench, artifacts side by side, two files of results, or files of results drawn."""
 
 from __future__ import annotations
 
@@ -14,10 +14,13 @@ import typer
 from compress.commands import options
 from compress.commands.output import output, results_only
 from compress.commands.runs import refuse, run_until
-from compress.errors import GateError, RecipeError
+from compress.errors import DataError, GateError, RecipeError
+from compress.progress import reporter
 from compress.recipe.file import is_recipe
 
 DEFAULT_SCENARIOS = ("single-stream", "offline")
+RESULTS = ".jsonl"
+"""Ending of files of results, which no artifact has."""
 
 
 class Format(StrEnum):
@@ -38,7 +41,7 @@ def bench(  # noqa: PLR0913, PLR0917  # one parameter an option
         list[Path],
         typer.Argument(
             metavar="RECIPE|ARTIFACT...",
-            help="A recipe, or models to time; with --compare two files of results.",
+            help="A recipe, or models to time; with --compare two, with --report any number of files of results.",
             show_default=False,
         ),
     ],
@@ -65,7 +68,9 @@ def bench(  # noqa: PLR0913, PLR0917  # one parameter an option
         list[str] | None,
         typer.Option("--affinity", metavar="CORES", help="Cores of a process, as 0 or 0-3 or 0,2; one a process."),
     ] = None,
-    qps: Annotated[float | None, typer.Option("--qps", help="For server: mean arrivals a second (Poisson).")] = None,
+    qps: Annotated[
+        list[float] | None, typer.Option("--qps", help="For server: mean arrivals a second (Poisson); repeatable.")
+    ] = None,
     loadgen: Annotated[
         bool,
         typer.Option("--loadgen", help="MLPerf LoadGen asks in single-stream and offline too, as it does in others."),
@@ -93,6 +98,10 @@ def bench(  # noqa: PLR0913, PLR0917  # one parameter an option
     out: Annotated[
         Path | None, typer.Option("-o", "--out", metavar="FILE.jsonl", help="Append the rows to a file of results.")
     ] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(metavar="OUT.html", help="Draw the rows as one file that opens offline; of FILE.jsonl too."),
+    ] = None,
     compare: Annotated[bool, typer.Option("--compare", help="Ratios of the second file of results to the first.")] = (
         False
     ),
@@ -107,7 +116,7 @@ def bench(  # noqa: PLR0913, PLR0917  # one parameter an option
     verbose: options.Verbose = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Time a recipe's models or several artifacts (any .onnx too) side by side; or compare two files of results."""
+    """Time a recipe's models or several artifacts (any .onnx too) side by side; or compare or draw files of results."""
     output.configure(json=json, verbose=verbose, quiet=quiet)
     measuring = {
         **{"--target": target, "--scenario": scenario, "--threads": threads, "--qps": qps, "--loadgen": loadgen},
@@ -115,6 +124,7 @@ def bench(  # noqa: PLR0913, PLR0917  # one parameter an option
         **{"--length": length, "--price-per-core-hour": price, "-o": out},
         **{"--processes": processes, "--affinity": affinity},
     }
+    files = [path for path in artifacts if path.suffix.lower() == RESULTS]
     if json and form is not Format.table:
         raise RecipeError(f"--json and --format {form} are two forms of one output; give one of them")
     if not compare and is_recipe(artifacts[0]):
@@ -122,7 +132,8 @@ def bench(  # noqa: PLR0913, PLR0917  # one parameter an option
             raise RecipeError(
                 f"kdc bench takes one recipe or several artifacts, not {len(artifacts)} with a recipe first"
             )
-        refuse({**measuring, "--fail-if": fail_if, "--format": form is not Format.table}, "a recipe")
+        refused = {**measuring, "--report": report, "--fail-if": fail_if, "--format": form is not Format.table}
+        refuse(refused, "a recipe")
         run_until(artifacts[0], overrides, runs, "bench")
         return
     refuse({"--set": overrides}, "artifacts")
@@ -130,13 +141,18 @@ def bench(  # noqa: PLR0913, PLR0917  # one parameter an option
 
     conditions = [read_condition(text) for text in fail_if or []]
     if compare:
-        refuse(measuring, "--compare")
+        refuse({**measuring, "--report": report}, "--compare")
         rows = _compared(artifacts)
+    elif files:
+        refuse(measuring, "files of results, which are drawn and not measured")
+        rows = _drawn(artifacts, files, report)
     else:
-        rows = _measured(artifacts, measuring, form)
+        rows = _measured(artifacts, {**measuring, "--report": report}, form)
     failed = met(rows, conditions)
     _print(rows, form, failed)
-    unmet = [f"{row['artifact']}: {row['status']}" for row in rows if str(row["status"]).startswith("no rate")]
+    if report is not None:
+        reporter.say(f"report: {report}")
+    unmet = [] if files else [f"{r['artifact']}: {r['status']}" for r in rows if str(r["status"]).startswith("no rate")]
     if failed or unmet:
         raise GateError("; ".join([*failed, *unmet]))
 
@@ -148,6 +164,28 @@ def _compared(files: Sequence[Path]) -> list[dict[str, Any]]:
     from compress.bench.files import read_results
 
     return compare(*(read_results(file) for file in files))
+
+
+def _drawn(given: Sequence[Path], files: Sequence[Path], report: Path | None) -> list[dict[str, Any]]:
+    """The rows of files, after a report of them was written."""
+    if report is None:
+        raise RecipeError(f"{files[0]} is a file of results: --report OUT.html draws it, --compare takes two")
+    if len(files) < len(given):
+        other = next(path for path in given if path not in files)
+        raise RecipeError(
+            f"{files[0]} is a file of results, which is drawn, and {other} would be measured; give one kind"
+        )
+    from compress.bench.files import read_results
+    from compress.bench.results_report import check_report, write_results_report
+
+    check_report(report)
+    rows = [row for file in files for row in read_results(file)]
+    if not rows:
+        raise DataError(
+            f"{', '.join(map(str, files))}: there is no row to draw; `kdc bench ARTIFACT -o FILE` adds some"
+        )
+    write_results_report(rows, report)
+    return rows
 
 
 def _measured(artifacts: Sequence[Path], given: Mapping[str, Any], form: Format) -> list[dict[str, Any]]:
@@ -169,7 +207,7 @@ def _measured(artifacts: Sequence[Path], given: Mapping[str, Any], form: Format)
                 threads=given["--threads"] or [1],
                 requests=given["--requests"],
                 more=BenchOptions(
-                    qps=given["--qps"],
+                    qps=tuple(given["--qps"] or ()),
                     loadgen=given["--loadgen"],
                     queries=given["--queries"],
                     p99_ms=given["--p99-ms"],
@@ -179,6 +217,7 @@ def _measured(artifacts: Sequence[Path], given: Mapping[str, Any], form: Format)
                     processes=given["--processes"] or 1,
                     affinity=None if given["--affinity"] is None else [*map(read_cores, given["--affinity"])],
                     results=given["-o"],
+                    report=given["--report"],
                     seen=rows.extend,
                 ),
             )
@@ -200,7 +239,8 @@ def _print(rows: Sequence[Mapping[str, Any]], form: Format, failed: Sequence[str
     elif form is Format.markdown:
         sys.stdout.write(latency_markdown(rows))
     else:
-        columns = list(dict.fromkeys(key for row in rows for key in row if key not in {"device", "notes"}))
+        nested = {key for row in rows for key, value in row.items() if isinstance(value, dict | list | tuple)}
+        columns = [key for key in dict.fromkeys(key for row in rows for key in row) if key not in nested]
         writer = csv.DictWriter(sys.stdout, columns, extrasaction="ignore", lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
-from compress.artifacts import ONNX, SPEC, TOKENIZER, link_or_copy
+from compress.artifacts import ONNX, SPEC, TOKENIZER, link_or_copy, read_artifact
 from compress.bench.bare import answers_text
 from compress.bench.targets import EAGER, ENGINES, open_model, own_target, why_not
 from compress.errors import DataError, RecipeError
@@ -23,6 +24,7 @@ from compress.paths.locate import (
     variant_folders,
     verified,
 )
+from compress.runtime.bundle import open_bundle
 from compress.runtime.plan import SUFFIX as ENGINE
 
 STUDENT = "student"
@@ -35,13 +37,14 @@ class Entry:
 
     where: parts of a name, of which the last is given, and as many before it as tell it apart. folder: holds
     the model. weights: files of weights under other names. timed_on: of the targets that were named, those that it is
-    timed on; None for all.
+    timed on; None for all. certificate: what its run has certified of it.
     """
 
     where: tuple[str, ...]
     folder: Path
     weights: tuple[Path, ...] = ()
     timed_on: tuple[str, ...] | None = None
+    certificate: Mapping[str, Any] | None = field(default=None, compare=False)
 
     @property
     def from_text(self) -> bool:
@@ -84,7 +87,7 @@ def cut_entries(entries: Mapping[str, Entry], length: int, temporary: Path) -> d
             "leave one of the two out"
         )
     return {
-        name: replace(entry, folder=cut_to(entry.folder, name, length, temporary / str(place)))
+        name: replace(entry, folder=cut_to(entry.folder, name, length, temporary / str(place)), certificate=None)
         for place, (name, entry) in enumerate(entries.items())
     }
 
@@ -142,7 +145,9 @@ def _models(path: Path, kind: Kind, temporary: Path) -> list[Entry]:
         if kind is Kind.bundle:
             others = variant_folders(path, temporary / "variants")
             named = {f"{path.name} ({runtime})": folder for runtime, folder in others.items()}
-            return [*(_entry((*parts[:-1], name), folder) for name, folder in named.items()), entry]
+            found = [*(_entry((*parts[:-1], name), folder) for name, folder in named.items()), entry]
+            # What a run ships, and has certified, is the model for another runtime where it has one.
+            return [replace(found[0], certificate=open_bundle(path).manifest.certificate), *found[1:]]
         if kind is not Kind.onnx or path.name == ONNX:
             return [entry]
         return [replace(entry, weights=tuple(sorted(external_weights(path))))]
@@ -161,7 +166,8 @@ def _entry(where: tuple[str, ...], folder: Path) -> Entry:
     if why_not(folder, target) is None:
         with suppress(DataError):  # the row of what cannot be run says why
             open_model(folder, 1, target)
-    return Entry(where, folder)
+    made = read_artifact(folder)
+    return Entry(where, folder, certificate=None if made is None else made.metrics.get("certificate"))
 
 
 def distinct(paths: Sequence[tuple[str, ...]]) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from compress.bench.lanes import Contender, Instruments
 from compress.bench.machine import describe, gpu, throttle_notes, throttled
 from compress.bench.measure import bench_cells
 from compress.bench.results import BenchResult
+from compress.bench.results_report import write_results_report
 from compress.bench.search import search_cells
 from compress.bench.targets import any_on_gpu, open_model
 from compress.errors import EnvironmentProblem
@@ -32,14 +34,15 @@ Row = dict[str, Any]
 class BenchOptions:
     """What `kdc bench` can be asked beyond targets, scenarios, threads and requests.
 
-    qps: of server. loadgen: LoadGen asks in every scenario. queries: requests timed for a row. p99_ms: in place of
-    scenarios, the highest rate whose p99 is within so many milliseconds. data: labelled requests, asked and measured.
+    qps: of server, each a measurement. loadgen: LoadGen asks in every scenario. queries: requests timed for a row.
+    p99_ms: in place of scenarios, the highest rate whose p99 is within so many milliseconds. data: labelled requests,
+    asked and measured.
     length: tokens of every request. price: of a core for an hour. processes: that are asked at once. affinity: cores of
     each of them. results: a file that rows are appended to.
-    seen: is given the rows as they come.
+    report: an HTML file that is drawn of the rows. seen: is given the rows as they come.
     """
 
-    qps: float | None = None
+    qps: tuple[float, ...] = ()
     loadgen: bool = False
     queries: int | None = None
     p99_ms: float | None = None
@@ -49,6 +52,7 @@ class BenchOptions:
     processes: int = 1
     affinity: Sequence[Sequence[int]] | None = None
     results: Path | None = None
+    report: Path | None = None
     seen: Callable[[list[Row]], object] = list
 
 
@@ -69,6 +73,7 @@ class Session:
 
     def __post_init__(self) -> None:
         self.rows: list[Row] = []
+        self.kept: list[Row] = []
         self.judged: dict[tuple[str, str, int, bool], Row] = {}
         self.starts: dict[tuple[str, str, int], float | None] = {}
         if any_on_gpu(self.bench.targets):
@@ -98,14 +103,30 @@ class Session:
     def _measured(self, asked: Sequence[Request]) -> Iterator[list[BenchResult]]:
         tools, contenders = Instruments(memory=memory.taken), list(self.contenders.values())
         if self.more.p99_ms is None:
-            return bench_cells(contenders, asked, self.bench, instruments=tools)
+            further = [
+                self.bench.model_copy(update={"scenarios": ("server",), "qps": rate}) for rate in self.more.qps[1:]
+            ]
+            return chain.from_iterable(
+                bench_cells(contenders, asked, bench, instruments=tools) for bench in (self.bench, *further)
+            )
         return search_cells(contenders, asked, self.bench, self.more.p99_ms, instruments=tools)
 
     def _keep(self, rows: list[Row]) -> None:
         self.rows += rows
         self.more.seen(rows)
+        kept = [row | self._certificate(row["artifact"]) for row in rows]
+        self.kept += [self.origin | row for row in kept]
         if self.more.results is not None:
-            append_results(self.more.results, rows, self.origin)
+            append_results(self.more.results, kept, self.origin)
+        if self.more.report is not None:
+            write_results_report(self.kept, self.more.report)
+
+    def _certificate(self, artifact: str) -> Row:
+        """What a run has certified of the model, in the first of its rows alone: it is longer than all other fields."""
+        found = self.entries[artifact].certificate
+        if found is None or any(row["artifact"] == artifact for row in self.kept):
+            return {}
+        return {"certificate": found}
 
     def _slowed_down(self) -> list[str]:
         """What slowed the processor down since the last look."""

@@ -14,6 +14,7 @@ from compress.bench.affinity import check_affinity
 from compress.bench.files import check_appendable
 from compress.bench.lanes import Contender
 from compress.bench.machine import lasting_warnings
+from compress.bench.results_report import check_report
 from compress.bench.targets import ONNXRUNTIME, deployed_sha256
 from compress.bundle.verify import read_golden
 from compress.bundle.write import STOCK_GOLDEN
@@ -101,12 +102,13 @@ def bench_paths(
 
 
 def _section(targets: Sequence[str], scenarios: Sequence[str], threads: Sequence[int], more: BenchOptions) -> Bench:
+    """The recipe's section of these options, with the first of the rates, all of which are checked."""
     raw: dict[str, Any] = {"targets": list(targets), "scenarios": list(scenarios), "threads": list(threads)}
-    raw |= {"qps": more.qps, "loadgen": more.loadgen, "processes": more.processes, "affinity": more.affinity}
+    raw |= {"loadgen": more.loadgen, "processes": more.processes, "affinity": more.affinity}
     if more.queries is not None:
         raw["requests"] = more.queries
     try:
-        return Bench.model_validate(raw)
+        at_rates = [Bench.model_validate({**raw, "qps": rate}) for rate in more.qps or (None,)]
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         if not first["loc"]:
@@ -114,6 +116,7 @@ def _section(targets: Sequence[str], scenarios: Sequence[str], threads: Sequence
         raise RecipeError(
             f"{OPTION_OF[str(first['loc'][0])]} is {first['input']!r}: {first['msg'].replace('Input', 'it')}"
         ) from error
+    return at_rates[0]
 
 
 def _in_options(message: str) -> str:
@@ -137,6 +140,8 @@ def _check(bench: Bench, requests: Path | None, more: BenchOptions) -> None:
         require("scipy", extra="train", why="measuring quality on --data")
     if more.results is not None:
         check_appendable(more.results)
+    if more.report is not None:
+        check_report(more.report)
     if more.data is not None and requests is not None:
         raise RecipeError("--data and --requests both say what is asked; give one of them")
 

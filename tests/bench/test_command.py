@@ -14,9 +14,11 @@ from typer.testing import CliRunner, Result
 from compress.bench import measure
 from compress.bench.files import read_results
 from compress.bench.memory import Memory
+from compress.bundle.write import write_bundle
 from compress.cli import app
 from compress.paths import session
-from tests.tiny import tiny_deployable
+from tests.bench.test_report import Page
+from tests.tiny import tiny_deployable, tiny_requests
 
 
 @pytest.fixture(autouse=True)
@@ -113,6 +115,12 @@ def test_ctrl_c_keeps_the_finished_rounds(model: Path, tmp_path: Path, monkeypat
         (["--fail-if", "speed>3"], 2, "--fail-if names 'speed'"),
         (["--json", "--format", "csv"], 2, "two forms of one output"),
         (["--compare"], 2, "--compare takes two files"),
+        (["--scenario", "server", "--qps", "100", "--qps", "0"], 2, "--qps is 0"),
+        (["--report", "results.jsonl"], 2, "--report results.jsonl does not end in .html"),
+        (["--compare", "--report", "out.html"], 2, "--report has no effect together with --compare"),
+        (["rows.jsonl", "--report", "out.html"], 2, "rows.jsonl is a file of results, which is drawn, and"),
+        (["rows.jsonl"], 2, "--report OUT.html draws it"),
+        (["rows.jsonl", "--report", "out.html", "--length", "9"], 2, "--length has no effect together with files"),
     ],
 )
 def test_what_cannot_be_meant_is_a_sentence(model: Path, arguments: list[str], code: int, sentence: str) -> None:
@@ -170,3 +178,84 @@ def test_more_threads_than_cores_are_warned_of(model: Path, monkeypatch: pytest.
     done = bench(model, "--scenario", "single-stream", "--queries", 10, "--threads", 3)
     assert done.exit_code == 0
     assert "3 threads were asked for, but this process may use 2 cores" in done.stderr
+
+
+def drawn(page: Path) -> list[dict[str, Any]]:
+    """The rows that a report holds."""
+    rows: list[dict[str, Any]] = json.loads(Page(page.read_text(encoding="utf-8")).scripts[0])
+    return rows
+
+
+def test_several_rates_are_one_command_and_one_curve(model: Path, tmp_path: Path) -> None:
+    pytest.importorskip("mlperf_loadgen", reason="not run: mlcommons-loadgen is not installed")
+    out, page = tmp_path / "results.jsonl", tmp_path / "new" / "report.html"
+    asked = ["--scenario", "single-stream", "--scenario", "server", "--qps", 2000, "--qps", 4000, "--queries", 20]
+    assert bench(model, *asked, "-o", out, "--report", page).exit_code == 0
+    rows = read_results(out)
+    assert [(row["scenario"], row["offered_qps"]) for row in rows] == [
+        ("single-stream", None),
+        ("server", 2000),
+        ("server", 4000),
+    ]
+    assert drawn(page) == rows
+    again = tmp_path / "again.html"
+    assert bench(out, "--report", again).exit_code == 0
+    assert again.read_bytes() == page.read_bytes()
+
+
+def test_files_are_drawn_together_and_held_to_conditions(model: Path, tmp_path: Path) -> None:
+    one, other, page = tmp_path / "a.jsonl", tmp_path / "b.jsonl", tmp_path / "report.html"
+    for out in (one, other):
+        assert bench(model, "--scenario", "single-stream", "--queries", 10, "-o", out).exit_code == 0
+    done = bench(one, other, "--report", page, "--fail-if", "p50_ms>0", "--json")
+    assert done.exit_code == 5
+    assert len(json.loads(done.stdout)["latency"]) == 2
+    assert drawn(page) == [*read_results(one), *read_results(other)]
+
+
+def test_a_report_is_no_folder_and_of_no_foreign_or_empty_file(tmp_path: Path) -> None:
+    rows, folder = tmp_path / "rows.jsonl", tmp_path / "site.html"
+    folder.mkdir()
+    rows.write_text('{"schema": 7}\n')
+    done = bench(rows, "--report", tmp_path / "out.html")
+    assert done.exit_code == 3
+    assert "rows.jsonl:1 is a bench result of schema 7" in done.stderr
+    rows.write_text("")
+    assert bench(rows, "--report", tmp_path / "out.html").exit_code == 3
+    assert bench(tmp_path / "none.jsonl", "--report", tmp_path / "out.html").exit_code == 3
+    assert bench(rows, "--report", folder).exit_code == 2
+    assert folder.is_dir()
+    assert not (tmp_path / "out.html").exists()
+
+
+def test_the_report_of_what_was_measured_before_ctrl_c(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: Any, **__: Any) -> float:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(session.start_up, "startup_ms", interrupted)
+    page = tmp_path / "report.html"
+    assert bench(model, "--scenario", "single-stream", "--queries", 10, "--report", page).exit_code == 130
+    assert [row["partial"] for row in drawn(page)] == [True]
+    assert "was interrupted: its row is partial" in page.read_text(encoding="utf-8")
+
+
+def test_a_certificate_stands_in_the_first_row_of_its_model(tmp_path: Path, model: Path) -> None:
+    certified = {"rows": 3, "comparisons": []}
+    bundle = write_bundle(
+        model,
+        tmp_path / "shop.kdc",
+        name="shop",
+        golden=tiny_requests(),
+        metrics={},
+        provenance={},
+        certificate=certified,
+    )
+    out = tmp_path / "results.jsonl"
+    done = bench(model, bundle, "--queries", 10, "-o", out, "--json")
+    assert done.exit_code == 0, done.output
+    found = {(row["artifact"], row["scenario"]): row.get("certificate") for row in read_results(out)}
+    assert found.pop(("shop.kdc", "single-stream")) == certified
+    assert set(found.values()) == {None}
+    assert "certificate" not in json.loads(done.stdout)["latency"][0]

@@ -89,6 +89,11 @@ def test_the_rate_of_a_queue_is_that_of_queueing_theory(tmp_path: Path, monkeypa
     assert 500 < row.offered_qps < 800
     assert (row.p99_bound_ms, row.scenario) == (5, "server")
     assert row.p99_ms <= 5
+    assert row.tried_rates is not None
+    held = [each for each in row.tried_rates if each.verdict == "held"]
+    assert max(each.offered_qps for each in held) == row.offered_qps
+    assert all((each.p99_ms <= 5) == (each.verdict == "held") for each in row.tried_rates if each.requests < 4000)
+    assert row.p99_ms in {each.p99_ms for each in held if each.offered_qps == row.offered_qps}
 
 
 def test_a_loose_bound_does_not_hide_a_queue_that_grows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from compress.bench.statistics import at_most, early_stopping_estimate, figures, judge, order_interval
+from compress.bench.statistics import at_most, early_stopping_estimate, figures, judge, order_interval, quantiles
 
 
 @pytest.mark.parametrize(("draws", "chance"), [(1, 0.5), (30, 0.01), (500, 0.99), (5000, 0.5)])
@@ -60,3 +60,13 @@ def test_percentiles_are_observed_and_in_order() -> None:
     found = figures(np.arange(1, 1001) * 1_000_000)
     assert (found["min_ms"], found["p99_ms"], found["p999_ms"]) == (1, 991, 1000)
     assert found["p50_ms"] == 500.5
+
+
+def test_the_distribution_is_as_fine_as_the_calls_allow() -> None:
+    """With 1,000 calls 99.9% is the last quantile with a call beyond it; the percentiles of the row are among them."""
+    found = figures(np.arange(1, 1001) * 1_000_000)
+    kept = dict(found["latency_quantiles_ms"])
+    assert list(kept) == [0, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.995, 0.999, 1]
+    assert (kept[0], kept[0.5], kept[0.9], kept[0.99], kept[0.999], kept[1]) == (1, 500.5, 900.1, 991, 1000, 1000)
+    assert [p for p, _ in quantiles(np.arange(1.0, 101))] == [0, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 1]
+    assert [p for p, _ in quantiles(np.ones(1))] == [0, 1]

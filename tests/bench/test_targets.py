@@ -182,7 +182,7 @@ def test_every_scenario_by_loadgen_on_every_target(model: Path, ir: Path, classi
         scenarios=scenarios,
         threads=[1],
         requests=None,
-        more=BenchOptions(qps=500, loadgen=True, queries=10, results=kept),
+        more=BenchOptions(qps=(500,), loadgen=True, queries=10, results=kept),
     )
     assert len(found) == 36 == len(kept.read_text().splitlines())
     ok = {(row["artifact"], row["target"]) for row in found if row["status"] == "ok"}
