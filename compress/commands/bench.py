@@ -14,7 +14,7 @@ import typer
 from compress.commands import options
 from compress.commands.output import output, results_only
 from compress.commands.runs import refuse, run_until
-from compress.errors import GateError, RecipeError
+from compress.errors import EnvironmentProblem, GateError, RecipeError
 from compress.recipe.file import is_recipe
 
 DEFAULT_SCENARIOS = ("single-stream", "offline")
@@ -170,6 +170,10 @@ def _measured(artifacts: Sequence[Path], given: Mapping[str, Any], form: Format)
                     seen=rows.extend,
                 ),
             )
+    except EnvironmentProblem:
+        if rows:  # what was measured is not lost with the disk that it should have gone to
+            _print(rows, form, [])
+        raise
     except KeyboardInterrupt as stop:
         _print(rows, form, [])
         kept = "printed" if given["-o"] is None else f"in {given['-o']}"

@@ -302,4 +302,5 @@ def refuse(options_given: dict[str, Any], what: str) -> None:
     """Options that would do nothing are refused, so that nobody believes they did something."""
     given = [name for name, value in options_given.items() if value]
     if given:
-        raise RecipeError(f"{', '.join(given)} has no effect together with {what}; leave it out")
+        have, it = ("has", "it") if len(given) == 1 else ("have", "them")
+        raise RecipeError(f"{', '.join(given)} {have} no effect together with {what}; leave {it} out")
