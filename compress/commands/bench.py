@@ -185,7 +185,7 @@ def _print(rows: Sequence[Mapping[str, Any]], form: Format, failed: Sequence[str
     if output.json:
         output.object({"latency": rows, "failed": failed})
         return
-    from compress.summary_table import latency_markdown, print_latency, print_ratios
+    from compress.bench_table import latency_markdown, print_latency, print_ratios
 
     if form is Format.table:
         (print_ratios if any("qps_ratio" in row for row in rows) else print_latency)(rows)

@@ -285,7 +285,8 @@ def _print_facts(facts: dict[str, Any]) -> None:
     if output.json:
         output.object(facts)
         return
-    from compress.summary_table import print_candidates, print_facts, print_guard
+    from compress.summary_table import print_candidates, print_guard
+    from compress.tables import print_facts
 
     print_facts({key: value for key, value in facts.items() if key not in ("guard", "candidates")})
     print_candidates(facts.get("candidates") or [])
