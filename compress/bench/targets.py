@@ -12,6 +12,7 @@ from compress.artifacts import (
     ONNX,
     SPEC,
     TOKENIZER,
+    WEIGHTS,
     FileEntry,
     Runtime,
     digest_files,
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
 ONNXRUNTIME, OPENVINO, TORCH = "onnxruntime-cpu", "openvino-cpu", "torch-cpu"
 RUNTIMES: dict[str, Runtime] = {ONNXRUNTIME: "onnxruntime", OPENVINO: "openvino"}
-WEIGHTS = "*.safetensors"
 
 
 def own_target(folder: Path) -> str:
