@@ -23,6 +23,8 @@ TOKENIZER = "tokenizer.json"
 ONNX = "model.onnx"
 IR, IR_WEIGHTS = "model.xml", "model.bin"
 """OpenVINO's intermediate representation: the graph, and its weights."""
+WEIGHTS = "*.safetensors"
+"""Trained weights, as one file or several."""
 CACHE = ".cache"
 """Below a folder of runs: what they share."""
 LOGITS, EMBEDDING = "logits", "text_embedding"
@@ -316,6 +318,17 @@ def sweep_temporaries(folder: Path) -> None:
     for pattern in (TEMPORARY, REPLACED):
         for leftover in folder.glob(f"{pattern}*"):
             remove(leftover)
+
+
+def weights_bytes(folder: Path) -> int:
+    """Bytes of trained weights in a folder."""
+    return sum(path.stat().st_size for path in folder.glob(WEIGHTS))
+
+
+def model_bytes(folder: Path) -> int:
+    """Bytes of the exported model in a folder, with its weights as far as they are there."""
+    files = [folder / IR, folder / IR_WEIGHTS] if (folder / IR).is_file() else folder.glob(f"{ONNX}*")
+    return sum(path.stat().st_size for path in files if path.is_file())
 
 
 def free_bytes(folder: Path) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import signal
 import subprocess
@@ -18,8 +17,6 @@ import compress.cli
 from compress.cli import app
 from compress.errors import DataError, EnvironmentProblem, GateError, IntegrityError, KdcError
 from compress.recipe import LoadedRecipe
-from compress.runtime.answers import Answer
-from compress.runtime.predictor import Request
 
 RECIPE = """\
 name: shop
@@ -387,60 +384,3 @@ def test_doctor_names_the_command_for_what_is_missing(monkeypatch: pytest.Monkey
 
 def test_inspect_of_a_recipe_shows_it_resolved(recipe: Path) -> None:
     assert json.loads(kdc("inspect", recipe, "--json").stdout)["recipe"]["seed"] == 7
-
-
-# ---------------------------------------------------------------- predict
-
-
-class FakePredictor:
-    """Answers with the text itself."""
-
-    class spec:
-        """What predict asks of a model's description."""
-
-        two_texts = False
-
-    def answer(self, requests: list[Request], batch_size: int) -> list[Answer]:
-        return [Answer(request.id, request.text, 0.9, {request.text: 0.9, "other": 0.1}) for request in requests]
-
-
-@pytest.fixture
-def bundle(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Any path opens as a bundle."""
-
-    class Opened:
-        manifest = SimpleNamespace(columns={}, variants=())
-
-        def items(self, runtime: str) -> None:
-            return None
-
-        def predictor(self, threads: int, runtime: str, **given: Any) -> FakePredictor:
-            return FakePredictor()
-
-    monkeypatch.setattr("compress.runtime.bundle.open_bundle", lambda path: Opened())
-
-
-@pytest.mark.usefixtures("bundle")
-def test_predict_streams_json_lines(tmp_path: Path) -> None:
-    (tmp_path / "r.csv").write_text("sku,title\n1,größe\n2,mug\n")
-    result = kdc("predict", "x.kdc", tmp_path / "r.csv", "--text", "title", "--id", "sku", "--batch-size", "1")
-    answers = [json.loads(line) for line in result.stdout.splitlines()]
-    assert [(answer["id"], answer["label"]) for answer in answers] == [("1", "größe"), ("2", "mug")]
-
-
-@pytest.mark.usefixtures("bundle")
-def test_predict_answers_what_came_before_a_bad_line(tmp_path: Path) -> None:
-    (tmp_path / "r.jsonl").write_text('{"text": "a"}\n{"text": "b"}\nnonsense\n')
-    result = kdc("predict", "x.kdc", tmp_path / "r.jsonl")
-    assert result.exit_code == 3
-    assert [json.loads(line)["label"] for line in result.stdout.splitlines()] == ["a", "b"]
-
-
-@pytest.mark.usefixtures("bundle")
-def test_predict_reads_stdin() -> None:
-    result = CliRunner().invoke(app, ["predict", "x.kdc"], input=io.BytesIO(b'{"text": "a"}\n').read())
-    assert json.loads(result.stdout)["label"] == "a"
-
-
-def test_predict_of_nothing(tmp_path: Path) -> None:
-    assert kdc("predict", tmp_path / "none.kdc").exit_code == 2

@@ -29,7 +29,9 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 ROOM_OF = {
     "__main__": "cli",
     "commands": "cli",
+    "bench_table": "cli",
     "summary_table": "cli",
+    "tables": "cli",
     "estimate": "check",
     "doctor": "check",
     "predict": "models",
@@ -45,7 +47,7 @@ ROOM_OF = {
 RUNTIME_MAY = {"runtime", "errors", "extras", "artifacts", "decide"}
 HEAVY = {"torch", "transformers", "datasets", "sklearn", "onnx", "optimum", "accelerate", "scipy", "pandas"}
 SERVER = {"starlette", "uvicorn", "h11", "prometheus_client", "fastapi", "granian"}
-LIGHT = ("cli", "commands", "recipe", "summary_table")
+LIGHT = ("cli", "commands", "recipe", "bench_table", "summary_table", "tables")
 LIGHT += ("errors", "extras", "progress", "artifacts", "runtime", "decide", "doctor", "")
 
 

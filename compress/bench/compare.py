@@ -45,9 +45,11 @@ def compare(before: Sequence[Row], after: Sequence[Row]) -> list[dict[str, Any]]
     old, new = _grouped(before, named=named), _grouped(after, named=named)
     found = [_compared(old[key], rows) for key, rows in new.items() if key in old]
     if not found:
+        rows = [*before, *after]
+        differing = [name for name in SAME[3:] if len({row.get(name) for row in rows}) > 1]
         raise DataError(
             "the two files have no measurement in common: compared are rows of equal " + ", ".join(SAME) + "; "
-            f"the first has {_told(before)}, the second {_told(after)}"
+            f"the first has {_told(before, differing)}, the second {_told(after, differing)}"
         )
     return found
 
@@ -116,7 +118,14 @@ def _end(pick: Callable[[Sequence[float]], float], rows: Sequence[Row], name: st
     return pick([*ends, *values]) if len(ends) == len(values) else None
 
 
-def _told(rows: Sequence[Row]) -> str:
+def _told(rows: Sequence[Row], differing: Sequence[str]) -> str:
+    """What rows are of: always artifact, target and scenario, and of the rest what differs between the files."""
     if not rows:
         return "no rows"
-    return "; ".join(sorted({f"{row['artifact']} {row['target']} {row['scenario']}" for row in rows}))
+    return "; ".join(sorted({_named(row, differing) for row in rows}))
+
+
+def _named(row: Row, differing: Sequence[str]) -> str:
+    more = "".join(f", {name} {row.get(name)}" for name in differing)
+    state = " (partial)" if row.get("partial") else "" if row["status"] == "ok" else f" ({row['status']})"
+    return f"{row['artifact']} {row['target']} {row['scenario']}{more}{state}"

@@ -59,7 +59,7 @@ def read_condition(text: str) -> Condition:
     name, sign, number = match.groups()
     known = [*numeric_fields(), *RATIOS]
     if name not in known:
-        raise RecipeError(f"--fail-if names {name!r}, which no row has; known are {', '.join(known)}")
+        raise RecipeError(f"--fail-if names {name!r}, which is no figure of a row; known are {', '.join(known)}")
     try:
         return Condition(text, name, sign, float(number))
     except ValueError as error:

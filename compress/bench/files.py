@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import datetime
+import errno
 import json
+import os
 import shutil
 import subprocess
 from collections.abc import Iterable, Mapping
@@ -12,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import compress
-from compress.errors import DataError
+from compress.artifacts import is_disk_full
+from compress.errors import DataError, EnvironmentProblem
 
 SCHEMA = 1
 """Version of the lines; another one is refused, since its figures may mean something else."""
@@ -35,10 +38,27 @@ def origin(device: Mapping[str, Any]) -> Row:
 
 
 def append_results(path: Path, rows: Iterable[Mapping[str, Any]], made: Mapping[str, Any]) -> None:
-    """Add rows to a results file; what stands there is not touched. made: see `origin`."""
+    """Add rows to a results file, whole or not at all; what stands there is not touched. made: see `origin`.
+
+    Raises:
+        EnvironmentProblem: the disk is full.
+    """
+    added = "".join(json.dumps({**made, **row}, ensure_ascii=False) + "\n" for row in rows).encode()
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", encoding="utf-8") as stream:
-        stream.writelines(json.dumps({**made, **row}, ensure_ascii=False) + "\n" for row in rows)
+    with path.open("a+b", buffering=0) as stream:
+        end = stream.seek(0, os.SEEK_END)
+        if end and os.pread(stream.fileno(), 1, end - 1) != b"\n":
+            added = b"\n" + added  # the last line lacks its end, as some editors leave it
+        try:
+            if stream.write(added) != len(added):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError as error:
+            stream.truncate(end)
+            if not is_disk_full(error):
+                raise
+            raise EnvironmentProblem(
+                f"the disk is full: {path} could not be written; free some space and try again"
+            ) from error
 
 
 def check_appendable(path: Path) -> None:
@@ -60,7 +80,8 @@ def read_results(path: Path) -> list[Row]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} cannot be read ({error}); give a file that `kdc bench -o` wrote") from error
+        why = error.strerror if isinstance(error, OSError) else error
+        raise DataError(f"{path} cannot be read ({why}); give a file that `kdc bench -o` wrote") from error
     return [_row(line, f"{path}:{number}") for number, line in enumerate(lines, 1) if line.strip()]
 
 

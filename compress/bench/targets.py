@@ -12,6 +12,7 @@ from compress.artifacts import (
     ONNX,
     SPEC,
     TOKENIZER,
+    WEIGHTS,
     FileEntry,
     Runtime,
     digest_files,
@@ -38,7 +39,6 @@ EAGER = (TORCH, TORCH_CUDA)
 """Targets that run trained weights."""
 ON_GPU = (ONNXRUNTIME_CUDA, TORCH_CUDA, *ENGINES)
 RUNTIMES: dict[str, Runtime] = {ONNXRUNTIME: "onnxruntime", OPENVINO: "openvino"}
-WEIGHTS = "*.safetensors"
 
 
 def own_target(folder: Path) -> str:

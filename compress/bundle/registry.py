@@ -168,12 +168,17 @@ def pull(registry: Path, wanted: str, out: Path, *, key: Path | None = None) -> 
         path, name, version, size_bytes, signed_by.
 
     Raises:
-        RecipeError: no registry, name, tag or version is there, or `out` does not end in .kdc.
+        RecipeError: no registry, name, tag or version is there, an @ has nothing behind it, or `out` does not end
+            in .kdc.
         IntegrityError: the bundle is damaged, is another one than the version says, or not signed by the key's owner.
     """
     if out.suffix != SUFFIX or out.is_dir():
         raise RecipeError(f"-o {out} is no name of a bundle; give NAME{SUFFIX}")
-    name, _, reference = wanted.partition("@")
+    name, at, reference = wanted.partition("@")
+    if at and not reference:
+        raise RecipeError(
+            f"{wanted} names no tag or version after the @; give NAME@TAG or NAME@VERSION, or {name} alone"
+        )
     version = _resolved(_read_index(registry, name), name, reference or PRODUCTION)
     opened, content = _kept(registry, name, version, key)
     _publish(out, content)

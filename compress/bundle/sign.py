@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from compress.errors import IntegrityError, RecipeError
+from compress.artifacts import is_disk_full
+from compress.errors import EnvironmentProblem, IntegrityError, RecipeError
 from compress.extras import require
 from compress.progress import reporter
 from compress.runtime.bundle import Bundle, Signature, signed_message
@@ -46,7 +47,7 @@ def make_keys(out: Path) -> dict[str, str]:
 
     Raises:
         RecipeError: one of the files is there already.
-        EnvironmentProblem: the extra `sign` is not installed.
+        EnvironmentProblem: the extra `sign` is not installed, or the disk is full: neither file is left.
     """
     _needs_cryptography("kdc keygen")
     from cryptography.hazmat.primitives import serialization
@@ -60,7 +61,11 @@ def make_keys(out: Path) -> dict[str, str]:
     out.parent.mkdir(parents=True, exist_ok=True)
     pem, pkcs8 = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
     _create(private, made.private_bytes(pem, pkcs8, serialization.NoEncryption()), 0o600)
-    _create(public, made.public_key().public_bytes(pem, serialization.PublicFormat.SubjectPublicKeyInfo), 0o644)
+    try:
+        _create(public, made.public_key().public_bytes(pem, serialization.PublicFormat.SubjectPublicKeyInfo), 0o644)
+    except EnvironmentProblem:
+        private.unlink()
+        raise
     return {"private": str(private), "public": str(public), "key": _fingerprint(made.public_key())}
 
 
@@ -164,5 +169,13 @@ def _no_key(path: Path, half: str, suffix: str) -> RecipeError:
 
 def _create(path: Path, content: bytes, mode: int) -> None:
     """Write a new file that nobody but those meant can read at any moment."""
-    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as stream:
-        stream.write(content)
+    try:
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as stream:
+            stream.write(content)
+    except OSError as error:
+        if not is_disk_full(error):
+            raise
+        path.unlink(missing_ok=True)  # half a key would stand in the way of the next one
+        raise EnvironmentProblem(
+            f"the disk is full: {path} could not be written; free some space and try again"
+        ) from error

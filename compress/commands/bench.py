@@ -14,7 +14,7 @@ import typer
 from compress.commands import options
 from compress.commands.output import output, results_only
 from compress.commands.runs import refuse, run_until
-from compress.errors import DataError, GateError, RecipeError
+from compress.errors import DataError, EnvironmentProblem, GateError, RecipeError
 from compress.progress import reporter
 from compress.recipe.file import is_recipe
 
@@ -221,6 +221,10 @@ def _measured(artifacts: Sequence[Path], given: Mapping[str, Any], form: Format)
                     seen=rows.extend,
                 ),
             )
+    except EnvironmentProblem:
+        if rows:  # what was measured is not lost with the disk that it should have gone to
+            _print(rows, form, [])
+        raise
     except KeyboardInterrupt as stop:
         _print(rows, form, [])
         kept = "printed" if given["-o"] is None else f"in {given['-o']}"
@@ -232,7 +236,7 @@ def _print(rows: Sequence[Mapping[str, Any]], form: Format, failed: Sequence[str
     if output.json:
         output.object({"latency": rows, "failed": failed})
         return
-    from compress.summary_table import latency_markdown, print_latency, print_ratios
+    from compress.bench_table import latency_markdown, print_latency, print_ratios
 
     if form is Format.table:
         (print_ratios if any("qps_ratio" in row for row in rows) else print_latency)(rows)

@@ -39,7 +39,7 @@ def ls(
     if not found:
         typer.echo(f"no teacher's outputs are kept in {entries_of(runs)}")
         return
-    from compress.summary_table import print_cache
+    from compress.tables import print_cache
 
     print_cache([dataclasses.asdict(entry) for entry in found])
 

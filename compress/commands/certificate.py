@@ -9,7 +9,7 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from compress.summary_table import NOTHING, console
+from compress.tables import NOTHING, console
 
 FIGURES = (
     ("agree", "argmax_agreement"),

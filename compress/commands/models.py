@@ -82,7 +82,7 @@ def verify(
         output.object(report)
         return
     from compress.commands.certificate import print_certificate
-    from compress.summary_table import print_facts
+    from compress.tables import print_facts
 
     print_facts({key: value for key, value in report.items() if key != "certificate"})
     if certificate:
@@ -115,6 +115,6 @@ def inspect(
     if json:
         output.object(found)
         return
-    from compress.summary_table import print_facts
+    from compress.tables import print_facts
 
     print_facts(found)

@@ -128,6 +128,6 @@ def _print(facts: dict[str, Any]) -> None:
     if output.json:
         output.object(facts)
         return
-    from compress.summary_table import print_facts
+    from compress.tables import print_facts
 
     print_facts(facts)

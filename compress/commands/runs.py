@@ -295,7 +295,8 @@ def _print_facts(facts: dict[str, Any]) -> None:
     if output.json:
         output.object(facts)
         return
-    from compress.summary_table import print_candidates, print_facts, print_guard
+    from compress.summary_table import print_candidates, print_guard
+    from compress.tables import print_facts
 
     print_facts({key: value for key, value in facts.items() if key not in ("guard", "candidates")})
     print_candidates(facts.get("candidates") or [])
@@ -312,4 +313,5 @@ def refuse(options_given: dict[str, Any], what: str) -> None:
     """Options that would do nothing are refused, so that nobody believes they did something."""
     given = [name for name, value in options_given.items() if value]
     if given:
-        raise RecipeError(f"{', '.join(given)} has no effect together with {what}; leave it out")
+        have, it = ("has", "it") if len(given) == 1 else ("have", "them")
+        raise RecipeError(f"{', '.join(given)} {have} no effect together with {what}; leave {it} out")

@@ -107,6 +107,6 @@ def doctor(
     if json:
         output.object(found)
         return
-    from compress.summary_table import print_diagnosis
+    from compress.tables import print_diagnosis
 
     print_diagnosis(found)

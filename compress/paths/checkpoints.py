@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from compress.artifacts import ONNX, SPEC, TOKENIZER, read_spec, write_spec
+from compress.artifacts import ONNX, SPEC, TOKENIZER, model_bytes, read_spec, write_spec
 from compress.bundle.write import STOCK_GOLDEN
 from compress.errors import DataError, GateError, IntegrityError, RecipeError
 from compress.extras import require
@@ -116,4 +116,4 @@ def _classifier(folder: Path, target: Path) -> dict[str, Any]:
             f"there is no {SPEC}: a Hugging Face folder does not say whether it reads one text or two, so "
             "`kdc bench` times this export on generated inputs"
         )
-    return {"size_bytes": sum(file.stat().st_size for file in target.glob(f"{ONNX}*")), "notes": notes}
+    return {"size_bytes": model_bytes(target), "notes": notes}

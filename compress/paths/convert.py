@@ -135,7 +135,7 @@ def package_path(
         raise RecipeError(f"-o {out} is no name of a bundle; give NAME{SUFFIX}")
     if not any((folder / name).is_file() for name in (ONNX, IR)) or kind is Kind.bundle:
         raise RecipeError(
-            f"{artifact} is a {kind}, which cannot be packed; give an {Kind.model} or the `quantized` folder of a run"
+            f"the {kind} {artifact} cannot be packed; give an {Kind.model} or the `quantized` folder of a run"
         )
     signer = None if sign is None else load_signer(sign)
     texts, whose = named_licenses(licenses)

@@ -17,10 +17,12 @@ from compress.artifacts import (
     SPEC,
     TOKENIZER,
     Artifact,
+    model_bytes,
     read_artifact,
     read_spec,
     sha256_file,
     verify_artifact,
+    weights_bytes,
 )
 from compress.bench.bare import answers_text
 from compress.errors import IntegrityError
@@ -31,8 +33,8 @@ from compress.paths.locate import (
     RECIPE,
     SUMMARY,
     Kind,
-    external_weights,
     kind_of,
+    onnx_bytes,
     read_object,
     verified,
 )
@@ -166,7 +168,7 @@ def _model(folder: Path) -> dict[str, Any]:
 
 def _openvino(folder: Path) -> dict[str, Any]:
     facts = {
-        "size_bytes": sum((folder / name).stat().st_size for name in (IR, IR_WEIGHTS) if (folder / name).is_file()),
+        "size_bytes": model_bytes(folder),
         "sha256": sha256_file(folder / IR),
     }
     if not available("openvino"):
@@ -197,7 +199,7 @@ def _teacher(folder: Path) -> dict[str, Any]:
         "hidden": config.get("hidden_size", config.get("n_embd", config.get("dim"))),
         "positions": positions(config),
         "labels": head_labels(config),
-        "size_bytes": sum(file.stat().st_size for file in folder.glob("*.safetensors")),
+        "size_bytes": weights_bytes(folder),
     }
     return facts | _recorded(folder)
 
@@ -209,8 +211,7 @@ def _recorded(folder: Path) -> dict[str, Any]:
 
 
 def _onnx(path: Path) -> dict[str, Any]:
-    files = [path, *external_weights(path)]
-    facts = {"size_bytes": sum(file.stat().st_size for file in files), "sha256": sha256_file(path)}
+    facts = {"size_bytes": onnx_bytes(path), "sha256": sha256_file(path)}
     if available("onnx"):
         return facts | asdict(read_graph(path))
     # On a device there is onnxruntime alone, which tells the signature.

@@ -42,8 +42,10 @@ class _LabelledFields(Fields):
         if LABEL not in row:
             there = ", ".join(map(repr, row))
             raise DataError(f"{where} has no {LABEL!r}, there are: {there}; --data needs labels: {RENAME}")
+        if not _cell(where, row, LABEL):
+            raise DataError(f"{where} has no label (it is {row[LABEL]!r}): give it one or leave the line out")
         self.labels.append((where, row[LABEL]))
-        self.groups.append(None if row.get(GROUP) is None else cell_text(row[GROUP]))
+        self.groups.append(None if row.get(GROUP) is None else _cell(where, row, GROUP))
         return super().request(where, row)
 
 
@@ -157,6 +159,13 @@ def _number(where: str, value: Any) -> float:
     if not np.isfinite(number):
         raise DataError(f"{where} has the label {value!r}, but the model answers numbers: give finite numbers")
     return number
+
+
+def _cell(where: str, row: Mapping[str, Any], column: str) -> str:
+    try:
+        return cell_text(row[column])
+    except ValueError as error:
+        raise DataError(f"{where} has {row[column]!r} under {column!r}, a text or a number is expected") from error
 
 
 def _output(spec: ModelSpec, answer: AnyAnswer) -> Floats:

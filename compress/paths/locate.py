@@ -224,6 +224,11 @@ def external_weights(path: Path) -> list[Path]:
     return [path.parent / name for name in names if (path.parent / name).is_file()]
 
 
+def onnx_bytes(path: Path) -> int:
+    """Bytes of an .onnx and of the weights that it names."""
+    return sum(file.stat().st_size for file in (path, *external_weights(path)))
+
+
 def _link(source: Path, target: Path) -> None:
     try:
         os.link(source.resolve(), target)

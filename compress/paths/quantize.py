@@ -12,12 +12,12 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from compress.artifacts import IR, IR_WEIGHTS, ONNX, SPEC, TOKENIZER, publishing, read_spec
+from compress.artifacts import IR, IR_WEIGHTS, ONNX, SPEC, TOKENIZER, model_bytes, publishing, read_spec
 from compress.bench.bare import answers_text
 from compress.errors import DataError, GateError, RecipeError
 from compress.export.graph import Graph, read_graph
 from compress.paths.checkpoints import exported_checkpoint
-from compress.paths.locate import Kind, external_weights, kind_of, model_folder, narrowed, refuse_target, speaking_of
+from compress.paths.locate import Kind, kind_of, model_folder, narrowed, onnx_bytes, refuse_target, speaking_of
 from compress.progress import reporter
 from compress.quantize.guard import Guarded
 from compress.quantize.methods import METHODS, Work, candidates
@@ -304,13 +304,6 @@ def _parity(source: Path, made: Path, requests: Sequence[Request]) -> dict[str, 
     return {"parity": compare(Predictor.from_folder(source), Predictor.from_folder(made), requests)}
 
 
-def _bytes(folder: Path) -> int:
-    if (folder / IR).is_file():
-        return sum((folder / name).stat().st_size for name in (IR, IR_WEIGHTS))
-    model = folder / ONNX
-    return sum(file.stat().st_size for file in (model, *external_weights(model)))
-
-
 def _publish(made: Path, out: Path, *, to_file: bool) -> None:
     if not to_file:
         with publishing(out) as temporary:
@@ -320,3 +313,7 @@ def _publish(made: Path, out: Path, *, to_file: bool) -> None:
         shutil.copyfile(made / ONNX, temporary)
     if answers_text(made):
         reporter.say(f"  {out} reads text only with {TOKENIZER} and {SPEC} beside it; -o DIR writes them too")
+
+
+def _bytes(folder: Path) -> int:
+    return model_bytes(folder) if (folder / IR).is_file() else onnx_bytes(folder / ONNX)

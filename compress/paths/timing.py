@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from compress.artifacts import read_spec
+from compress.artifacts import SPEC, TOKENIZER, read_spec
 from compress.bench.affinity import check_affinity
 from compress.bench.files import check_appendable
 from compress.bench.lanes import Contender
@@ -80,6 +80,13 @@ def bench_paths(
         if targets is None:
             own = dict.fromkeys(entry.own_target for entry in entries.values())
             bench = bench.model_copy(update={"targets": tuple(own)})
+        given = {"--data": more.data, "--requests": requests}
+        unread = next((option for option, path in given.items() if path is not None), None)
+        if unread is not None and not any(entry.from_text for entry in entries.values()):
+            raise RecipeError(
+                f"{unread} needs texts, but {', '.join(entries)} has no {TOKENIZER} and {SPEC}, which say how it reads "
+                "them: its inputs are generated; leave the option out"
+            )
         pairs = any(entry.from_text and read_spec(entry.folder).two_texts for entry in entries.values())
         labelled = None if more.data is None else _labelled(more.data, entries.values(), pairs=pairs)
         asked = _requests(requests, artifacts, pairs=pairs) if labelled is None else labelled.requests

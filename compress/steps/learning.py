@@ -6,6 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from compress import parallel
+from compress.artifacts import weights_bytes
 from compress.distill.checkpoint import Progress
 from compress.distill.stages import Schooling, control, distil, encoder_of
 from compress.progress import reporter
@@ -139,6 +140,9 @@ def _finish(run: Run, built: Built, progress: Progress, out: Path) -> Metrics:
             ("test", run.splits.test),
         )
     }
-    size = sum(path.stat().st_size for path in out.glob("*.safetensors"))
-    found = describe(built, texts) | {"size_bytes": size, "best_at": progress.best_at, "steps": progress.step}
+    found = describe(built, texts) | {
+        "size_bytes": weights_bytes(out),
+        "best_at": progress.best_at,
+        "steps": progress.step,
+    }
     return found | judged(verdict)

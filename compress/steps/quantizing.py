@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from compress.artifacts import ONNX, PORTABLE, TOKENIZER, read_spec, remove, write_spec
+from compress.artifacts import ONNX, PORTABLE, TOKENIZER, model_bytes, read_spec, remove, write_spec
 from compress.batch import Floats, Ints
 from compress.bench.lanes import Contender
 from compress.bench.machine import describe as describe_machine
@@ -291,12 +291,7 @@ def _fastest_portable(rows: Sequence[Row]) -> str:
     return str(max(good, key=lambda row: row["speedup"])["method"])
 
 
-# ---------------------------------------------------------------- rows and bytes
-
-
-def model_bytes(folder: Path) -> int:
-    """Bytes of a deployable folder's model, with its weights."""
-    return sum((folder / name).stat().st_size for name in read_spec(folder).model_files)
+# ---------------------------------------------------------------- rows
 
 
 def calibration_rows(run: Run, method: str) -> list[Request]:

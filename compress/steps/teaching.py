@@ -10,7 +10,16 @@ import numpy as np
 import torch
 
 from compress import parallel
-from compress.artifacts import MANIFEST, Artifact, list_files, publishing, read_artifact, remove, take_over
+from compress.artifacts import (
+    MANIFEST,
+    Artifact,
+    list_files,
+    publishing,
+    read_artifact,
+    remove,
+    take_over,
+    weights_bytes,
+)
 from compress.batch import Examples, Ints
 from compress.data.folds import deal_folds
 from compress.distill.judge import Verdict
@@ -57,7 +66,7 @@ def make_model(run: Run, model: Model, out: Path, work: Path) -> Metrics:
     write_history(out, history)
     sizes = {
         "parameters": parameter_count(loaded.module),
-        "size_bytes": sum(path.stat().st_size for path in out.glob("*.safetensors")),
+        "size_bytes": weights_bytes(out),
         "layers": loaded.module.layers,
     }
     return sizes | judged(verdict)

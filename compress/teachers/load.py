@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from compress.artifacts import FileEntry, digest_files, sha256_file
+from compress.artifacts import WEIGHTS, FileEntry, digest_files, sha256_file
 from compress.errors import DataError, EnvironmentProblem, KdcError, RecipeError
 from compress.recipe import (
     HuggingFaceTeacher,
@@ -113,7 +113,7 @@ def weight_files(folder: Path) -> list[Path]:
     Raises:
         DataError: there are none, or pickles only.
     """
-    found = sorted(folder.glob("*.safetensors"))
+    found = sorted(folder.glob(WEIGHTS))
     if found:
         return found
     pickles = sorted(path.name for pattern in PICKLES for path in folder.glob(pattern))

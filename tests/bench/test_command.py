@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from compress.bench.files import read_results
 from compress.bench.memory import Memory
 from compress.bundle.write import write_bundle
 from compress.cli import app
+from compress.errors import EnvironmentProblem
 from compress.paths import session
 from tests.bench.test_report import Page
 from tests.tiny import tiny_deployable, tiny_requests
@@ -112,7 +114,9 @@ def test_ctrl_c_keeps_the_finished_rounds(model: Path, tmp_path: Path, monkeypat
         (["--scenario", "burst"], 2, "--scenario is"),
         (["--find-qps"], 2, "--find-qps and --p99-ms belong together"),
         (["--find-qps", "--p99-ms", "5", "--qps", "3"], 2, "--qps has no effect together with --find-qps"),
+        (["--find-qps", "--p99-ms", "5", "--queries", "30", "--loadgen"], 2, "have no effect together with --find-qps"),
         (["--fail-if", "speed>3"], 2, "--fail-if names 'speed'"),
+        (["--fail-if", "artifact>3"], 2, "--fail-if names 'artifact', which is no figure of a row"),
         (["--json", "--format", "csv"], 2, "two forms of one output"),
         (["--compare"], 2, "--compare takes two files"),
         (["--scenario", "server", "--qps", "100", "--qps", "0"], 2, "--qps is 0"),
@@ -160,6 +164,11 @@ def test_a_foreign_results_file_is_refused_before_the_work(model: Path, tmp_path
         ('{"text": "red shoe", "label": "cat"}\n', "the data are of another task than the model"),
         ('{"text": "red shoe"}\n', "has no 'label'"),
         ('{"title": "red shoe", "label": "shoes"}\n', "has no 'text'"),
+        ('{"text": "red shoe", "label": null}\n', "data.txt:1 has no label (it is None)"),
+        ('{"text": "a", "label": "shoes"}\n{"text": "b", "label": NaN}\n', "data.txt:2 has no label (it is nan)"),
+        ("text,label\nred shoe,shoes\nblue shoe,\n", "data.txt:3 has no label (it is '')"),
+        ('{"text": "red shoe", "label": ["shoes"]}\n', "data.txt:1 has ['shoes'] under 'label'"),
+        ('{"text": "red shoe", "label": "shoes", "group": {}}\n', "data.txt:1 has {} under 'group'"),
         ("", "is empty"),
         ("text,label\n", "has a header and no request below it"),
     ],
@@ -171,6 +180,31 @@ def test_data_that_do_not_fit_end_with_3(model: Path, tmp_path: Path, rows: str,
     assert done.exit_code == 3
     assert not (tmp_path / "out.jsonl").exists()
     assert sentence in done.stderr
+
+
+@pytest.mark.parametrize("option", ["--data", "--requests"])
+def test_texts_that_no_model_reads_are_refused(model: Path, tmp_path: Path, option: str) -> None:
+    bare = tmp_path / "bare.onnx"
+    shutil.copy(model / "model.onnx", bare)
+    texts = tmp_path / "texts.jsonl"
+    texts.write_text('{"text": "red shoe", "label": "shoes"}\n')
+    done = bench(bare, option, texts)
+    assert done.exit_code == 2
+    assert f"{option} needs texts, but bare.onnx has no tokenizer.json" in done.stderr
+
+
+def test_what_was_measured_is_printed_where_the_disk_is_full(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, *_: Any) -> None:
+        raise EnvironmentProblem(f"the disk is full: {path}")
+
+    monkeypatch.setattr(session, "append_results", full)
+    done = bench(model, "--scenario", "single-stream", "--queries", 10, "-o", tmp_path / "r.jsonl", "--format", "csv")
+    assert done.exit_code == 4
+    assert "the disk is full" in done.stderr
+    (row,) = csv.DictReader(io.StringIO(done.stdout))
+    assert row["scenario"] == "single-stream"
 
 
 def test_more_threads_than_cores_are_warned_of(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,8 @@ import pytest
 from compress.bench.compare import Figure, compare, ratio
 from compress.bench.files import SCHEMA, append_results, check_appendable, origin, read_results
 from compress.bench.results import BenchResult
-from compress.errors import DataError
+from compress.errors import DataError, EnvironmentProblem
+from tests.full_disk import full_beyond
 
 
 def row(**changes: Any) -> dict[str, Any]:
@@ -110,6 +111,32 @@ def test_files_without_a_common_measurement() -> None:
         compare([row()], [row(scenario="server", offered_qps=9.0)])
     with pytest.raises(DataError, match="no measurement in common"):
         compare([row()], [row(partial=True)])
+
+
+def test_rows_without_a_partner_are_told_by_what_differs() -> None:
+    with pytest.raises(
+        DataError, match=r"the first has shipped onnxruntime-cpu single-stream, threads 1, the second .* 2$"
+    ):
+        compare([row()], [row(threads=2)])
+    with pytest.raises(DataError, match=r"the second shipped onnxruntime-cpu single-stream \(partial\)$"):
+        compare([row()], [row(partial=True)])
+
+
+def test_a_last_line_without_its_end_stays_a_line(tmp_path: Path) -> None:
+    path = tmp_path / "r.jsonl"
+    append_results(path, [row()], origin({}))
+    path.write_bytes(path.read_bytes().rstrip())
+    append_results(path, [row(threads=2)], origin({}))
+    assert [found["threads"] for found in read_results(path)] == [1, 2]
+
+
+def test_a_full_disk_leaves_no_half_row(tmp_path: Path) -> None:
+    path = tmp_path / "r.jsonl"
+    append_results(path, [row()], origin({}))
+    before = path.read_bytes()
+    with full_beyond(len(before) + 100), pytest.raises(EnvironmentProblem, match=f"the disk is full: {path}"):
+        append_results(path, [row()], origin({}))
+    assert path.read_bytes() == before
 
 
 def test_lines_are_plain_json(tmp_path: Path) -> None:

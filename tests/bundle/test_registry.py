@@ -156,6 +156,7 @@ def test_signatures_are_asked_for_where_a_key_is_given(bundles: list[Path], regi
             "shop has no tag or version 'production'; its tags are candidate (",
         ),
         (("pull", "REGISTRY", "shop@0123456789", "-o", "a.kdc"), "no tag or version '0123456789'"),
+        (("pull", "REGISTRY", "shop@", "-o", "a.kdc"), "shop@ names no tag or version after the @"),
         (("pull", "REGISTRY", "shoe", "-o", "a.kdc"), "no bundles named 'shoe'; it has shop"),
         (("pull", "REGISTRY", "../shop", "-o", "a.kdc"), "no bundles named '../shop'"),
         (("pull", "REGISTRY", "shop@candidate", "-o", "a.zip"), "is no name of a bundle"),

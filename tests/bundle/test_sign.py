@@ -9,6 +9,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +25,14 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_public_key,
 )
 
+from compress.bundle import sign
 from compress.bundle.sign import load_signer, make_keys
 from compress.bundle.write import write_bundle
 from compress.errors import EnvironmentProblem, IntegrityError
 from compress.runtime import bundle as reader
 from compress.runtime.archive import pack
 from compress.runtime.bundle import MANIFEST, manifest_bytes, manifest_digest, open_bundle
+from tests.full_disk import full_beyond
 from tests.test_layers import PACKAGE
 from tests.tiny import tiny_deployable, tiny_requests
 from tests.tiny_project import kdc, kdc_json
@@ -91,6 +94,21 @@ def test_keygen_overwrites_nothing(tmp_path: Path, suffix: str) -> None:
     assert "is there already" in json.loads(refused.stdout)["error"]
     assert [path.name for path in tmp_path.iterdir()] == [there.name]
     assert there.read_text() == "precious"
+
+
+@pytest.mark.parametrize("half", [".key", ".pub"])
+def test_a_full_disk_leaves_no_half_pair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, half: str) -> None:
+    create = sign._create
+
+    def filled(path: Path, content: bytes, mode: int) -> None:
+        with full_beyond(50) if path.suffix == half else nullcontext():
+            create(path, content, mode)
+
+    monkeypatch.setattr(sign, "_create", filled)
+    refused = kdc("keygen", "-o", tmp_path / "owner")
+    assert refused.exit_code == 4
+    assert f"the disk is full: {tmp_path / 'owner'}{half} could not be written" in refused.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_file_that_is_no_such_key_is_refused(model: Path, keys: Path, tmp_path: Path) -> None:
