@@ -321,7 +321,7 @@ def test_a_server_ranks_its_own_items(kind: str, request: pytest.FixtureRequest)
     wanted = compress.load(bundle).search([QUERIES[0]], top=10)[0]
 
     async def ask(body: dict[str, Any]) -> list[dict[str, Any]]:
-        batcher = Batcher(Settings(), on_batch=lambda texts, seconds: None, on_waiting=lambda texts: None)
+        batcher = Batcher(Settings(), on_batch=lambda model, texts, seconds: None, on_waiting=lambda texts: None)
         queue = asyncio.create_task(batcher.run())
         query, candidates, top = model.forms.ranking(body)
         ranking = await rank(batcher, model, query, candidates)
