@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from compress.artifacts import IR, ONNX
 from compress.bench import energy, loadgen, memory
 from compress.bench.affinity import affinity_text
+from compress.bench.pace import Pace
 from compress.bench.results import BenchResult, Scenario
 from compress.bench.targets import ONNXRUNTIME, open_model, why_not
 from compress.errors import DataError
@@ -88,6 +89,7 @@ class Instruments:
     cpu_ns: Callable[[], int] = time.process_time_ns
     memory: Callable[..., memory.Memory] = memory.taken
     energy_uj: Callable[[], list[int] | None] = energy.read_uj
+    pace: Pace = field(default_factory=Pace)
 
 
 def lanes_of(contenders: Sequence[Contender], bench: Bench) -> list[Lane]:

@@ -10,7 +10,7 @@ import gc
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,10 +19,12 @@ from compress.bench import energy, loadgen
 from compress.bench.affinity import affinity_text, check_affinity
 from compress.bench.lanes import Answering, Contender, Instruments, Lane, ask_by_loadgen, lanes_of
 from compress.bench.memory import Memory
-from compress.bench.processes import Alone, Asker, Calls, open_asker
+from compress.bench.pace import pace_notes
+from compress.bench.processes import Alone, Asked, Asker, Calls, open_asker
 from compress.bench.results import BenchResult, Scenario
 from compress.bench.statistics import figures
 from compress.bench.targets import deployed_bytes, model_files
+from compress.bench.turns import Times, Turn
 from compress.errors import DataError, EnvironmentProblem
 from compress.progress import reporter
 
@@ -38,18 +40,6 @@ WARM_TOLERANCE = 0.1
 WARM_SECONDS = 3.0
 TURN_CALLS: dict[Scenario, int] = {"single-stream": 3, "multi-stream": 1, "server": 3, "offline": 1}
 """Untimed calls at the start of a turn, which bring back the caches that the contender before pushed out."""
-
-
-@dataclass
-class _Times:
-    """Raw nanoseconds of one contender."""
-
-    rounds: list[list[int]] = field(default_factory=list)
-    tokenizer: list[int] = field(default_factory=list)
-    cpu: int = 0
-    answering: int = 0
-    energy: int | None = None
-    spent: int = 0
 
 
 def run_bench(
@@ -142,6 +132,8 @@ class _Scenario:
         self.qps = self.bench.qps if self.scenario == "server" else None
         self.pause_ns = 1e9 / self.qps if self.qps else 0.0
         self.stopped: KeyboardInterrupt | None = None
+        self.looks: dict[int, int] = {}
+        self.repeated = 0
 
     def run(self, askers: dict[Lane, Asker]) -> dict[Lane, BenchResult]:
         """Warm up, plan, take turns, sum up."""
@@ -156,12 +148,14 @@ class _Scenario:
                 f"of {calls * self.batch} requests, {self._workers()}, "
                 f"about {calls * self.bench.rounds * max(slowest, self.pause_ns) / 1e9:,.0f} s for the slowest"
             )
-            times = {lane: _Times() for lane in askers}
+            times = {lane: Times() for lane in askers}
             try:
                 self._take_turns(askers, calls, times)
             except KeyboardInterrupt as stop:
                 self.stopped = stop
-        return {lane: self._result(lane, taken) for lane, taken in times.items() if taken.rounds}
+        for note in pace_notes(len(self.disturbed), len(self.looks)):
+            reporter.warn(note)
+        return {lane: self._result(lane, taken) for lane, taken in times.items() if taken.turns}
 
     def _workers(self) -> str:
         each = f"{self.threads} thread(s)"
@@ -198,34 +192,53 @@ class _Scenario:
         within = int(self.budget_seconds * 1e9 / self.bench.rounds / longest_ns) - self.turn_calls
         return max(1, min(asked, within))
 
-    def _take_turns(self, askers: dict[Lane, Asker], calls: int, times: dict[Lane, _Times]) -> None:
-        order = list(askers)
+    def _take_turns(self, askers: dict[Lane, Asker], calls: int, times: dict[Lane, Times]) -> None:
+        """All rounds; then those again in which the processor was slow, as often as there are rounds at the most."""
         for number in range(self.bench.rounds):
-            # Whoever comes first changes, so that no contender always follows the same one.
-            turn = number % len(order)
-            for lane in order[turn:] + order[:turn]:
-                self._turn(lane, askers[lane], self._calls(lane, number * calls, calls), times[lane])
+            self.looks[number] = self._round(number, askers, calls, times)
             if max(t.spent for t in times.values()) >= self.budget_seconds * 1e9:
                 break
+        while self.disturbed and self.repeated < len(self.looks):
+            number = self.disturbed[self.repeated % len(self.disturbed)]
+            self.repeated += 1
+            self.looks[number] = self._round(number, askers, calls, times)
 
-    def _turn(self, lane: Lane, asker: Asker, calls: Sequence[Calls], times: _Times) -> None:
+    @property
+    def disturbed(self) -> list[int]:
+        """Rounds before, between or after whose turns the processor was slower than it can be."""
+        return [number for number, look in self.looks.items() if self.tools.pace.slow(look)]
+
+    def _round(self, number: int, askers: dict[Lane, Asker], calls: int, times: dict[Lane, Times]) -> int:
+        """A turn of each; returns the slowest look at the processor before, between and after the turns."""
+        # Whoever comes first changes, so that no contender always follows the same one.
+        order = list(askers)
+        turn = number % len(order)
+        looks = [self.tools.pace.look()]
+        for lane in order[turn:] + order[:turn]:
+            taken = self._turn(lane, askers[lane], self._calls(lane, number * calls, calls), number)
+            times[lane].turns[number] = taken
+            looks.append(self.tools.pace.look())
+        return max(looks)
+
+    def _turn(self, lane: Lane, asker: Asker, calls: Sequence[Calls], number: int) -> Turn:
         began = self.tools.clock_ns()
         asker.prepare(calls, self.turn_calls)
         energy_before = self.tools.energy_uj()
         if self.by_loadgen and isinstance(asker, Alone):
-            self._ask_by_loadgen(asker.model, lane.asked(self.requests), len(calls[0]), times)
+            asked = self._ask_by_loadgen(asker.model, lane.asked(self.requests), len(calls[0]), number)
         else:
             asked = asker.ask()
-            times.cpu += asked.cpu
-            times.rounds.append(asked.calls)
-            times.answering += asked.span
         energy_after = self.tools.energy_uj()
-        if energy_before and energy_after:
-            times.energy = (times.energy or 0) + energy.spent_uj(energy_before, energy_after)
-        times.tokenizer += asker.encode()
-        times.spent += self.tools.clock_ns() - began
+        return Turn(
+            calls=asked.calls,
+            cpu=asked.cpu,
+            answering=asked.span,
+            energy=energy.spent_uj(energy_before, energy_after) if energy_before and energy_after else None,
+            tokenizer=asker.encode(),
+            spent=self.tools.clock_ns() - began,
+        )
 
-    def _ask_by_loadgen(self, runner: Answering, asked: Sequence[Request], calls: int, times: _Times) -> None:
+    def _ask_by_loadgen(self, runner: Answering, asked: Sequence[Request], calls: int, number: int) -> Asked:
         """One run of LoadGen, with the same arrivals and requests for whoever has this turn in this round."""
         load = loadgen.Load(
             self.scenario,
@@ -233,19 +246,17 @@ class _Scenario:
             library=len(asked),
             batch=self.batch,
             qps=self.qps,
-            seed=len(times.rounds),
+            seed=number,
         )
         found, cpu = ask_by_loadgen(runner, asked, load, self.tools.cpu_ns)
-        times.rounds.append(found.latencies_ns)
-        times.cpu += cpu
-        times.answering += found.span_ns
+        return Asked(found.latencies_ns, cpu, found.span_ns)
 
-    def _answered(self, times: _Times) -> int:
+    def _answered(self, times: Times) -> int:
         """Requests: a latency is that of a call, but for LoadGen's offline, where each request has one."""
         each = 1 if self.by_loadgen and self.scenario == "offline" else self.batch
         return sum(len(calls) for calls in times.rounds) * each
 
-    def _result(self, lane: Lane, times: _Times) -> BenchResult:
+    def _result(self, lane: Lane, times: Times) -> BenchResult:
         answered = self._answered(times)
         taken = self._memory(lane)
         return BenchResult(
@@ -259,7 +270,9 @@ class _Scenario:
             load=loadgen.load_name() if self.by_loadgen else None,
             offered_qps=self.qps,
             requests=answered,
-            rounds=len(times.rounds),
+            rounds=len(times.turns),
+            repeated_rounds=self.repeated,
+            disturbed_rounds=len(self.disturbed),
             **summarise(times.rounds),
             qps=answered / (max(times.answering, 1) / 1e9),
             cpu_ms=times.cpu / answered / 1e6,

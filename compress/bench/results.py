@@ -67,6 +67,11 @@ class BenchResult(BaseModel):
     """Requests actually timed, over all rounds."""
     rounds: int = 0
     """Rounds actually timed."""
+    repeated_rounds: int | None = None
+    """Rounds that were taken again, and counted then, since the processor was slower than it can be: told by a fixed
+    piece of work before and after each turn, not by the latencies."""
+    disturbed_rounds: int | None = None
+    """Of the rounds that count those in which it still was."""
     p50_ms: float | None = None
     """Median latency of a call in milliseconds, over all rounds."""
     p90_ms: float | None = None

@@ -15,6 +15,7 @@ from compress.bench.files import append_results, origin
 from compress.bench.lanes import Contender, Instruments
 from compress.bench.machine import describe, gpu, throttle_notes, throttled
 from compress.bench.measure import bench_cells
+from compress.bench.pace import pace_notes
 from compress.bench.results import BenchResult
 from compress.bench.results_report import write_results_report
 from compress.bench.search import search_cells
@@ -146,6 +147,7 @@ class Session:
         row["sha256"] = self.hashes[result.artifact]
         if self.more.price is not None and result.qps:
             row["cost_per_million"] = self.more.price * result.threads * result.processes / result.qps / 3600 * 1e6
+        notes = [*notes, *pace_notes(result.disturbed_rounds or 0, result.rounds)]
         if entry.from_text:
             return row | {"notes": notes}
         return row | {"tokenizer_ms": None, "notes": [GENERATED, *notes]}

@@ -19,6 +19,7 @@ from compress.bench.lanes import Contender, Instruments
 from compress.bench.loadgen import Load, audited, collect, drive, load_name
 from compress.bench.measure import run_bench
 from compress.bench.memory import Memory
+from compress.bench.pace import Pace
 from compress.bench.results import Scenario
 from compress.bench.statistics import early_stopping_estimate
 from compress.errors import EnvironmentProblem
@@ -172,7 +173,9 @@ class Sleeper:
 
 
 INSTRUMENTS = Instruments(
-    open=lambda folder, threads, target: Sleeper(float(folder.name)), memory=lambda folder, requests, **how: Memory(1.0)
+    open=lambda folder, threads, target: Sleeper(float(folder.name)),
+    memory=lambda folder, requests, **how: Memory(1.0),
+    pace=Pace(lambda: 100),
 )
 
 

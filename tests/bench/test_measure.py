@@ -15,6 +15,7 @@ from compress.artifacts import ONNX, SPEC, TOKENIZER
 from compress.bench.lanes import Contender, Instruments
 from compress.bench.measure import TURN_CALLS, WARM_CALLS, run_bench, summarise
 from compress.bench.memory import Memory
+from compress.bench.pace import Pace, work_ns
 from compress.recipe import Bench
 from compress.runtime.predictor import Request
 
@@ -29,6 +30,7 @@ class FakeMachine:
     cpu: int = 0
     diary: list[tuple[str, tuple[str, ...]]] = field(default_factory=list)
     collecting: list[bool] = field(default_factory=list)
+    looks: list[int] = field(default_factory=list)
 
     def instruments(self, milliseconds: dict[str, float]) -> Instruments:
         return Instruments(
@@ -36,6 +38,7 @@ class FakeMachine:
             clock_ns=lambda: self.now,
             cpu_ns=lambda: self.cpu,
             memory=lambda folder, requests, *, threads, batch, target: Memory(42.0, 30.0),
+            pace=Pace(lambda: self.looks.pop(0) if self.looks else 100),
         )
 
 
@@ -195,3 +198,30 @@ def test_percentiles_are_over_all_rounds_and_p99_was_observed() -> None:
     generator = np.random.default_rng(0)
     calls = generator.integers(1, 10**7, 101).tolist()
     assert summarise([calls])["p99_ms"] * 1e6 == pytest.approx(sorted(calls)[99])
+
+
+def test_a_round_in_which_the_processor_was_slow_is_taken_again(two: list[Contender]) -> None:
+    """Three looks a round with two contenders; in the second round one is slow, and the latencies with it."""
+    machine = FakeMachine(looks=[100, 100, 100, 100, 100, 180])
+    bench = Bench(scenarios=["single-stream"], requests=20, rounds=4)
+    teacher, shipped = run_bench(two, REQUESTS, bench, instruments=machine.instruments({"teacher": 1, "shipped": 1}))
+    for row in (teacher, shipped):
+        assert (row.rounds, row.requests, row.repeated_rounds, row.disturbed_rounds) == (4, 20, 1, 0)
+    turn = TURN_CALLS["single-stream"] + 5
+    blocks = [machine.diary[2 * WARM_CALLS :][i : i + turn] for i in range(0, 10 * turn, turn)]
+    assert blocks[8:] == blocks[2:4], "the same requests in the same order"
+    assert len(machine.diary) == 2 * WARM_CALLS + 10 * turn
+
+
+def test_a_processor_that_stays_slow_is_told(two: list[Contender], capsys: pytest.CaptureFixture[str]) -> None:
+    machine = FakeMachine(looks=[100, *[150] * 200])
+    bench = Bench(scenarios=["single-stream"], requests=20, rounds=4)
+    row, _ = run_bench(two, REQUESTS, bench, instruments=machine.instruments({"teacher": 1, "shipped": 1}))
+    assert (row.rounds, row.repeated_rounds, row.disturbed_rounds) == (4, 4, 4)
+    assert "in 4 of 4 rounds the processor was more than 15% slower" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_look_does_the_same_work_each_time() -> None:
+    ticks = iter(range(1000))
+    assert work_ns(lambda: next(ticks)) == 1
+    assert work_ns() > 10_000

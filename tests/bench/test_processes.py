@@ -22,6 +22,7 @@ from compress.bench.files import read_results
 from compress.bench.lanes import Contender, Instruments
 from compress.bench.measure import bench_cells, run_bench
 from compress.bench.memory import Memory
+from compress.bench.pace import Pace
 from compress.bench.processes import Alone, Asked, Calls, Team, _Prepare, obey
 from compress.bench.results import BenchResult
 from compress.cli import app
@@ -32,7 +33,7 @@ from compress.runtime.predictor import Request
 from tests.tiny import tiny_deployable, tiny_requests
 
 REQUESTS = [Request(f"text {number}") for number in range(8)]
-NO_MEMORY = Instruments(memory=lambda *_, **__: Memory(1.0))
+NO_MEMORY = Instruments(memory=lambda *_, **__: Memory(1.0), pace=Pace(lambda: 100))
 CORE = min(machine.usable())
 
 
