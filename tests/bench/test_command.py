@@ -87,12 +87,12 @@ def test_ctrl_c_keeps_the_finished_rounds(model: Path, tmp_path: Path, monkeypat
     """The scenario before is complete; of the one that was interrupted what was finished is marked partial."""
     turn, offline_turns = measure._Scenario._turn, 0
 
-    def interrupted(self: Any, *arguments: Any) -> None:
+    def interrupted(self: Any, *arguments: Any) -> Any:
         nonlocal offline_turns
         offline_turns += self.scenario == "offline"
         if offline_turns == 2:
             raise KeyboardInterrupt
-        turn(self, *arguments)
+        return turn(self, *arguments)
 
     monkeypatch.setattr(measure._Scenario, "_turn", interrupted)
     out = tmp_path / "results.jsonl"
