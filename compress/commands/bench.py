@@ -16,7 +16,6 @@ from compress.commands.output import output, results_only
 from compress.commands.runs import refuse, run_until
 from compress.errors import DataError, EnvironmentProblem, GateError, RecipeError
 from compress.progress import reporter
-from compress.recipe.file import is_recipe
 
 DEFAULT_SCENARIOS = ("single-stream", "offline")
 RESULTS = ".jsonl"
@@ -118,6 +117,8 @@ def bench(  # noqa: PLR0913, PLR0917  # one parameter an option
 ) -> None:
     """Time a recipe's models or several artifacts (any .onnx too) side by side; or compare or draw files of results."""
     output.configure(json=json, verbose=verbose, quiet=quiet)
+    from compress.recipe.file import is_recipe
+
     measuring = {
         **{"--target": target, "--scenario": scenario, "--threads": threads, "--qps": qps, "--loadgen": loadgen},
         **{"--queries": queries, "--find-qps": find_qps, "--p99-ms": p99_ms, "--requests": requests, "--data": data},

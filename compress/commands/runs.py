@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,8 +14,9 @@ from compress.commands import options
 from compress.commands.output import output, results_only
 from compress.errors import GateError, RecipeError
 from compress.parallel import processes
-from compress.recipe import LoadedRecipe
-from compress.recipe.file import is_recipe, load_recipe, recipe_from_paths
+
+if TYPE_CHECKING:
+    from compress.recipe import LoadedRecipe
 
 RecipeOrModel = Annotated[
     Path,
@@ -97,6 +98,8 @@ def distill(  # noqa: PLR0913, PLR0917  # one parameter an option
         return
     if teacher is None or train is None or student is None or out is None:
         raise RecipeError("kdc distill needs a recipe, or all of --teacher, --train, --student and -o")
+    from compress.recipe.file import recipe_from_paths
+
     loaded = recipe_from_paths(
         teacher=teacher,
         train=train,
@@ -127,6 +130,8 @@ def quantize(
 ) -> None:
     """The run up to and including int8; or a student directory or .onnx (--set quantize.key=value for its options)."""
     output.configure(json=json, verbose=verbose, quiet=quiet)
+    from compress.recipe.file import is_recipe
+
     if is_recipe(model):
         refuse({"-o": out, "--calibration": calibration, "--method": method}, "a recipe")
         run_until(model, overrides, runs, "quantize")
@@ -167,6 +172,8 @@ def export(  # noqa: PLR0913, PLR0917  # one parameter an option
 ) -> None:
     """The run up to and including the exports; or a student directory or .onnx to other formats."""
     output.configure(json=json, verbose=verbose, quiet=quiet)
+    from compress.recipe.file import is_recipe
+
     if is_recipe(model):
         engines = {"--precision": precision, "--calibration": calibration}
         profile = {"--max-batch": max_batch, "--max-length": max_length}
@@ -222,6 +229,8 @@ def package(  # noqa: PLR0913, PLR0917  # one parameter an option
 ) -> None:
     """The run up to and including the bundle; an exported model to NAME.kdc; or a bundle to what else runs it."""
     output.configure(json=json, verbose=verbose, quiet=quiet)
+    from compress.recipe.file import is_recipe
+
     if is_recipe(artifact):
         refuse({"-o": out, "--target": target}, "a recipe (give its run's folder or bundle)")
         refuse({"--items": items, "--license": license}, "a recipe, which has bundle.items and bundle.licenses")
@@ -250,6 +259,8 @@ def run_until(
     recipe: Path, overrides: Sequence[str] | None, runs: Path, until: str | None, sign: Path | None = None
 ) -> None:
     """A recipe up to a stage, or to its end; prints the summary. sign: a private key for the bundle."""
+    from compress.recipe.file import load_recipe
+
     loaded = load_recipe(recipe, overrides or [])
     from compress.pipeline import run as run_recipe
 
