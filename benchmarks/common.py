@@ -20,11 +20,13 @@ RESULTS = ROOT / "benchmarks" / "results"
 def origin(packages: Iterable[str] = ()) -> dict[str, Any]:
     """Date (UTC), commit, whether tracked files differ from it, and the machine with its load and versions.
 
+    Rows of results, which grow with every benchmark, do not count as a difference.
+
     packages: distributions whose versions are told besides those of `compress.bench.machine`.
     """
     machine = describe()
     machine["versions"] |= {name: version(name) for name in packages}
-    changes = _git("status", "--porcelain", "--untracked-files=no")
+    changes = _git("status", "--porcelain", "--untracked-files=no", "--", ".", ":(exclude)benchmarks/results")
     return {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "commit": _git("rev-parse", "--short", "HEAD"),
