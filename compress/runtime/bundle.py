@@ -41,6 +41,8 @@ RUNTIME_MINIMUM = "0.1.0"
 """Oldest kdc that opens a bundle without any of the fields below."""
 SINCE = dict.fromkeys(("certificate", "signature", "variants", "candidates", "items"), "0.2.0")
 """Optional field -> first kdc that knows it; an older one must ask for an upgrade, not take it for damage."""
+SHARED: Final = ("task", "two_texts", "labels", "positive")
+"""What a bundle's models have in common: requests and answers are the same whichever runs."""
 MAX_BYTES = 2**31 - 1
 """Largest bundle; beyond it a zip changes its format, and ONNX cannot hold the weights in one file anyway."""
 MAX_MANIFEST_BYTES = 2**23
@@ -233,6 +235,7 @@ def open_bundle(path: Path) -> Bundle:
             raise RecipeError(f"{path} is a folder that holds a bundle; give {inside[0]}")
         raise _damaged(path, f"it has no {MANIFEST}")
     manifest = _read_manifest(path, members[MANIFEST])
+    _check_models(path, manifest)
     _check_members(path, manifest, members)
     return Bundle(path, manifest, members)
 
@@ -372,6 +375,19 @@ def _version(text: str) -> tuple[int, ...]:
     while numbers and numbers[-1] == 0:
         numbers.pop()
     return tuple(numbers)
+
+
+def _check_models(path: Path, manifest: Manifest) -> None:
+    """One model a runtime, all of one task: else `kdc verify` would ask another one than the one that answers."""
+    runtimes = [manifest.spec.runtime, *(variant.spec.runtime for variant in manifest.variants)]
+    if runtimes[0] != "onnxruntime" or len(set(runtimes)) != len(runtimes):
+        raise _damaged(path, f"its models are for {', '.join(runtimes)}, onnxruntime first and each once were expected")
+    if manifest.task != manifest.spec.task:
+        raise _damaged(path, f"its task is {manifest.task!r}, that of its model {manifest.spec.task!r}")
+    for variant in manifest.variants:
+        for field in SHARED:
+            if getattr(variant.spec, field) != getattr(manifest.spec, field):
+                raise _damaged(path, f"its models for {runtimes[0]} and {variant.spec.runtime} differ in {field}")
 
 
 def _check_members(path: Path, manifest: Manifest, members: Mapping[str, bytes]) -> None:
