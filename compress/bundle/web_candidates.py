@@ -51,8 +51,8 @@ def _own_candidates(bundle: Bundle, golden: Sequence[Request]) -> list[str]:
     found = distinct(items.texts)
     if len(found) > MAX_CATALOGUE:
         reporter.warn(
-            f"{bundle.path} brings {len(found):,} items along, a page compares at most {MAX_CATALOGUE:,} and offers the "
-            "first of them: choose others with --catalogue FILE"
+            f"{bundle.path} brings {len(found):,} items along, a page compares at most {MAX_CATALOGUE:,} and offers "
+            "the first of them: choose others with --catalogue FILE"
         )
     return found[:MAX_CATALOGUE]
 
