@@ -39,7 +39,7 @@ NOT_MEASURED = {
     "LitServe": "not run: not installed",
     "BentoML": "not run: not installed",
 }
-PACKAGES = ("uvicorn", "granian", "starlette", "fastapi", "h11")
+PACKAGES = ("uvicorn", "granian", "starlette", "fastapi", "httptools", "uvloop")
 CONNECTIONS = 16
 SHARE = 0.7
 PATIENCE_SECONDS = 60.0

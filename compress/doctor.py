@@ -47,6 +47,8 @@ PACKAGES = (
     ("mlcommons-loadgen", "mlperf_loadgen", "load by MLPerf LoadGen", "bench"),
     ("starlette", "starlette", "kdc serve", "serve"),
     ("uvicorn", "uvicorn", "kdc serve", "serve"),
+    ("httptools", "httptools", "kdc serve", "serve"),
+    ("uvloop", "uvloop", "kdc serve", "serve"),
     ("prometheus-client", "prometheus_client", "kdc serve: metrics", "serve"),
     ("tensorrt-rtx", "tensorrt_rtx", "engines for RTX GPUs, built without one", "tensorrt-rtx"),
     ("tensorrt", "tensorrt", "engines for the data-centre GPU of this machine", "tensorrt"),

@@ -46,7 +46,7 @@ ROOM_OF = {
 }
 RUNTIME_MAY = {"runtime", "errors", "extras", "artifacts", "decide"}
 HEAVY = {"torch", "transformers", "datasets", "sklearn", "onnx", "optimum", "accelerate", "scipy", "pandas"}
-SERVER = {"starlette", "uvicorn", "h11", "prometheus_client", "fastapi", "granian"}
+SERVER = {"starlette", "uvicorn", "httptools", "uvloop", "prometheus_client", "fastapi", "granian"}
 LIGHT = ("cli", "commands", "recipe", "bench_table", "summary_table", "tables")
 LIGHT += ("errors", "extras", "progress", "artifacts", "runtime", "decide", "doctor", "")
 

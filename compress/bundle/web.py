@@ -68,8 +68,9 @@ def write_site(bundle: Bundle, out: Path, *, cache: Path, catalogue: Path | None
 
     Returns:
         path, name; model: `model.onnx` in words; transferred_bytes: {brotli, gzip, plain} of all that a browser loads
-        to answer, with a warning beyond 8 MB of brotli; golden: {requests, compared, max_difference, tolerance} between
-        the site's modules and this machine, compared being candidates by the embeddings that are shipped.
+        to answer, with a warning beyond 8 MB of brotli; golden: {requests, shipped_candidates, max_difference,
+        tolerance} between the site's modules and this machine, shipped_candidates being pairs that were compared by
+        the embeddings that are shipped.
 
     Raises:
         RecipeError: `out` is something else, or the model reads one text and has no use for a catalogue.
@@ -237,7 +238,7 @@ def _check(
             f"in the browser {which} would be answered {worst:.2g} away from "
             f"this machine's answer, {TOLERANCE:g} is allowed: the site's tokenizer or runtime does not suit this model"
         )
-    figures = {"requests": len(golden), "compared": len(compared)}
+    figures = {"requests": len(golden), "shipped_candidates": len(compared)}
     return figures | {"max_difference": worst, "tolerance": TOLERANCE}
 
 

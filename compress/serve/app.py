@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import time
 import traceback
 from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
-from pydantic_core import from_json
+from pydantic_core import from_json, to_json
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
@@ -92,6 +91,7 @@ class Service:
             "runtime": self.model.predictor.runtime,
             "threads": self.model.predictor.threads,
             "batch_difference": self.model.batch_difference,
+            "together": self.model.together,
             "reload_refused": self.refused,
         }
         return _json(503 if self.draining else 200, told)
@@ -212,5 +212,4 @@ def _error(refused: Refused) -> Response:
 
 
 def _json(status: int, content: dict[str, Any], headers: dict[str, str] | None = None) -> Response:
-    text = json.dumps(content, ensure_ascii=False, allow_nan=False)
-    return Response(text, status, headers=headers, media_type=JSON)
+    return Response(to_json(content), status, headers=headers, media_type=JSON)

@@ -42,7 +42,7 @@ REFUSALS = {
 }
 READY: dict[str, Any] = {
     "type": "object",
-    "required": ["ready", "bundle", "runtime", "threads", "batch_difference", "reload_refused"],
+    "required": ["ready", "bundle", "runtime", "threads", "batch_difference", "together", "reload_refused"],
     "properties": {
         "ready": {"type": "boolean"},
         "bundle": {
@@ -55,6 +55,10 @@ READY: dict[str, Any] = {
         "batch_difference": {
             "type": "number",
             "description": "largest change of a logit of the golden requests when they are asked together",
+        },
+        "together": {
+            "type": "boolean",
+            "description": "whether texts of several requests share a call: where golden requests are quicker so",
         },
         "reload_refused": {"type": ["string", "null"], "description": "why the last new bundle was not taken"},
     },

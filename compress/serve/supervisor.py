@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("kdc.serve")
 
-PACKAGES = ("starlette", "uvicorn", "prometheus_client")
+PACKAGES = ("starlette", "uvicorn", "httptools", "uvloop", "prometheus_client")
 BACKLOG = 2048
 PATIENCE_SECONDS = 120.0
 """For a worker to load a bundle and ask its golden requests."""

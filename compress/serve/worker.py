@@ -19,6 +19,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 import uvicorn
+import uvloop
 
 from compress.errors import IntegrityError, KdcError
 from compress.serve.app import Service, application
@@ -66,7 +67,8 @@ def main(start: Start, listening: socket.socket, orders: Connection) -> None:
         orders.send(Told(0, error))
         return
     _tidy()
-    asyncio.run(worker.serve(listening))
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(worker.serve(listening))
 
 
 class _Worker:
@@ -80,7 +82,6 @@ class _Worker:
             uvicorn.Config(
                 application(self.service),
                 http=BoundedProtocol,
-                loop="asyncio",
                 lifespan="off",
                 ws="none",
                 log_config=None,

@@ -74,7 +74,7 @@ def test_the_site_answers_as_python_does(tmp_path: Path, cache: Path, task: str)
     bundle = open_bundle(make(tmp_path, task))
     made = write_site(bundle, tmp_path / "site", cache=cache)
     near = pytest.approx(0, abs=1e-5)
-    assert made["golden"] == {"requests": 5, "compared": 0, "max_difference": near, "tolerance": 1e-3}
+    assert made["golden"] == {"requests": 5, "shipped_candidates": 0, "max_difference": near, "tolerance": 1e-3}
     assert not (tmp_path / "site" / CHECK).exists()
     two = task in ("pairs", "ranking")
     # Longer than the model reads, unknown words, upper case, an accent, half of the room each.
@@ -146,7 +146,7 @@ def test_a_two_tower_site_reads_its_candidates_before_it_is_shipped(tmp_path: Pa
     (tmp_path / "catalogue.csv").write_text("text\nred shoe\nblue  kettle\nusb charger\n", encoding="utf-8")
     bundle, offered = open_bundle(path), ["red shoe", "blue kettle", "usb charger"]
     made = write_site(bundle, tmp_path / "site", cache=cache, catalogue=tmp_path / "catalogue.csv")
-    assert made["golden"]["compared"] == 3
+    assert made["golden"]["shipped_candidates"] == 3
     assert made["golden"]["max_difference"] < 1e-3
     shipped = np.frombuffer((tmp_path / "site" / VECTORS).read_bytes(), "<i2").reshape(3, -1) / 32767
     wanted = bundle.predictor(runtime="onnxruntime").embed(offered)

@@ -20,6 +20,7 @@ class Recorder:
     """A model that answers with the text itself, remembers its calls, and can be held."""
 
     def __init__(self) -> None:
+        self.together = True
         self.calls: list[list[str]] = []
         self.go = threading.Event()
         self.go.set()
@@ -75,6 +76,15 @@ def test_what_comes_while_the_model_works_is_one_batch() -> None:
         assert model.calls == [["a"], ["b", "c", "d"]]
 
     run(Settings(), scenario)
+
+
+def test_a_model_that_is_slower_together_is_asked_for_one_request_after_the_other() -> None:
+    async def scenario(batcher: Batcher, model: Recorder, ask: Any) -> None:
+        model.together = False
+        assert await asyncio.gather(ask("a"), ask("b", "c"), ask("d")) == [["a"], ["b", "c"], ["d"]]
+        assert model.calls == [["a"], ["b", "c"], ["d"]]
+
+    run(Settings(max_wait=60.0), scenario)  # nobody waits for others whose company would not help
 
 
 def test_a_request_is_cut_as_predict_cuts_it_and_its_pieces_are_not_split() -> None:

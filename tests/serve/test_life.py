@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import select
 import signal
 import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -140,12 +142,35 @@ def test_a_connection_whose_head_does_not_come_is_closed(tmp_path: Path) -> None
         serving(tiny_bundle(tmp_path / "served.kdc")) as server,
         socket.create_connection(("127.0.0.1", server.port), PATIENCE_SECONDS) as silent,
         socket.create_connection(("127.0.0.1", server.port), PATIENCE_SECONDS) as slow,
+        socket.create_connection(("127.0.0.1", server.port), PATIENCE_SECONDS) as kept,
+        socket.create_connection(("127.0.0.1", server.port), PATIENCE_SECONDS) as blank,
     ):
-        slow.sendall(b"GET /health HTTP/1.1\r\nhost:")
+        for each in (kept, blank):
+            each.sendall(b"GET /health HTTP/1.1\r\nhost: a\r\n\r\n")
+            assert each.recv(1 << 16).startswith(b"HTTP/1.1 200")
         start = time.monotonic()
-        assert silent.recv(10) == b""
-        assert slow.recv(10) == b""
+        slow.sendall(b"GET /health HTTP/1.1\r\nhost:")
+        kept.sendall(b"GET /health HTTP/1.1\r\nhost:")
+        blank.sendall(b"\r\n")
+        for each in (silent, slow, kept, blank):
+            assert each.recv(10) == b""
         assert time.monotonic() - start > 5
+        assert server.get("/health").status_code == 200
+
+
+def test_a_head_without_end_is_refused(tmp_path: Path) -> None:
+    with (
+        serving(tiny_bundle(tmp_path / "served.kdc")) as server,
+        socket.create_connection(("127.0.0.1", server.port), PATIENCE_SECONDS) as endless,
+    ):
+        endless.sendall(b"GET /health HTTP/1.1\r\n")
+        with suppress(ConnectionError):  # it may be closed while this still sends
+            for number in range(1000):
+                endless.sendall(b"x-%d: %s\r\n" % (number, b"a" * 8192))
+                if select.select([endless], (), (), 0)[0]:
+                    break
+            assert endless.recv(1 << 12).startswith(b"HTTP/1.1 400")
+        assert number < 999
         assert server.get("/health").status_code == 200
 
 
