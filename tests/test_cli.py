@@ -178,6 +178,22 @@ def test_interrupt_exits_130(recipe: Path, pipeline: FakePipeline) -> None:
     assert kdc("run", recipe).exit_code == 130
 
 
+def test_an_interrupt_while_the_commands_are_imported_is_one_sentence() -> None:
+    """Half a second in which a traceback would say nothing to anybody."""
+    program = (
+        "import runpy, sys\n"
+        "class Pressed:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'typer': raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Pressed())\n"
+        "sys.argv = ['kdc', 'doctor', '--json']\n"
+        "runpy.run_module('compress', run_name='__main__')"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (130, "kdc: interrupted before anything was begun\n")
+    assert json.loads(done.stdout) == {"error": "interrupted before anything was begun", "exit_code": 130}
+
+
 def test_sigterm_is_told_and_exits_143(
     recipe: Path, pipeline: FakePipeline, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

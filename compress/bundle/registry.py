@@ -215,7 +215,7 @@ def promote(registry: Path, name: str, version: str, *, tag: str, key: Path | No
     return {"name": name, "tag": tag, "version": meant, "previous": index.tags().get(tag)}
 
 
-def rollback(registry: Path, name: str, *, tag: str) -> dict[str, Any]:
+def rollback(registry: Path, name: str, *, tag: str, key: Path | None = None) -> dict[str, Any]:
     """Let a tag point to the version that it pointed to before; again goes back further.
 
     Returns:
@@ -223,7 +223,7 @@ def rollback(registry: Path, name: str, *, tag: str) -> dict[str, Any]:
 
     Raises:
         RecipeError: there is no such tag, or nothing before.
-        IntegrityError: the version before is damaged.
+        IntegrityError: the version before is damaged, or not signed by the owner of `key`.
     """
     _read_index(registry, name)
     with _writing(registry, name) as folder:
@@ -235,7 +235,7 @@ def rollback(registry: Path, name: str, *, tag: str) -> dict[str, Any]:
             raise RecipeError(
                 f"{name}@{tag} points to {past[-1][:SHOWN]} and never pointed elsewhere: promote a version"
             )
-        _kept(registry, name, past[-2], None)
+        _kept(registry, name, past[-2], key)
         _write_index(folder, _moved(index, "rollback", tag, past[-2]))
     return {"name": name, "tag": tag, "version": past[-2], "previous": past[-1]}
 

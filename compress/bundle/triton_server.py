@@ -59,16 +59,16 @@ def write_repository(bundle: Bundle, out: Path, engines: Sequence[Engine] = ()) 
     _python(out / f"{name}_answers", "Answers", _model(f"{name}_answers", "python", logits, answers), spec)
     _write(out / f"{name}_onnx", _model(f"{name}_onnx", "onnxruntime", tokens, logits))
     (out / f"{name}_onnx" / "1" / ONNX).write_bytes(bundle.members[ONNX])
-    models = {name: f"{name}_onnx"}
+    models, batches = {name: f"{name}_onnx"}, {name: MAX_BATCH}
     for engine in engines:
         plan = f"{name}_{engine.path.stem.replace('-', '_')}"
         config = _model(plan, "tensorrt", tokens, logits, kind="KIND_GPU", max_batch=engine.max_batch)
         _write(out / plan, config)
         (out / plan / "1" / "model.plan").write_bytes(engine.path.read_bytes())
-        models[f"{plan}_ensemble"] = plan
+        models[f"{plan}_ensemble"], batches[f"{plan}_ensemble"] = plan, min(MAX_BATCH, engine.max_batch)
     for ensemble, model in models.items():
-        batch = min([MAX_BATCH, *(engine.max_batch for engine in engines if model != models[name])])
-        _write(out / ensemble, _ensemble(ensemble, name, model, (texts, tokens, logits, answers), batch))
+        tensors = texts, tokens, logits, answers
+        _write(out / ensemble, _ensemble(ensemble, name, model, tensors, batches[ensemble]))
     steps = [f"{name}_tokens", f"{name}_answers"]
     return [*models, *models.values(), *steps]
 

@@ -64,7 +64,7 @@ def write_site(bundle: Bundle, out: Path, *, cache: Path, catalogue: Path | None
         out: the folder; an older site there is replaced.
         cache: folder in which the npm packages are kept for all sites.
         catalogue: candidates that the page offers, JSON lines or CSV with `text`; for models of two texts. When
-            absent, second texts of the golden requests.
+            absent, the bundle's items, or where it has none second texts of the golden requests.
 
     Returns:
         path, name; model: `model.onnx` in words; transferred_bytes: {brotli, gzip, plain} of all that a browser loads

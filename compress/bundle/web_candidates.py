@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from compress.errors import DataError, RecipeError
+from compress.progress import reporter
 from compress.runtime.bundle import Bundle
 from compress.runtime.fields import Fields
 from compress.runtime.predictor import Predictor, Request
@@ -22,15 +23,16 @@ UNIT = 32767
 
 
 def candidates_of(bundle: Bundle, golden: Sequence[Request], catalogue: Path | None) -> list[str]:
-    """Texts of a catalogue, JSON lines or CSV with `text`; without one, second texts of the golden requests.
+    """Texts of a catalogue, JSON lines or CSV with `text`; without one, of the items that the bundle brings along, of
+    which more than MAX_CATALOGUE are left out with a warning; without these, second texts of the golden requests.
 
     Raises:
         RecipeError: a catalogue for a model that reads one text.
         DataError: it cannot be read, or is too long.
+        IntegrityError: the bundle's items are not what its manifest says.
     """
     if catalogue is None:
-        seconds = [request.text_pair for request in golden if request.text_pair]
-        return distinct(seconds)[:CANDIDATES]
+        return _own_candidates(bundle, golden)
     if not bundle.manifest.spec.two_texts:
         raise RecipeError(f"--catalogue has no effect: {bundle.path} reads one text; leave it out")
     joined = bundle.manifest.columns.get("text_pair", ())
@@ -40,6 +42,19 @@ def candidates_of(bundle: Bundle, golden: Sequence[Request], catalogue: Path | N
             f"{catalogue} has {len(found):,} products, a page compares at most {MAX_CATALOGUE:,}: give a smaller file"
         )
     return found
+
+
+def _own_candidates(bundle: Bundle, golden: Sequence[Request]) -> list[str]:
+    items = bundle.items("onnxruntime")
+    if items is None:
+        return distinct([request.text_pair for request in golden if request.text_pair])[:CANDIDATES]
+    found = distinct(items.texts)
+    if len(found) > MAX_CATALOGUE:
+        reporter.warn(
+            f"{bundle.path} brings {len(found):,} items along, a page compares at most {MAX_CATALOGUE:,} and offers "
+            "the first of them: choose others with --catalogue FILE"
+        )
+    return found[:MAX_CATALOGUE]
 
 
 def distinct(texts: Sequence[str]) -> list[str]:

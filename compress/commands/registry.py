@@ -34,7 +34,7 @@ def keygen(
     _print(make_keys(out))
 
 
-def push(  # one parameter an option
+def push(
     bundle: options.BundleFile,
     registry: Registry,
     tag: Moved = "candidate",
@@ -90,15 +90,16 @@ def rollback(
     registry: Registry,
     name: Name,
     tag: Moved = "production",
+    key: options.PublicKey = None,
     json: options.Json = False,
     verbose: options.Verbose = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Let a tag point to the version that it pointed to before."""
+    """Check the version that a tag pointed to before, and let it point there again."""
     from compress.bundle import registry as registries
 
     output.configure(json=json, verbose=verbose, quiet=quiet)
-    _print(registries.rollback(registry, name, tag=tag))
+    _print(registries.rollback(registry, name, tag=tag, key=key))
 
 
 def versions(

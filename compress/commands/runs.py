@@ -211,7 +211,10 @@ def package(  # noqa: PLR0913, PLR0917  # one parameter an option
         typer.Option(metavar="NAME", help="Write a bundle (or a run's) for: web, triton-server, kubernetes or docker."),
     ] = None,
     catalogue: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Candidates that the site offers; JSON lines or CSV with text.")
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Candidates that the site offers (text in JSON lines or CSV); else the bundle's items."
+        ),
     ] = None,
     items: Annotated[
         Path | None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -40,6 +41,20 @@ PARENTS = ("teacher", "student")
 """Stages whose hashes stand in a bundle."""
 OWNERS = ("teacher", "data")
 """Whose licences a bundle carries."""
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """What a run recorded of a model that is packed, as `write_bundle` takes it; of any other model nothing."""
+
+    metrics: dict[str, Any] = field(default_factory=dict)
+    provenance: dict[str, Any] = field(default_factory=dict)
+    certificate: dict[str, Any] | None = None
+    candidates: Sequence[dict[str, Any]] = ()
+    notes: Sequence[str] = ()
+    bench: dict[str, Any] | None = None
+    data: Data | None = None
+    """The section of its recipe."""
 
 
 def export_path(
@@ -140,44 +155,22 @@ def package_path(
     signer = None if sign is None else load_signer(sign)
     texts, whose = named_licenses(licenses)
     own = verified(folder)
-    notes: list[str] = []
-    data: Data | None = None
-    metrics: dict[str, Any] = {}
-    provenance: dict[str, Any] = {}
-    certificate: dict[str, Any] | None = None
-    candidates: list[dict[str, Any]] = []
-    bench: dict[str, Any] | None = None
-    if own is not None:
-        parents = {stage: own.parents[stage] for stage in PARENTS if stage in own.parents}
-        provenance = {
-            "recipe_digest": own.recipe_digest,
-            "parents": parents | {own.kind: own.sha256},
-            "versions": own.versions,
-        }
-        metrics = {"shipped": own.metrics["quality"]} if own.metrics.get("quality") else {}
-        certificate = own.metrics.get("certificate")
-        candidates = own.metrics.get("candidates", [])
-        notes, data = _said_by_run(folder, items=items, licenses=licenses)
-        bench = _timed_by_run(folder, own)
-        if own.status == "failed":
-            reporter.warn(f"{folder} did not meet a gate: {own.reason}")
-            notes.append(f"A gate of its recipe was not met: {own.reason}.")
-    columns = {} if data is None else data.joined_columns
-    provenance |= {"licenses": whose} if whose else {}
+    facts = Recorded() if own is None else _recorded(folder, own, items=items, licenses=licenses)
+    data = facts.data
     with publishing(out) as made:
         write_bundle(
             folder,
             made,
             name=out.stem,
-            metrics=metrics,
-            provenance=provenance,
-            certificate=certificate,
-            candidates=candidates,
-            columns=columns,
-            notes=notes,
+            metrics=facts.metrics,
+            provenance=facts.provenance | ({"licenses": whose} if whose else {}),
+            certificate=facts.certificate,
+            candidates=facts.candidates,
+            columns={} if data is None else data.joined_columns,
+            notes=facts.notes,
             licenses=texts,
             datasets=() if data is None else data.hubs,
-            bench=bench,
+            bench=facts.bench,
             items=items,
             signer=signer,
         )
@@ -189,9 +182,31 @@ def package_path(
         "size_bytes": out.stat().st_size,
         "items": None if shipped is None else shipped.count,
         "licenses": sorted(texts),
-        "metrics": metrics,
+        "metrics": facts.metrics,
         "signed_by": None if signer is None else signer.key,
     }
+
+
+def _recorded(folder: Path, own: Artifact, *, items: Path | None, licenses: Sequence[str]) -> Recorded:
+    """What the run of a stage says of its model; a gate that was not met is a warning and a note."""
+    notes, data = _said_by_run(folder, items=items, licenses=licenses)
+    if own.status == "failed":
+        reporter.warn(f"{folder} did not meet a gate: {own.reason}")
+        notes.append(f"A gate of its recipe was not met: {own.reason}.")
+    parents = {stage: own.parents[stage] for stage in PARENTS if stage in own.parents}
+    return Recorded(
+        metrics={"shipped": own.metrics["quality"]} if own.metrics.get("quality") else {},
+        provenance={
+            "recipe_digest": own.recipe_digest,
+            "parents": parents | {own.kind: own.sha256},
+            "versions": own.versions,
+        },
+        certificate=own.metrics.get("certificate"),
+        candidates=own.metrics.get("candidates", []),
+        notes=notes,
+        bench=_timed_by_run(folder, own),
+        data=data,
+    )
 
 
 def _timed_by_run(stage: Path, own: Artifact) -> dict[str, Any] | None:

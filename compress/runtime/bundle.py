@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -22,8 +21,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from compress import __version__
 from compress.artifacts import ONNX, TOKENIZER, FileEntry, ModelSpec, Runtime
 from compress.errors import EnvironmentProblem, IntegrityError, RecipeError
-from compress.runtime.archive import MAX_MEMBERS, MalformedArchive, unpack
+from compress.runtime.archive import MalformedArchive
 from compress.runtime.engine import ModelBytes, Tensor, why_not_here
+from compress.runtime.members import read_members
 from compress.runtime.predictor import Predictor
 from compress.runtime.shipped import ItemsEntry, ShippedItems, misfit, read_shipped
 
@@ -41,12 +41,10 @@ RUNTIME_MINIMUM = "0.1.0"
 """Oldest kdc that opens a bundle without any of the fields below."""
 SINCE = dict.fromkeys(("certificate", "signature", "variants", "candidates", "items"), "0.2.0")
 """Optional field -> first kdc that knows it; an older one must ask for an upgrade, not take it for damage."""
-MAX_BYTES = 2**31 - 1
-"""Largest bundle; beyond it a zip changes its format, and ONNX cannot hold the weights in one file anyway."""
+SHARED: Final = ("task", "two_texts", "labels", "positive")
+"""What a bundle's models have in common: requests and answers are the same whichever runs."""
 MAX_MANIFEST_BYTES = 2**23
 """Largest manifest: room for a hundred thousand labels, while what JSON of this size becomes in memory stays small."""
-MAX_FOLDERS = 64
-"""Folders in an unpacked bundle."""
 MAX_REASON = 300
 """Characters of a reason in an error: a reason may quote what somebody wrote into a bundle."""
 
@@ -224,7 +222,9 @@ def open_bundle(path: Path) -> Bundle:
     if not path.exists():
         raise RecipeError(f"no such bundle: {path}; give the path of a {SUFFIX} file or of an unpacked one")
     try:
-        members = _read_folder(path) if path.is_dir() else _read_zip(path)
+        members = read_members(path)
+    except MalformedArchive as error:
+        raise _damaged(path, str(error)) from error
     except OSError as error:
         raise RecipeError(f"{path} cannot be read ({error.strerror}): check its permissions") from error
     if MANIFEST not in members:
@@ -233,6 +233,7 @@ def open_bundle(path: Path) -> Bundle:
             raise RecipeError(f"{path} is a folder that holds a bundle; give {inside[0]}")
         raise _damaged(path, f"it has no {MANIFEST}")
     manifest = _read_manifest(path, members[MANIFEST])
+    _check_models(path, manifest)
     _check_members(path, manifest, members)
     return Bundle(path, manifest, members)
 
@@ -291,47 +292,6 @@ def _damaged(path: Path, reason: str) -> IntegrityError:
     return IntegrityError(f"{path} is not an intact bundle: {shown}; do not use it, get it or make it again")
 
 
-def _check_limits(path: Path, count: int, size: int) -> None:
-    if count > MAX_MEMBERS:
-        raise _damaged(path, f"it has more than {MAX_MEMBERS} members")
-    if size > MAX_BYTES:
-        raise _damaged(path, f"it has {size:,} bytes, {MAX_BYTES:,} are allowed")
-
-
-def _read_zip(path: Path) -> dict[str, bytes]:
-    if not path.is_file():
-        raise RecipeError(f"{path} is neither a file nor a folder; give the path of a {SUFFIX} file")
-    with path.open("rb") as stream:
-        size = os.fstat(stream.fileno()).st_size
-        _check_limits(path, 0, size)
-        try:
-            return unpack(stream, size)
-        except MalformedArchive as error:
-            raise _damaged(path, str(error)) from error
-
-
-def _read_folder(folder: Path) -> dict[str, bytes]:
-    """Members of an unpacked bundle; they are counted before any is read."""
-    found: dict[str, Path] = {}
-    folders, size = [folder], 0
-    for current in folders:  # grows on the way
-        with os.scandir(current) as entries:
-            for entry in entries:
-                path = Path(entry.path)
-                name = path.relative_to(folder).as_posix()
-                if entry.is_dir(follow_symlinks=False):
-                    folders.append(path)
-                elif entry.is_file(follow_symlinks=False):
-                    found[name] = path
-                    size += entry.stat(follow_symlinks=False).st_size
-                else:
-                    raise _damaged(folder, f"{name!r} is a link or not a plain file")
-                _check_limits(folder, len(found), size)
-                if len(folders) > MAX_FOLDERS:
-                    raise _damaged(folder, f"it has more than {MAX_FOLDERS} folders")
-    return {name: found[name].read_bytes() for name in sorted(found)}
-
-
 def _read_manifest(path: Path, content: bytes) -> Manifest:
     if len(content) > MAX_MANIFEST_BYTES:
         raise _damaged(path, f"{MANIFEST} has {len(content):,} bytes, {MAX_MANIFEST_BYTES:,} are allowed")
@@ -372,6 +332,19 @@ def _version(text: str) -> tuple[int, ...]:
     while numbers and numbers[-1] == 0:
         numbers.pop()
     return tuple(numbers)
+
+
+def _check_models(path: Path, manifest: Manifest) -> None:
+    """One model a runtime, all of one task: else `kdc verify` would ask another one than the one that answers."""
+    runtimes = [manifest.spec.runtime, *(variant.spec.runtime for variant in manifest.variants)]
+    if runtimes[0] != "onnxruntime" or len(set(runtimes)) != len(runtimes):
+        raise _damaged(path, f"its models are for {', '.join(runtimes)}, onnxruntime first and each once were expected")
+    if manifest.task != manifest.spec.task:
+        raise _damaged(path, f"its task is {manifest.task!r}, that of its model {manifest.spec.task!r}")
+    for variant in manifest.variants:
+        for field in SHARED:
+            if getattr(variant.spec, field) != getattr(manifest.spec, field):
+                raise _damaged(path, f"its models for {runtimes[0]} and {variant.spec.runtime} differ in {field}")
 
 
 def _check_members(path: Path, manifest: Manifest, members: Mapping[str, bytes]) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
+from zlib import error as InflateError
 
 import numpy as np
 import numpy.typing as npt
@@ -121,9 +122,10 @@ def load_items(path: Path, *, model: str) -> Items:
     if not path.is_file():
         raise DataError(f"no file of items at {path}; make one with `kdc embed BUNDLE FILE -o {path.name}`")
     try:
-        with np.load(path, allow_pickle=False) as found:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as found:
             vectors, ids, made_by = (found[name] for name in ARRAYS)
-    except (BadZipFile, KeyError, ValueError, OSError, EOFError) as error:
+    except (BadZipFile, InflateError, RuntimeError, KeyError, ValueError, OSError, EOFError) as error:
+        # RuntimeError: a changed byte says "encrypted", or "of a newer zip"
         raise IntegrityError(f"{path} is no readable file of items ({error}); make it anew with `kdc embed`") from error
     if vectors.dtype != np.float32 or vectors.ndim != 2 or vectors.shape[:1] != ids.shape or not len(ids):
         raise IntegrityError(

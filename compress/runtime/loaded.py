@@ -6,11 +6,13 @@ model.predict(["red trainers", ("red trainers", "Crimson Running Shoes EU 42")])
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Literal, TypeAlias
+
+import numpy as np
 
 from compress.artifacts import Runtime
 from compress.errors import DataError, RecipeError
@@ -104,7 +106,7 @@ class LoadedBundle:
                 f"the bundle {self.manifest.name} came without items: give them with `index`, or pack them into it "
                 "with `bundle.items` of its recipe"
             )
-        asked = requests_of(queries)
+        asked = single_texts(queries)
         return search_shipped(self.predictor, self.items, asked, _checked(top)) if asked else []
 
     def index(self, items: Iterable[str | Request]) -> Index:
@@ -116,7 +118,7 @@ class LoadedBundle:
         Raises:
             DataError: there are none, one cannot be read, two have one id, or the model has no embeddings.
         """
-        asked = requests_of(items)
+        asked = single_texts(items)
         if not asked:
             raise DataError("there are no items to embed: give at least one")
         return Index(embed_items(self.predictor, asked, self.manifest.digest, BATCH), self.predictor)
@@ -149,12 +151,19 @@ class Index:
             DataError: a query cannot be read.
             RecipeError: top is less than 1.
         """
-        asked = requests_of(queries)
+        asked = single_texts(queries)
         return search_items(self.predictor, self.items, asked, _checked(top)) if asked else []
 
-    def cosines(self, queries: Sequence[str]) -> Vectors:
-        """Cosine of every query with every item, float32 [Q, N]."""
-        return self.predictor.embed(queries) @ self.items.vectors.T
+    def cosines(self, queries: Iterable[str]) -> Vectors:
+        """Cosine of every query with every item, float32 [Q, N].
+
+        Raises:
+            DataError: a query cannot be read.
+        """
+        asked = single_texts(queries)
+        if not asked:
+            return np.zeros((0, len(self.items.vectors)), np.float32)
+        return self.predictor.embed([query.text for query in asked]) @ self.items.vectors.T
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write a .npz for `open_index` and `kdc search`, whole or not at all.
@@ -175,6 +184,19 @@ def requests_of(given: Iterable[Given]) -> list[Request]:
     if isinstance(given, str | Request):
         raise DataError("one request was given where a list is expected: put it into a list, or ask `predict_one`")
     return [_request(each, position) for position, each in enumerate(given)]
+
+
+def single_texts(given: Iterable[str | Request]) -> list[Request]:
+    """As `requests_of`, of what is searched for or embedded: a second text would do nothing.
+
+    Raises:
+        DataError: as `requests_of`; or an element has two texts.
+    """
+    asked = requests_of(given)
+    for position, request in enumerate(asked, 1):
+        if request.text_pair is not None:
+            raise DataError(f"request {position} has two texts; give one: `predict` compares two")
+    return asked
 
 
 def _request(given: Given, position: int) -> Request:

@@ -154,12 +154,7 @@ class Predictor:
                 f"the model's output has shape {list(logits.shape)}, expected is {list(expected)} "
                 "(rows, labels): model and labels do not belong together; export it again"
             )
-        finite = np.isfinite(logits).all(axis=1)
-        if not finite.all():
-            raise IntegrityError(
-                f"the model's output is not a finite number for row {int(finite.argmin())} of a batch of "
-                f"{len(logits)}: {logits[finite.argmin()].tolist()}; the model is broken, make it anew"
-            )
+        _check_finite(logits, "output")
         return logits
 
     def logits(self, requests: Sequence[Request], batch_size: int = 32) -> npt.NDArray[np.float32]:
@@ -178,6 +173,7 @@ class Predictor:
 
         Raises:
             DataError: a text cannot be read, or the model has no embeddings.
+            IntegrityError: the model answers with NaN or infinity.
         """
         if self.spec.similarity is None:
             raise DataError(
@@ -187,7 +183,9 @@ class Predictor:
             check_request(Request(text), position, pairs=False)
         ids, type_ids, _ = self.encoder.encode(texts)
         feed = self.encoder.arrays(ids, type_ids, self.spec.inputs)
-        return np.asarray(self._engine.run(feed, [EMBEDDING])[0], np.float32)
+        vectors = np.asarray(self._engine.run(feed, [EMBEDDING])[0], np.float32)
+        _check_finite(vectors, EMBEDDING)
+        return vectors
 
     def answer(self, requests: Sequence[Request], batch_size: int = 32) -> list[AnyAnswer]:
         """Answers in the order of the requests."""
@@ -210,6 +208,17 @@ def encoder_of(
             tokenizer_json, texts=cached_texts, separator=spec.separator, apart=apart, known=known, **sizes
         )
     return TextEncoder(tokenizer_json, separator=spec.separator, apart=apart, parallel=threads > 1, **sizes)
+
+
+def _check_finite(rows: npt.NDArray[np.float32], what: str) -> None:
+    finite = np.isfinite(rows).all(axis=1)
+    if not finite.all():
+        place = int(finite.argmin())
+        wrong = rows[place][~np.isfinite(rows[place])][0]
+        raise IntegrityError(
+            f"the model's {what} is not a finite number for row {place} of a batch of {len(rows)} ({wrong}): the model "
+            "is broken, make it anew"
+        )
 
 
 def check_request(request: Request, position: int, *, pairs: bool) -> None:

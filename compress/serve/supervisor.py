@@ -18,7 +18,7 @@ from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from compress.errors import EnvironmentProblem, KdcError
+from compress.errors import EnvironmentProblem, KdcError, RecipeError
 from compress.extras import require
 from compress.runtime.archive import pack
 from compress.runtime.bundle import SUFFIX, Bundle, open_bundle
@@ -74,13 +74,14 @@ class Snapshot:
 
     path: Path
     name: str
+    task: str
     digest: str
 
     @classmethod
     def of(cls, bundle: Bundle, path: Path) -> Snapshot:
         """Write one."""
         path.write_bytes(pack(bundle.members))
-        return cls(path, bundle.manifest.name, bundle.manifest.digest)
+        return cls(path, bundle.manifest.name, bundle.manifest.task, bundle.manifest.digest)
 
 
 @dataclass(eq=False)
@@ -242,8 +243,15 @@ class Supervisor:
         old.path.unlink()
         self.metrics.reloads.labels("done").inc()
         logger.info("serving %s (%s), before it %s", new.name, new.digest[:16], old.digest[:16])
+        if new.name != old.name:
+            logger.warning("the new bundle is named %s, the one before it %s", new.name, old.name)
 
     def _prepare(self, new: Snapshot) -> None:
+        if new.task != self.current.task:
+            raise RecipeError(
+                f"{self.source} is for {new.task}, and {self.current.task} is served, whose requests and answers "
+                "clients know: start another server for it"
+            )
         answers = self._everywhere(Prepare(self._reloads, new.path))
         errors = [told.error for told in answers if told.error is not None]
         if errors:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from compress.artifacts import EMBEDDING, LOGITS, ONNX, PORTABLE, SPEC, TOKENIZER, read_spec, write_spec
+from compress.artifacts import EMBEDDING, LOGITS, ONNX, PORTABLE, SPEC, TOKENIZER, model_bytes, read_spec, write_spec
 from compress.bench.lanes import Contender
 from compress.bench.machine import describe as describe_machine
 from compress.bench.machine import gpu, lasting_warnings
@@ -70,7 +70,7 @@ def _export_teacher(run: Run, taught: Teacher, out: Path, requests: Sequence[Req
     inputs = export_teacher(run.lead_folder, out / ONNX, opset=opset_of(run))
     (out / TOKENIZER).write_text(taught.tokenizer_json, encoding="utf-8")
     write_spec(out, read_spec(run.lead_folder).model_copy(update={"inputs": inputs}))
-    return {"size_bytes": (out / ONNX).stat().st_size, "parity": _export_parity(taught.module, out, requests)}
+    return {"size_bytes": model_bytes(out), "parity": _export_parity(taught.module, out, requests)}
 
 
 def export_student(student: Path, out: Path, opset: int, requests: Sequence[Request]) -> Metrics:
@@ -83,7 +83,7 @@ def export_student(student: Path, out: Path, opset: int, requests: Sequence[Requ
     export_module(traced, out / ONNX, inputs=spec.inputs, outputs=outputs, opset=opset, vocabulary=vocabulary)
     (out / TOKENIZER).write_text(tokenizer_json, encoding="utf-8")
     write_spec(out, spec)
-    size = {"size_bytes": (out / ONNX).stat().st_size}
+    size = {"size_bytes": model_bytes(out)}
     return size | {"parity": _export_parity(module, out, requests)} if requests else size
 
 

@@ -145,6 +145,10 @@ def test_signatures_are_asked_for_where_a_key_is_given(bundles: list[Path], regi
     for key, wanted, code in ((owner, "production", 6), (stranger, "candidate", 6), (owner, "candidate", 0)):
         assert kdc("promote", registry, "shop", wanted, "--tag", "safe", "--key", key).exit_code == code
         assert kdc("pull", registry, f"shop@{wanted}", "-o", out, "--key", key).exit_code == code
+    push(bundles[-1], registry, tag="live")
+    push(bundles[1], registry, tag="live")
+    for key, code in ((stranger, 6), (owner, 0)):
+        assert kdc("rollback", registry, "shop", "--tag", "live", "--key", key).exit_code == code
     assert listed(registry)[0]["tags"]["safe"] == sha(bundles[-1]) == sha(out)
 
 

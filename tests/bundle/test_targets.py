@@ -138,18 +138,21 @@ def test_the_configs_are_the_servers(task: str, tmp_path: Path) -> None:
     bundle = open_bundle(bundle_of(tmp_path, task))
     engine = tmp_path / "tensorrt-fp16.engine"
     engine.write_bytes(b"plan")
-    models = write_repository(bundle, tmp_path / "out", [Engine(engine, 8)])
+    large = tmp_path / "tensorrt-bf16.engine"
+    large.write_bytes(b"another")
+    models = write_repository(bundle, tmp_path / "out", [Engine(engine, 8), Engine(large, 64)])
     configs = {
         name: text_format.Parse((tmp_path / "out" / name / "config.pbtxt").read_text(), schema.ModelConfig())
         for name in models
     }
-    assert models[:2] == ["tiny-1", "tiny-1_tensorrt_fp16_ensemble"]
+    assert models[:3] == ["tiny-1", "tiny-1_tensorrt_fp16_ensemble", "tiny-1_tensorrt_bf16_ensemble"]
+    assert [configs[name].max_batch_size for name in models[:3]] == [32, 8, 32]  # each engine's own, at most the steps'
     assert all(name == config.name for name, config in configs.items())
     assert configs["tiny-1_onnx"].dynamic_batching.max_queue_delay_microseconds == 500
     assert [item.name for item in configs["tiny-1_onnx"].input] == [item.name for item in bundle.manifest.inputs]
     assert configs["tiny-1_tensorrt_fp16"].max_batch_size == configs[models[1]].max_batch_size == 8
     assert (tmp_path / "out" / "tiny-1_tensorrt_fp16" / "1" / "model.plan").read_bytes() == b"plan"
-    for ensemble in models[:2]:
+    for ensemble in models[:3]:
         known = {item.name for item in configs[ensemble].input}
         for each in configs[ensemble].ensemble_scheduling.step:
             model = configs[each.model_name]

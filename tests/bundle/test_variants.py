@@ -20,7 +20,7 @@ from compress.errors import EnvironmentProblem, IntegrityError, RecipeError
 from compress.quantize.openvino import write_float
 from compress.runtime import openvino_engine
 from compress.runtime.archive import pack
-from compress.runtime.bundle import MANIFEST, open_bundle
+from compress.runtime.bundle import MANIFEST, manifest_bytes, manifest_digest, open_bundle
 from compress.runtime.predictor import Predictor
 from compress.runtime.shipped import SEARCHES, VECTORS
 from tests.tiny import WORDS, tiny_deployable, tiny_requests
@@ -176,3 +176,24 @@ def test_a_model_for_openvino_alone_is_not_packed(tmp_path: Path) -> None:
         file.unlink()
     with pytest.raises(RecipeError, match="is for openvino alone, and a bundle must run where there is onnxruntime"):
         write_bundle(folder, tmp_path / "x.kdc", name="x", metrics={}, provenance={})
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"runtime": "onnxruntime"}, "its models are for onnxruntime, onnxruntime"),
+        ({"labels": ["yes", "no"]}, "its models for onnxruntime and openvino differ in labels"),
+        ({"two_texts": False}, "differ in two_texts"),
+    ],
+)
+def test_models_that_do_not_go_together_are_refused(
+    changes: dict[str, object], sentence: str, bundle: Path, tmp_path: Path
+) -> None:
+    """Right hashes, and a model that `kdc verify` would not have asked, or that reads other requests."""
+    members = dict(open_bundle(bundle).members)
+    manifest = json.loads(members[MANIFEST])
+    manifest["variants"][0]["spec"] |= changes
+    manifest["digest"] = manifest_digest(manifest)
+    (tmp_path / "x.kdc").write_bytes(pack(members | {MANIFEST: manifest_bytes(manifest)}))
+    with pytest.raises(IntegrityError, match=sentence):
+        open_bundle(tmp_path / "x.kdc")

@@ -13,8 +13,10 @@ import pytest
 
 from benchmarks.browser import browsing, chromium, serving
 from compress.artifacts import TOKENIZER
-from compress.bundle import web, web_packages
+from compress.bundle import web, web_candidates, web_packages
+from compress.bundle.verify import read_golden
 from compress.bundle.web import CHECK, LOADED, VECTORS, difference, write_site
+from compress.bundle.web_candidates import candidates_of
 from compress.bundle.web_packages import fetch_packages
 from compress.bundle.write import write_bundle
 from compress.errors import EnvironmentProblem
@@ -209,6 +211,32 @@ def test_a_catalogue_is_what_the_page_offers(tmp_path: Path, cache: Path) -> Non
     for name in LOADED:
         assert (tmp_path / "site" / f"{name}.br").is_file()
         assert (tmp_path / "site" / f"{name}.gz").is_file()
+
+
+def test_without_a_catalogue_the_page_offers_the_items_of_the_bundle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each text once and on one line; of too many the first, with a warning. A catalogue comes before them."""
+    (tmp_path / "items.csv").write_text("id,text\na,red  shoe\nb,blue kettle\nc,red shoe\nd,usb charger\n", "utf-8")
+    (tmp_path / "catalogue.csv").write_text("text\ncoffee machine\n", "utf-8")
+    path = write_bundle(
+        tiny_deployable(tmp_path / "model", "pairs"),
+        tmp_path / "t.kdc",
+        name="t",
+        golden=tiny_requests("pairs"),
+        metrics={},
+        provenance={},
+        items=tmp_path / "items.csv",
+    )
+    bundle = open_bundle(path)
+    golden, _ = read_golden(bundle)
+    assert candidates_of(bundle, golden, None) == ["red shoe", "blue kettle", "usb charger"]
+    assert candidates_of(bundle, golden, tmp_path / "catalogue.csv") == ["coffee machine"]
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(web_candidates, "MAX_CATALOGUE", 2)
+    assert candidates_of(bundle, golden, None) == ["red shoe", "blue kettle"]
+    told = " ".join(capsys.readouterr().err.split())
+    assert "brings 3 items along, a page compares at most 2 and offers the first of them" in told
 
 
 def test_special_tokens_are_told_apart_from_text() -> None:

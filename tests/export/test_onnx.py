@@ -19,8 +19,11 @@ from transformers import (
     RobertaConfig,
 )
 
+from compress.artifacts import ONNX
 from compress.errors import RecipeError
 from compress.export.onnx import INPUTS, export_module, export_teacher
+from compress.steps.shipping import export_student
+from tests.tiny_students import exported_student
 
 VOCABULARY = 50
 SHAPES = [(1, 1), (1, 7), (3, 5), (4, 30), (2, 38)]
@@ -156,6 +159,16 @@ def test_teacher_beyond_a_protobuf_keeps_its_weights_beside_it(tmp_path: Path, m
     given = feed(3, 5, names)
     answers = [onnxruntime.InferenceSession(tmp_path / n).run(None, given)[0] for n in ("one.onnx", "two.onnx")]
     np.testing.assert_allclose(*answers, atol=1e-5)
+
+
+def test_the_size_of_a_student_counts_weights_beside_its_graph(tmp_path: Path, monkeypatch) -> None:
+    folder = exported_student(tmp_path, "transformer")
+    whole = (folder / ONNX).stat().st_size
+    monkeypatch.setattr("compress.export.onnx.SINGLE_FILE_BYTES", 1000)
+    found = export_student(tmp_path / "student", tmp_path / "apart", 20, [])
+    files = [path.stat().st_size for path in (tmp_path / "apart").glob(f"{ONNX}*")]
+    assert (len(files), found["size_bytes"]) == (2, sum(files))
+    assert found["size_bytes"] == pytest.approx(whole, rel=0.1)
 
 
 def test_decoder_without_padding_token_is_refused(tmp_path: Path) -> None:

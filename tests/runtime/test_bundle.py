@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import stat
 import zipfile
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from hypothesis import strategies as st
 from compress import __version__
 from compress.bundle.write import write_bundle
 from compress.errors import EnvironmentProblem, IntegrityError, RecipeError
-from compress.runtime import bundle as module
+from compress.runtime import members as module
 from compress.runtime.archive import pack
 from compress.runtime.bundle import MANIFEST, manifest_bytes, manifest_digest, open_bundle
 from compress.runtime.predictor import Predictor
@@ -203,6 +204,30 @@ def test_too_many_bytes_are_refused(packed: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(module, "MAX_BYTES", 100)
     with pytest.raises(IntegrityError, match="100 are allowed"):
         open_bundle(packed)
+
+
+def test_a_folder_has_the_same_bounds(packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "unpacked"
+    with zipfile.ZipFile(packed) as archive:
+        archive.extractall(folder)
+    honest = module._measured
+    monkeypatch.setattr(module, "_measured", lambda path: ((name, size - 1) for name, size in honest(path)))
+    with pytest.raises(IntegrityError, match=r"the size of 'LICENSES/MIT\.txt' changed while it was read"):
+        open_bundle(folder)
+    monkeypatch.undo()
+    monkeypatch.setattr(module, "MAX_BYTES", 100)
+    with pytest.raises(IntegrityError, match="100 are allowed"):
+        open_bundle(folder)
+    monkeypatch.undo()
+    deep = folder.joinpath(*["d"] * module.MAX_FOLDERS)
+    deep.mkdir(parents=True)
+    with pytest.raises(IntegrityError, match=f"more than {module.MAX_FOLDERS} folders"):
+        open_bundle(folder)
+    for number in range(module.MAX_MEMBERS):
+        (folder / f"f{number}").touch()
+    shutil.rmtree(folder / "d")
+    with pytest.raises(IntegrityError, match=f"more than {module.MAX_MEMBERS} members"):
+        open_bundle(folder)
 
 
 def test_members_and_manifest_must_agree(packed: Path, tmp_path: Path) -> None:

@@ -6,13 +6,14 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 import compress
 from compress.bundle.write import write_bundle
-from compress.errors import DataError, IntegrityError, RecipeError
+from compress.errors import DataError, IntegrityError, KdcError, RecipeError
 from compress.runtime.bundle import open_bundle
 from tests.tiny import tiny_deployable, tiny_requests
 from tests.tiny_students import exported_student
@@ -106,6 +107,47 @@ def test_items_are_embedded_once_and_searched_by_a_product(two_tower: Path, tmp_
         index.search([query], top=0)
     with pytest.raises(DataError, match="no items"):
         model.index([])
+    assert index.cosines([]).shape == (0, 4)
+    for ask in (index.search, index.cosines, model.index):
+        with pytest.raises(DataError, match="request 2 has two texts; give one"):
+            ask(["red", ("red", "blue")])
+        with pytest.raises(DataError, match="one request was given where a list is expected"):
+            ask("red")
+
+
+def test_embeddings_that_are_no_numbers_are_refused(two_tower: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else they would be kept, and found last for every query."""
+    model = compress.load(two_tower, runtime="onnxruntime")
+    honest = model.predictor._engine.run
+
+    def broken(feed: dict[str, Any], names: list[str]) -> list[Any]:
+        (vectors,) = honest(feed, names)
+        vectors[1, 3] = np.inf
+        return [vectors]
+
+    monkeypatch.setattr(model.predictor._engine, "run", broken)
+    with pytest.raises(
+        IntegrityError, match=r"text_embedding is not a finite number for row 1 of a batch of 4 \(inf\)"
+    ):
+        model.index(TITLES)
+
+
+def test_a_damaged_file_of_items_is_refused(two_tower: Path, tmp_path: Path) -> None:
+    """Whatever byte is changed: it is refused in a sentence, or the vectors and ids are what they were."""
+    model, path = compress.load(two_tower, runtime="onnxruntime"), tmp_path / "items.npz"
+    index = model.index(TITLES)
+    index.save(path)
+    whole, refused = path.read_bytes(), 0
+    for position in range(0, len(whole)):
+        path.write_bytes(whole[:position] + bytes([whole[position] ^ 1]) + whole[position + 1 :])
+        try:
+            found = model.open_index(path)
+        except KdcError:
+            refused += 1
+            continue
+        np.testing.assert_array_equal(found.items.vectors, index.items.vectors)
+        assert found.items.ids == index.items.ids
+    assert refused > len(whole) // 2
 
 
 def test_loading_imports_no_torch(bundle: Path) -> None:

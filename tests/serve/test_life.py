@@ -60,6 +60,7 @@ async def asked_during(server: Server, event: Any) -> list[tuple[str, dict[str, 
 def test_a_new_bundle_comes_in_and_a_bad_one_does_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     served = tiny_bundle(tmp_path / "served.kdc")
     other = tiny_bundle(tmp_path / "other.kdc", seed=1)
+    numbers = tiny_bundle(tmp_path / "numbers.kdc", "regression")
     digests = {open_bundle(path).manifest.digest[:16]: answers_of(path) for path in (served, other)}
     honest = writer._golden_line
     monkeypatch.setattr(writer, "_golden_line", lambda request, answer: honest(request, lie(answer)))
@@ -86,8 +87,11 @@ def test_a_new_bundle_comes_in_and_a_bad_one_does_not(tmp_path: Path, monkeypatc
         damaged.write_bytes(served.read_bytes()[:-9])
         reload(damaged, "is refused")
         assert "not an intact bundle" in server.get("/ready").json()["reload_refused"]
+        reload(numbers, "is refused")
+        server.until(lambda: "is for regression, and classification" in server.get("/ready").json()["reload_refused"])
+        assert server.said().count("the new bundle is named other, the one before it served") == 1
         assert server.metric('kdc_reloads_total{outcome="done"}') == 1
-        assert server.metric('kdc_reloads_total{outcome="refused"}') == 2
+        assert server.metric('kdc_reloads_total{outcome="refused"}') == 3
         assert server.metric(f'kdc_bundle_workers{{digest="{new}",runtime="onnxruntime",threads="1"}}') == 2
 
         # A worker that is replaced now has the bundle that is served, not what lies at its source.
