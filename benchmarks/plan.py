@@ -28,6 +28,13 @@ ARTIFACT = re.compile(r"--artifact (.+?)(?= --|$)")
 SPLITS = ("train", "validation", "test", "unlabeled")
 LATENCY, SERVED = ("mwpd-category", 7), ("amazon-google-mobile", 7)
 """Recipe and seed of the runs whose models are timed and served."""
+ASKED: dict[str, tuple[tuple[tuple[str, int], ...], tuple[str, ...]]] = {
+    "start_up": ((SERVED, ("amazon-google", 7)), ()),
+    "serving": ((SERVED,), ("--rounds", "2", "--seconds", "5")),
+    "serving_p99": ((LATENCY,), ("--p99-ms", "10")),
+    "soak": ((SERVED,), ("--minutes", "60")),
+}
+"""What asks bundles: the runs that these are of, and the other arguments."""
 
 Row = dict[str, Any]
 Command = list[str]
@@ -159,16 +166,13 @@ def _of_runs() -> Iterator[Task]:
             yield module(name, str(place.run(*LATENCY)), *place.moved)
 
         yield Task(name, name, ROOT / "recipes" / f"{LATENCY[0]}.yaml", timed)
-    served = {"start_up": (("quickstart", 7), []), "serving": (SERVED, []), "soak": (SERVED, ["--minutes", "60"])}
-    for name, (run, more) in served.items():
-
-        def asked(
-            place: Place, name: str = name, run: tuple[str, int] = run, more: Command = more
-        ) -> Iterator[Command]:
-            yield module(name, place.bundle(*run), *more)
-
-        yield Task(name, name, None, asked)
+    yield from map(_asked, ASKED)
     yield Task("web", "web", None, _web)
+
+
+def _asked(name: str) -> Task:
+    runs, more = ASKED[name]
+    return Task(name, name, None, lambda place: iter([module(name, *(place.bundle(*run) for run in runs), *more)]))
 
 
 def _web(place: Place) -> Iterator[Command]:
@@ -182,11 +186,11 @@ def _alone() -> Iterator[Task]:
     """What makes its own data."""
     for name, given in {
         "training": ("--rounds", "3", "--seconds", "4", "--rows", "1200"),
-        "kernels": ("--device", "cpu"),
+        "kernels": ("--device", "cpu", "--rounds", "3"),
         "kernels-cuda": ("--device", "cuda"),
         "memory": ("--rows", "10000", "100000", "1000000", "--corpus", "unlabeled"),
         "harness": (),
-        "fuzz_bundle": ("--inputs", "1000000"),
+        "fuzz_bundle": ("--inputs", "1000000", "--seed", "20261123"),
     }.items():
         group = name.partition("-")[0]
 

@@ -35,8 +35,9 @@ from typing import Any
 
 from benchmarks.common import RESULTS, append, origin
 from benchmarks.http_load import RESET, Connection, Pool, Reply, get, post
-from benchmarks.serving import PACKAGES, cpu_seconds, free_port, serving
+from benchmarks.serving import PACKAGES, free_port, serving
 from benchmarks.soak_memory import Sample, judge, sample, workers_of
+from benchmarks.soak_pace import Pace
 from compress.bundle.verify import read_golden
 from compress.errors import GateError, KdcError
 from compress.runtime.archive import pack
@@ -45,9 +46,6 @@ from compress.runtime.predictor import Request
 
 MAX_ROWS, MAX_BYTES, TIMEOUT = 64, 1 << 16, 5.0
 RELOAD_SECONDS, KILL_SECONDS, MEMORY_SECONDS = 20.0, 45.0, 7.0
-PACE_SECONDS, TELL_SECONDS = 10.0, 30.0
-LEAST_RATE = 2.0
-"""Requests a second, however little they leave of the cores."""
 TOLERANCE = 1e-5
 """Largest difference of a number, at least: texts that share a batch may change each other's last digits."""
 BATCH_TIMES = 4
@@ -275,38 +273,6 @@ class Events:
         while True:
             await asyncio.sleep(MEMORY_SECONDS)
             self.seen.samples.append(sample(self.process.pid, time.monotonic() - self.seen.start))
-
-
-class Pace:
-    """How many requests a second are asked, so that server and clients together keep within a share of the cores.
-
-    Starts of workers, reloads and the comparison of answers count too: what they take is taken from the rate.
-    """
-
-    def __init__(self, session: int, most: float, cores: float, seen: Seen) -> None:
-        self.session, self.rate, self.most, self.cores, self.seen = session, most / 4, most, cores, seen
-        self.first = self._cpu()
-
-    async def keep(self) -> None:
-        """Adapt the rate, for ever."""
-        while True:
-            before, start = self._cpu(), time.monotonic()
-            await asyncio.sleep(PACE_SECONDS)
-            used = max(1e-3, (self._cpu() - before) / (time.monotonic() - start))
-            self.rate = min(self.most, max(LEAST_RATE, self.rate * (self.cores / used) ** 0.5))
-
-    async def tell(self) -> None:
-        """A line on stderr, now and then."""
-        while True:
-            await asyncio.sleep(TELL_SECONDS)
-            print(f"soak: {self.seen.told()}, {self.rate:.1f} requests/s, {self.used():.2f} cores", file=sys.stderr)
-
-    def used(self) -> float:
-        """Mean number of cores since the start."""
-        return (self._cpu() - self.first) / (time.monotonic() - self.seen.start)
-
-    def _cpu(self) -> float:
-        return cpu_seconds(self.session) + time.process_time()
 
 
 def twin(bundle: Path, out: Path) -> Path:

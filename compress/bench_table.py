@@ -8,6 +8,7 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
+from compress.bench.naming import tells
 from compress.tables import NOTHING, console, number
 
 LATENCY_COLUMNS = {
@@ -58,15 +59,9 @@ LATENCY_MORE = {
 """Heading and digits of figures that have a column where a row has them."""
 
 
-def _tells(row: Mapping[str, Any], name: str) -> bool:
-    """Whether a row has a figure that is worth a column."""
-    value = row.get(name)
-    return value is not None and not (name == "processes" and value == 1)
-
-
 def latency_markdown(rows: Sequence[Mapping[str, Any]]) -> str:
     """Bench results as a Markdown table, with the fields' own names as headings."""
-    columns = [name for name in LATENCY_COLUMNS if any(_tells(row, name) for row in rows)]
+    columns = [name for name in LATENCY_COLUMNS if any(tells(row, name) for row in rows)]
 
     def cell(row: Mapping[str, Any], name: str) -> str:
         digits, value = LATENCY_COLUMNS[name], row.get(name)
@@ -80,13 +75,15 @@ def latency_markdown(rows: Sequence[Mapping[str, Any]]) -> str:
 def print_ratios(rows: Sequence[Mapping[str, Any]]) -> None:
     """Compared bench results: the second file's figures, and what multiple of the first's they are."""
     table = Table()
-    for column in ("artifact", "target", "scenario", "threads", "batch"):
+    more = [name for name in ("processes", "offered_qps") if any(tells(row, name) for row in rows)]
+    for column in ("artifact", "target", "scenario", "threads", "batch", *(LATENCY_MORE[name][0] for name in more)):
         table.add_column(column, overflow="fold")
     for column in ("p50 ms", "×", "p99 ms", "×", "requests/s", "×"):
         table.add_column(column, justify="right")
     for row in rows:
         table.add_row(
             *(escape(str(row.get(key, NOTHING))) for key in ("artifact", "target", "scenario", "threads", "batch")),
+            *(number(row.get(name), LATENCY_MORE[name][1]) for name in more),
             *(number(row.get("p50_ms"), 3), _ratio(row, "p50_ms_ratio")),
             *(number(row.get("p99_ms"), 3), _ratio(row, "p99_ms_ratio")),
             *(number(row.get("qps"), 0), _ratio(row, "qps_ratio")),
@@ -100,7 +97,7 @@ def print_latency(rows: Sequence[Mapping[str, Any]]) -> None:
     for column in ("artifact", "target", "scenario"):
         table.add_column(column, overflow="fold")
     figures = ("threads", "batch", "p50 ms", "p90 ms", "p99 ms", "requests/s", "peak MB")
-    more = [name for name in LATENCY_MORE if any(_tells(row, name) for row in rows)]
+    more = [name for name in LATENCY_MORE if any(tells(row, name) for row in rows)]
     for column in (*figures, *(LATENCY_MORE[name][0] for name in more)):
         table.add_column(column, justify="right")
     table.add_column("status", overflow="fold")

@@ -39,7 +39,8 @@ class Condition:
         """How a row meets it, or None. A figure that was not measured counts as met: it cannot be shown to be fine."""
         found = row.get(self.name)
         each = "" if row.get("processes", 1) == 1 else f"{row['processes']} processes of "
-        where = f"{row['artifact']} ({row['target']}, {row['scenario']}, {each}{row['threads']} thread(s))"
+        rate = "" if row.get("offered_qps") is None else f" at {row['offered_qps']:.6g}/s"
+        where = f"{row['artifact']} ({row['target']}, {row['scenario']}{rate}, {each}{row['threads']} thread(s))"
         if found is None:
             return f"{where}: {self.name} was not measured"
         if COMPARISONS[self.sign](found, self.value):

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from compress.bench.markup import Cell, cell, chip, missing, number, significant, table, text, words
-from compress.bench.naming import Row, scenario_of, who
+from compress.bench.naming import Row, scenario_of, tells, who
 from compress.bench.summary import quality_form
 
 ALWAYS = ("p50_ms", "p90_ms", "p99_ms", "qps")
@@ -24,12 +24,14 @@ FIGURES = {
     "tokenizer_ms": "tokenizer ms",
     "startup_ms": "start-up ms",
     "peak_mb": "peak MB",
+    "mapped_mb": "mapped MB",
     "energy_mj": "energy mJ",
     "cost_per_million": "cost per million",
 }
 """Fields and headings of figures, in their order."""
 COUNTS = {
     "threads": "threads",
+    "processes": "processes",
     "batch": "batch",
     "length": "tokens",
     "offered_qps": "offered/s",
@@ -45,7 +47,7 @@ HINT = (
 
 def every_timing(rows: Sequence[Row], more: Sequence[tuple[str, Callable[[Row], Cell]]] = ()) -> str:
     """The table, and which figures no row has. more: headings and cells of what else tells rows apart."""
-    counts = [key for key in COUNTS if any(number(row.get(key)) is not None for row in rows)]
+    counts = [key for key in COUNTS if any(tells(row, key) for row in rows)]
     shown = [key for key in FIGURES if key in ALWAYS or any(number(row.get(key)) is not None for row in rows)]
     judged = any(number(row.get("quality")) is not None for row in rows)
     dated = any(row.get("date") for row in rows)

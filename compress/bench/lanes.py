@@ -13,8 +13,9 @@ from compress.bench import energy, loadgen, memory
 from compress.bench.affinity import affinity_text
 from compress.bench.pace import Pace
 from compress.bench.results import BenchResult, Scenario
-from compress.bench.targets import ONNXRUNTIME, open_model, why_not
-from compress.errors import DataError
+from compress.bench.targets import ONNXRUNTIME, deployed_bytes, model_files, open_model, why_not
+from compress.errors import DataError, EnvironmentProblem
+from compress.progress import reporter
 
 if TYPE_CHECKING:
     from compress.recipe import Bench
@@ -120,6 +121,30 @@ def opened(lane: Lane, threads: int, opener: Callable[[Path, int, str], Opened])
         for file in (ONNX, IR):  # in a folder that the user may not know
             reason = reason.replace(str(lane.folder / file), "the model")
         raise DataError(reason) from error
+
+
+def memory_of(
+    lane: Lane, requests: Sequence[Request], tools: Instruments, *, threads: int, batch: int = 1
+) -> memory.Memory | None:
+    """What a lane takes in a process of its own; None, and a warning that says why, where it cannot be measured."""
+    asked = lane.asked(requests)
+    try:
+        return tools.memory(lane.folder, asked, threads=threads, batch=batch, target=lane.target)
+    except EnvironmentProblem as error:
+        reporter.warn(f"memory of {lane.name}: not measured: {error}")
+        return None
+
+
+def footprint(lane: Lane, taken: memory.Memory | None) -> dict[str, Any]:
+    """Fields of a row that tell memory and size."""
+    return {
+        "peak_mb": taken.peak if taken else None,
+        "mapped_mb": taken.mapped if taken else None,
+        "gpu_mb": taken.gpu if taken else None,
+        "gpu_by": taken.gpu_by if taken else None,
+        "model_bytes": sum(path.stat().st_size for path in model_files(lane.folder)),
+        "size_bytes": deployed_bytes(lane.folder),
+    }
 
 
 def ask_by_loadgen(

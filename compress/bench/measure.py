@@ -17,15 +17,23 @@ import numpy as np
 
 from compress.bench import energy, loadgen
 from compress.bench.affinity import affinity_text, check_affinity
-from compress.bench.lanes import Answering, Contender, Instruments, Lane, ask_by_loadgen, lanes_of
+from compress.bench.lanes import (
+    Answering,
+    Contender,
+    Instruments,
+    Lane,
+    ask_by_loadgen,
+    footprint,
+    lanes_of,
+    memory_of,
+)
 from compress.bench.memory import Memory
 from compress.bench.pace import pace_notes
 from compress.bench.processes import Alone, Asked, Asker, Calls, open_asker
 from compress.bench.results import BenchResult, Scenario
 from compress.bench.statistics import figures
-from compress.bench.targets import deployed_bytes, model_files
 from compress.bench.turns import Times, Turn
-from compress.errors import DataError, EnvironmentProblem
+from compress.errors import DataError
 from compress.progress import reporter
 
 if TYPE_CHECKING:
@@ -278,12 +286,7 @@ class _Scenario:
             cpu_ms=times.cpu / answered / 1e6,
             energy_mj=None if times.energy is None else times.energy / answered / 1e3,
             tokenizer_ms=float(np.median(times.tokenizer)) / 1e6,
-            peak_mb=taken.peak if taken else None,
-            mapped_mb=taken.mapped if taken else None,
-            gpu_mb=taken.gpu if taken else None,
-            gpu_by=taken.gpu_by if taken else None,
-            model_bytes=sum(path.stat().st_size for path in model_files(lane.folder)),
-            size_bytes=deployed_bytes(lane.folder),
+            **footprint(lane, taken),
             partial=True if self.stopped else None,
         )
 
@@ -291,13 +294,10 @@ class _Scenario:
         if self.stopped:
             return None
         try:
-            asked = lane.asked(self.requests)
-            return self.tools.memory(lane.folder, asked, threads=self.threads, batch=self.batch, target=lane.target)
-        except EnvironmentProblem as error:
-            reporter.warn(f"memory of {lane.name}: not measured: {error}")
+            return memory_of(lane, self.requests, self.tools, threads=self.threads, batch=self.batch)
         except KeyboardInterrupt as stop:
             self.stopped = stop
-        return None
+            return None
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 SINGLE = "single-stream"
@@ -23,6 +23,12 @@ HASH_DIGITS = 8
 def who(row: Row) -> str:
     """Name of the artifact in a row."""
     return str(row.get("artifact", "unnamed"))
+
+
+def tells(row: Mapping[str, Any], name: str) -> bool:
+    """Whether a row has a figure that is worth a column of a table."""
+    value = row.get(name)
+    return value is not None and not (name == "processes" and value == 1)
 
 
 def scenario_of(row: Row) -> str:

@@ -30,6 +30,8 @@ class TriedRate(BaseModel):
     """99th percentile of the latency in milliseconds; an observed value."""
     verdict: Verdict
     """Whether p99 was shown to be within the bound (held), beyond it or behind its arrivals (missed), or neither."""
+    disturbed: bool = False
+    """Whether the processor was slower meanwhile than it can be, though the rate was asked again."""
 
 
 class BenchResult(BaseModel):
@@ -69,7 +71,7 @@ class BenchResult(BaseModel):
     """Rounds actually timed."""
     repeated_rounds: int | None = None
     """Rounds that were taken again, and counted then, since the processor was slower than it can be: told by a fixed
-    piece of work before and after each turn, not by the latencies."""
+    piece of work before and after each turn, not by the latencies. Of a search: runs of LoadGen that were."""
     disturbed_rounds: int | None = None
     """Of the rounds that count those in which it still was."""
     p50_ms: float | None = None
@@ -140,7 +142,7 @@ class BenchResult(BaseModel):
     partial: bool | None = None
     """True where the measurement was interrupted; the figures are of the rounds that were finished."""
     status: str = "ok"
-    """`ok`, or `not run: ` and why."""
+    """`ok`, `not run: ` and why, or of a search `no rate: ` and the lowest p99 that was seen."""
     reason: str | None = None
     """Why it was not run; None when it was."""
 

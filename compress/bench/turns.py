@@ -49,9 +49,9 @@ class Times:
 
     @property
     def energy(self) -> int | None:
-        """Of the rounds in which the machine told any."""
+        """Of all rounds; None where the machine did not tell that of each."""
         told = [turn.energy for turn in self.turns.values() if turn.energy is not None]
-        return sum(told) if told else None
+        return sum(told) if len(told) == len(self.turns) else None
 
     @property
     def spent(self) -> int:

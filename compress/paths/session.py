@@ -93,7 +93,7 @@ class Session:
             try:
                 rows = [self._row(result, asked, notes) for result in results]
             except KeyboardInterrupt:
-                self._keep([_interrupted(result, notes) for result in results])
+                self._keep([self._timed(result, notes) | _interrupted(result) for result in results])
                 raise
             self._keep(rows)
         for name, entry in self.entries.items():
@@ -138,12 +138,18 @@ class Session:
         return notes
 
     def _row(self, result: BenchResult, asked: Sequence[Request], notes: list[str]) -> Row:
+        row = self._timed(result, notes)
+        if result.reason is not None:
+            return row
+        return row | {"startup_ms": self._startup_ms(result, asked)} | self._quality(result)
+
+    def _timed(self, result: BenchResult, notes: list[str]) -> Row:
+        """The row, but for what has to be measured yet."""
         entry, row = self.entries[result.artifact], result.model_dump() | {"length": self.more.length}
         if result.reason is not None:
             return row | {"notes": []}
-        row |= {"startup_ms": self._startup_ms(result, asked)} | self._quality(result)
         apart = sum(file.stat().st_size for file in entry.weights)
-        row |= {name: (getattr(result, name) or 0) + apart for name in ("size_bytes", "model_bytes")}
+        row |= {name: getattr(result, name) + apart for name in ("size_bytes", "model_bytes")}
         row["sha256"] = self.hashes[result.artifact]
         if self.more.price is not None and result.qps:
             row["cost_per_million"] = self.more.price * result.threads * result.processes / result.qps / 3600 * 1e6
@@ -187,7 +193,6 @@ class Session:
         return self.judged[key]
 
 
-def _interrupted(result: BenchResult, notes: list[str]) -> Row:
-    """The row of what was timed, but not completed."""
-    row = result.model_dump()
-    return row | {"notes": []} if result.reason is not None else row | {"partial": True, "notes": notes}
+def _interrupted(result: BenchResult) -> Row:
+    """What marks the row of something that was timed, but not completed."""
+    return {"partial": True} if result.reason is None else {}

@@ -80,6 +80,7 @@ def test_no_rate_holds_the_bound(model: Path) -> None:
     assert done.exit_code == 5
     (row,) = json.loads(done.stdout)["latency"]
     assert row["offered_qps"] is None
+    assert (row["model_bytes"], row["peak_mb"]) == ((model / "model.onnx").stat().st_size, 1.0)
     assert "the lowest p99 seen is" in done.stderr
 
 
@@ -142,10 +143,13 @@ def test_ctrl_c_while_starting_up_keeps_the_latencies(
 
     monkeypatch.setattr(session.start_up, "startup_ms", interrupted)
     out = tmp_path / "results.jsonl"
-    assert bench(model, "--scenario", "single-stream", "--queries", 10, "-o", out).exit_code == 130
+    asked = ["--scenario", "single-stream", "--queries", 10, "--length", 6, "--price-per-core-hour", 0.04]
+    assert bench(model, *asked, "-o", out).exit_code == 130
     (row,) = read_results(out)
     assert row["partial"] is True
     assert row["p50_ms"] > 0
+    assert (row["length"], len(row["sha256"]), row["startup_ms"]) == (6, 64, None)
+    assert row["cost_per_million"] > 0
 
 
 def test_a_foreign_results_file_is_refused_before_the_work(model: Path, tmp_path: Path) -> None:

@@ -16,6 +16,10 @@ def test_conditions() -> None:
         "p99_ms>5: teacher (onnxruntime-cpu, single-stream, 1 thread(s)): p99_ms is 6",
         "p99_ms>5: gpu (onnxruntime-cpu, single-stream, 1 thread(s)): p99_ms was not measured",
     ]
+    rates = [row(scenario="server", offered_qps=rate, p99_ms=rate) for rate in (2.5, 10.0)]
+    assert met(rates, [read_condition("p99_ms>5")]) == [
+        "p99_ms>5: shipped (onnxruntime-cpu, server at 10/s, 1 thread(s)): p99_ms is 10"
+    ]
     assert {"p99_ms", "qps", "peak_mb", "size_bytes", "p99_ci_high"} <= set(numeric_fields())
     assert "status" not in numeric_fields()
 

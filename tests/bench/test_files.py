@@ -13,6 +13,7 @@ import pytest
 from compress.bench.compare import Figure, compare, ratio
 from compress.bench.files import SCHEMA, append_results, check_appendable, origin, read_results
 from compress.bench.results import BenchResult
+from compress.bench_table import print_ratios
 from compress.errors import DataError, EnvironmentProblem
 from tests.full_disk import full_beyond
 
@@ -104,6 +105,22 @@ def test_rates_that_were_found_are_compared_at_their_bound() -> None:
     server: dict[str, Any] = {"scenario": "server", "p99_bound_ms": 10.0, "load": "loadgen 6"}
     (found,) = compare([row(offered_qps=100.0, **server)], [row(offered_qps=150.0, **server)])
     assert found["offered_qps_ratio"] == 1.5
+
+
+def test_compared_rows_are_told_apart_by_rate_and_processes(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    server: dict[str, Any] = {"scenario": "server", "load": "loadgen 6"}
+    rows = [row(offered_qps=rate, **server) for rate in (100.0, 200.0)]
+    print_ratios(compare(rows, rows))
+    printed = capsys.readouterr().out
+    assert "offered/s" in printed
+    assert {"100.0", "200.0"} <= set(printed.replace("│", " ").split())
+    assert "processes" not in printed
+    alone = [row(processes=4), row()]
+    print_ratios(compare(alone, alone))
+    assert "processes" in capsys.readouterr().out
 
 
 def test_files_without_a_common_measurement() -> None:

@@ -13,6 +13,8 @@ import pytest
 from compress.bench import search
 from compress.bench.lanes import Contender, Instruments, Lane
 from compress.bench.loadgen import Driven
+from compress.bench.memory import Memory
+from compress.bench.pace import Pace
 from compress.bench.search import FINE, Probe, RateSearch, highest, search_cells
 from compress.bench.statistics import Verdict
 from compress.errors import DataError
@@ -74,8 +76,13 @@ class Silent:
     def answer(self, requests: Sequence[Request], batch_size: int = 32) -> None: ...
 
 
-def searching(tmp_path: Path, bound_ms: float) -> RateSearch:
-    return RateSearch(Lane(contender(tmp_path, "model")), Silent(), [Request("a"), Request("b")], bound_ms)
+def instruments(open_: Any = lambda folder, threads, target: Silent(), look: Any = lambda: 100) -> Instruments:
+    return Instruments(open=open_, memory=lambda *_, **__: Memory(42.0, 30.0), pace=Pace(look))
+
+
+def searching(tmp_path: Path, bound_ms: float, tools: Instruments | None = None) -> RateSearch:
+    asked = [Request("a"), Request("b")]
+    return RateSearch(Lane(contender(tmp_path, "model")), Silent(), asked, bound_ms, tools=tools or instruments())
 
 
 def test_the_rate_of_a_queue_is_that_of_queueing_theory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,6 +101,59 @@ def test_the_rate_of_a_queue_is_that_of_queueing_theory(tmp_path: Path, monkeypa
     assert max(each.offered_qps for each in held) == row.offered_qps
     assert all((each.p99_ms <= 5) == (each.verdict == "held") for each in row.tried_rates if each.requests < 4000)
     assert row.p99_ms in {each.p99_ms for each in held if each.offered_qps == row.offered_qps}
+    assert (row.peak_mb, row.mapped_mb, row.model_bytes, row.size_bytes) == (42.0, 30.0, 1000, 1230)
+    assert (row.repeated_rounds, row.disturbed_rounds) == (0, 0)
+
+
+def test_a_run_beside_which_the_processor_was_slow_is_asked_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The first one after the search for the capacity; and all of them, which is told."""
+    monkeypatch.setattr(search.loadgen, "drive", Queue(1).drive)
+    looks = iter([100, 100, 100, 150])
+    calm = searching(tmp_path, 5, instruments(look=lambda: next(looks, 100))).find()
+    assert (calm.repeated_rounds, calm.disturbed_rounds) == (1, 0)
+    assert calm.tried_rates is not None
+    assert not any(each.disturbed for each in calm.tried_rates)
+    (tmp_path / "busy").mkdir()
+    looks = iter([100])
+    busy = searching(tmp_path / "busy", 5, instruments(look=lambda: next(looks, 150))).find()
+    assert busy.disturbed_rounds == 1
+    assert busy.offered_qps == calm.offered_qps
+    assert busy.tried_rates is not None
+    assert all(each.disturbed for each in busy.tried_rates)
+    assert "the processor was more than 15% slower" in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize("rates", [0, 1])
+def test_ctrl_c_keeps_the_rates_that_were_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rates: int) -> None:
+    """M/D/1 with 1 ms: the first rate, 0.7 of the capacity, holds 10 ms."""
+    drive, asked = Queue(1).drive, set[float | None]()
+
+    def interrupted(load: Any, answer: Any) -> Driven:
+        asked.add(load.qps)
+        if len(asked) > 1 + rates:
+            raise KeyboardInterrupt
+        return drive(load, answer)
+
+    monkeypatch.setattr(search.loadgen, "drive", interrupted)
+    cells = search_cells([contender(tmp_path, "model")], [Request("a")], Bench(), 10, instruments=instruments())
+    (row,) = next(cells)
+    assert (row.partial, row.status, row.peak_mb) == (True, "ok", None)
+    assert len(row.tried_rates or ()) == rates
+    assert row.offered_qps == (700 if rates else None)
+    with pytest.raises(KeyboardInterrupt):
+        next(cells)
+
+
+def test_ctrl_c_before_anything_was_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(load: Any, answer: Any) -> Driven:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(search.loadgen, "drive", interrupted)
+    cells = search_cells([contender(tmp_path, "model")], [Request("a")], Bench(), 5, instruments=instruments())
+    with pytest.raises(KeyboardInterrupt):
+        next(cells)
 
 
 def test_a_loose_bound_does_not_hide_a_queue_that_grows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,7 +182,8 @@ def test_through_loadgen(tmp_path: Path) -> None:
             answered.append(len(requests))
             time.sleep(0.0005)
 
-    row = RateSearch(Lane(contender(tmp_path, "model")), Sleeper(), [Request("a")], 0.01).find()
+    lane = Lane(contender(tmp_path, "model"))
+    row = RateSearch(lane, Sleeper(), [Request("a")], 0.01, tools=instruments()).find()
     assert row.status.startswith("no rate")
     assert row.p99_ms is not None
     assert row.p99_ms > 0.5
@@ -134,8 +195,7 @@ def test_a_row_for_each_contender_target_and_number_of_threads(tmp_path: Path, m
     monkeypatch.setattr(search.loadgen, "drive", Queue(1).drive)
     bench = Bench(targets=("onnxruntime-cpu", "torch-cpu"), threads=(1, 2))
     contenders = [contender(tmp_path, "model"), Contender("bare", tmp_path / "bare")]
-    tools = Instruments(open=lambda folder, threads, target: Silent())
-    cells = list(search_cells(contenders, [Request("a")], bench, 5, instruments=tools))
+    cells = list(search_cells(contenders, [Request("a")], bench, 5, instruments=instruments()))
     rows = [row for (row,) in cells]
     assert [(row.threads, row.target, row.artifact) for row in rows] == [
         (threads, target, name)
@@ -152,6 +212,6 @@ def test_a_row_for_each_contender_target_and_number_of_threads(tmp_path: Path, m
         def answer(self, requests: Sequence[Request], batch_size: int = 32) -> None:
             raise DataError("request 1 has an empty text")
 
-    picky = Instruments(open=lambda folder, threads, target: Picky())
+    picky = instruments(lambda folder, threads, target: Picky())
     with pytest.raises(DataError, match="empty text"):
         list(search_cells(contenders[:1], [Request("a")], Bench(), 5, instruments=picky))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +16,9 @@ from benchmarks import plan as planned
 from benchmarks.common import ROOT
 from benchmarks.plan import KDC, Command, Place, Task, module, plan
 from compress.errors import EnvironmentProblem
+
+TRANSFORMERS = ("mwpd-category", "amazon-google")
+NAMED = re.compile(r"python -m benchmarks\.(\w+)")
 
 
 @pytest.fixture
@@ -44,6 +48,14 @@ def test_every_recorded_run_and_every_file_of_results_has_a_benchmark() -> None:
     files = {path.stem for path in (ROOT / "benchmarks" / "results").glob("*.jsonl")} - {"fuzz"}
     assert files | {"fuzz_bundle"} <= groups
     assert len({task.name for task in plan()}) == len(plan())
+
+
+def test_every_benchmark_that_a_page_names_is_among_them() -> None:
+    """But for what draws pages and pictures, and the name that `students` had when its first rows were recorded."""
+    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "benchmarks").glob("*_table.py")]
+    named = {name for page in pages for name in NAMED.findall(page.read_text(encoding="utf-8"))}
+    assert {"serving_p99", "fuzz_bundle"} <= named
+    assert named - {"record", "picture", "peers"} <= {task.group for task in plan()}
 
 
 def test_a_recorded_run_is_started_with_its_arguments(place: Place) -> None:
@@ -97,6 +109,11 @@ def test_models_that_are_timed_are_those_of_finished_runs(place: Place) -> None:
     folder = finish(place, "amazon-google-mobile", 7)
     bundle = str(folder / "bundle" / "amazon-google-mobile.kdc")
     assert started(named("soak"), place) == [module("soak", bundle, "--minutes", "60")]
+    transformers = {name: str(finish(place, name, 7) / "bundle" / f"{name}.kdc") for name in TRANSFORMERS}
+    assert started(named("serving_p99"), place) == [
+        module("serving_p99", transformers["mwpd-category"], "--p99-ms", "10")
+    ]
+    assert started(named("start_up"), place) == [module("start_up", bundle, transformers["amazon-google"])]
     packing, asking = started(named("web"), place)
     assert packing[: len(KDC) + 4] == [*KDC, "package", bundle, "--target", "web"]
     assert asking == module("web", packing[-1])
@@ -194,4 +211,4 @@ def test_a_gpu_is_asked_for_only_where_there_is_one(place: Place, monkeypatch: p
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(EnvironmentProblem, match="no CUDA device"):
         started(named("kernels-cuda"), place)
-    assert started(named("kernels"), place) == [planned.module("kernels", "--device", "cpu")]
+    assert started(named("kernels"), place) == [planned.module("kernels", "--device", "cpu", "--rounds", "3")]
