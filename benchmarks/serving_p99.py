@@ -4,11 +4,11 @@
 
 `kdc bench --find-qps` finds the highest rate whose p99 is within `--p99-ms` in process, on one thread. Then both ways
 take turns at 70% of it: in process MLPerf LoadGen's server scenario asks (Poisson arrivals), and what it has asked, at
-the times at which it was due, is asked of a `kdc serve` with one worker and one thread; each latency counts from when
-its request was due. `kdc bench` keeps no texts, so that the server is told to keep none either (`--cached-texts` says
-otherwise). Needs two cores with nothing else on them. One JSON line goes to benchmarks/results/serving.jsonl; `--check`
-ends with exit code 5 where p99 over HTTP is more than twice that in process (median of the rounds' ratios), or a
-request was not answered with 200.
+the times at which it was due, is asked of a `kdc serve` with `--workers` workers (1) of one thread; each latency counts
+from when its request was due. `kdc bench` keeps no texts, so that the server is told to keep none either
+(`--cached-texts` says otherwise). Needs two cores with nothing else on them. One JSON line goes to
+benchmarks/results/serving.jsonl; `--check` ends with exit code 5 where p99 over HTTP is more than twice that in process
+(median of the rounds' ratios), or a request was not answered with 200.
 """
 
 from __future__ import annotations
@@ -116,14 +116,14 @@ def ask_in_process(predictor: Predictor, requests: Sequence[Request], load: load
     return loadgen.drive(load, answer), asked
 
 
-def take_turns(bundle: Path, rate: float, rounds: int, queries: int, cached_texts: int) -> Ways:
+def take_turns(bundle: Path, rate: float, rounds: int, queries: int, *, cached_texts: int, workers: int) -> Ways:
     """Both ways at one rate, so many rounds of so many queries; each round has its own arrivals."""
     opened = open_bundle(bundle)
     requests, _ = read_golden(opened)
     predictor, sent = opened.predictor(1, RUNTIME, cached_texts=cached_texts), bodies(bundle)
     port, ways = free_port(), Ways()
     command = [sys.executable, "-m", "compress", "serve", str(bundle), "--port", str(port), "--quiet"]
-    command += ["--workers", "1", "--threads", "1", "--runtime", RUNTIME, "--cached-texts", str(cached_texts)]
+    command += ["--workers", str(workers), "--threads", "1", "--runtime", RUNTIME, "--cached-texts", str(cached_texts)]
     with serving(command, port) as server, no_garbage_collection():
         for number in range(rounds + 1):
             load = loadgen.Load("server", queries if number else LEAST_QUERIES, len(requests), qps=rate, seed=number)
@@ -147,18 +147,19 @@ def _add(ways: Ways, replayed: Replayed, server_cpu: float) -> None:
 
 
 def measure(
-    bundle: Path, p99_ms: float, highest: float, rounds: int, seconds: float, cached_texts: int
+    bundle: Path, p99_ms: float, highest: float, *, rounds: int, seconds: float, cached_texts: int, workers: int
 ) -> dict[str, Any]:
     """The row."""
     rate = SHARE * highest
     queries = max(LEAST_QUERIES, round(rate * seconds))
-    ways = take_turns(bundle, rate, rounds, queries, cached_texts)
+    ways = take_turns(bundle, rate, rounds, queries, cached_texts=cached_texts, workers=workers)
     return {
         "benchmark": BENCHMARK,
         "bundle": bundle.name,
         "bundle_bytes": bundle.stat().st_size,
         "runtime": RUNTIME,
         "cached_texts": cached_texts,
+        "workers": workers,
         "p99_bound_ms": p99_ms,
         "highest_qps": round(highest, 1),
         "qps": round(rate, 1),
@@ -190,13 +191,22 @@ def main() -> None:
     parser.add_argument("--highest-qps", type=float, help="That rate, where it is known: nothing is searched.")
     parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--seconds", type=float, default=8.0, help="Of each way in a round.")
+    parser.add_argument("--workers", type=int, default=1, help="Of `kdc serve`, one thread each.")
     parser.add_argument("--cached-texts", type=int, default=0, help="Texts that both ways keep.")
     parser.add_argument("--check", action="store_true", help=f"Exit 5 where the ratio is above {LIMIT:g}.")
     parser.add_argument("--out", type=Path, default=RESULTS / "serving.jsonl")
     given = parser.parse_args()
     try:
         highest = given.highest_qps or highest_rate(given.bundle, given.p99_ms)["offered_qps"]
-        row = measure(given.bundle, given.p99_ms, highest, given.rounds, given.seconds, given.cached_texts)
+        row = measure(
+            given.bundle,
+            given.p99_ms,
+            highest,
+            rounds=given.rounds,
+            seconds=given.seconds,
+            cached_texts=given.cached_texts,
+            workers=given.workers,
+        )
         append(given.out, [row])
         print(json.dumps(row))
         if given.check:

@@ -18,14 +18,18 @@ Row = dict[str, Any]
 
 def draw_serving(serving: list[Row], soaks: list[Row]) -> str:
     """The section of the page; empty without rows. The newest row of each bundle counts."""
-    latest = {(row["bundle"], row["cached_texts"]): row for row in serving if row["benchmark"] == BENCHMARK}
+    latest = {
+        (row["bundle"], row["cached_texts"], row.get("workers", 1)): row
+        for row in serving
+        if row["benchmark"] == BENCHMARK
+    }
     lines: list[str] = []
     if latest:
         lines += [
             "",
             "Latency over HTTP and in process at 70% of the highest rate whose p99 is within the bound in process: one",
-            "worker, one thread, the same requests at the same times, in turns. Milliseconds over all rounds; *÷*:",
-            "median of the rounds' ratios of p99, at most 2. `python -m benchmarks.serving_p99`.",
+            "thread there and in each worker, the same requests at the same times, in turns. Milliseconds over all",
+            "rounds; *÷*: median of the rounds' ratios of p99, at most 2. `python -m benchmarks.serving_p99`.",
             "",
             *table(P99_HEADINGS, [_p99(row) for row in latest.values()]),
         ]
@@ -47,6 +51,7 @@ P99_HEADINGS = (
     "highest/s",
     "asked/s",
     "texts kept",
+    "workers",
     "p50 in process",
     "over HTTP",
     "p99 in process",
@@ -66,6 +71,7 @@ def _p99(row: Row) -> list[str]:
         f"{row['highest_qps']:,.0f}",
         f"{row['qps']:,.0f}",
         f"{row['cached_texts']:,}",
+        f"{row.get('workers', 1)}",
         *times,
         f"{row['p99_ratio']:.2f}",
         f"{row['queries']:,}",
@@ -92,7 +98,7 @@ SOAK_HEADINGS = (
 
 def _soak(row: Row) -> list[str]:
     refused = sum(count for status, count in row["statuses"].items() if status.startswith(REFUSED))
-    outcomes = [float(row["metrics"][f'kdc_reloads_total{{outcome="{name}"}}']) for name in ("done", "refused")]
+    outcomes = [float(row["metrics"].get(f'kdc_reloads_total{{outcome="{name}"}}', 0)) for name in ("done", "refused")]
     memory = row.get("memory_mb", {})
     early, late = row.get("median_mb_by_half", [None, None])
     if "all" in memory:
