@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -47,6 +47,7 @@ def test_probabilities_give_back_the_distribution(values: np.ndarray) -> None:
 def test_logits_stay_as_they_are(values: np.ndarray) -> None:
     """Whatever is no distribution is logits, log-probabilities among them."""
     shifted = values - values.min(1, keepdims=True) + 1.5
+    assume((abs(shifted.sum(1) - 100) > 10).any())  # rows that may be percentages are refused, see below
     logits, scale = to_logits(shifted, "detect", None)
     assert scale == "logits"
     assert logits is shifted
