@@ -5,7 +5,7 @@
 
 PATH is the folder of the data sets that recipes name in `data.root`. Each benchmark is a process of its own with the
 arguments that its figures were recorded with (benchmarks/plan.py), appends its own rows to benchmarks/results/, and is
-one line here: done, not run and why (exit code 4: a peer, a device or a run is missing), or failed. What one of them
+one line here: done, not run and why (exit code 4: a device or a run is missing), or failed. What one of them
 found stays when another fails or all are stopped: runs go on from where they were, and --only starts the rest. At the
 end docs/results.md is drawn. The exit code is that of the first that failed. It all takes days of two cores.
 """

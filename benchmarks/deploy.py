@@ -10,8 +10,9 @@ benchmarks/results/deploy.jsonl, also of a peer that could not be run; `python -
 docs/results.md. With --try nothing is appended. --check ends with exit code 5 where a target of
 `benchmarks/deploy_verdict.py` is missed.
 
-Peers come with `pip install 'kdc[peers]'`, but for Olive and ModelOpt, which are installed at their first use into
-environments of their own below benchmarks/.peers. A whole session takes about ten minutes of a quiet core.
+Olive and ModelOpt are installed at their first use into environments of their own below benchmarks/.peers; optimum,
+onnxruntime and NNCF are what kdc itself works with (`pip install 'kdc[train,nncf]'`). A whole session takes about ten
+minutes of a quiet core.
 """
 
 from __future__ import annotations

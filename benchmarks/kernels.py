@@ -8,7 +8,8 @@ allocator on CUDA. Gradients that are not there yet at the peak are taken off al
 torch's own formula. A contestant whose matrices do not fit, that is not installed, or whose loss is not kdc's, is a row
 that says so.
 Rows are appended to benchmarks/results/kernels.jsonl. `--check` ends with exit code 5 where a target is missed.
-Liger-Kernel: pip install liger-kernel, in an environment of its own.
+Liger-Kernel is installed at its first use into an environment of its own below benchmarks/.peers, and this script goes
+on there.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import gc
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ import torch
 from benchmarks.common import append, origin
 from benchmarks.kernel_cases import Case, cpu_cases, cuda_cases
 from benchmarks.kernel_table import KERNEL_ROWS, kernel_table
+from benchmarks.peer_environments import enter
 from compress.bench.memory import own_peak_mb
 from compress.errors import EnvironmentProblem, GateError, KdcError
 from compress.progress import reporter
@@ -44,6 +46,8 @@ RIVAL = {"cpu": "torch", "cuda": "Liger"}
 SAME = 0.02
 """Losses of contestants differ by a smaller share of kdc's."""
 CLEAR_PEAK = "5"
+LIGER = "liger-kernel"
+NOBODY: Mapping[str, str] = {}
 
 Row = dict[str, Any]
 
@@ -102,13 +106,13 @@ class Meter:
             torch.cuda.synchronize()
 
 
-def measure(case: Case, device: torch.device, rounds: int) -> list[Row]:
-    """One row for each contestant."""
+def measure(case: Case, device: torch.device, rounds: int, missing: Mapping[str, str] = NOBODY) -> list[Row]:
+    """One row for each contestant. missing: why a contestant is not there, by name."""
     meter, found, reasons = Meter(device), {name: list[tuple[float, float]]() for name in case.runs}, dict[str, str]()
     losses: dict[str, float] = {}
     for name, run in case.runs.items():
         settle()
-        reason = _misfit(case, name, device) or _try(case, name, run, losses)
+        reason = missing.get(name) or _misfit(case, name, device) or _try(case, name, run, losses)
         if reason:
             reasons[name] = reason
     running = [name for name in case.runs if name not in reasons]
@@ -196,7 +200,9 @@ def main() -> None:
     parser.add_argument("--check", action="store_true", help="hold the targets")
     options = parser.parse_args()
     try:
-        rows = run_all(torch.device(options.device), options.rounds, options.only)
+        unmade = enter(LIGER, "benchmarks.kernels")
+        missing = NOBODY if unmade is None else {"Liger": unmade}
+        rows = run_all(torch.device(options.device), options.rounds, options.only, missing)
         append(KERNEL_ROWS, rows)
         print("\n".join(kernel_table(rows)))
         if options.check:
@@ -206,7 +212,9 @@ def main() -> None:
         sys.exit(error.exit_code)
 
 
-def run_all(device: torch.device, rounds: int, only: list[str] | None) -> list[Row]:
+def run_all(
+    device: torch.device, rounds: int, only: list[str] | None, missing: Mapping[str, str] = NOBODY
+) -> list[Row]:
     """All rows, with where they come from.
 
     Raises:
@@ -217,14 +225,14 @@ def run_all(device: torch.device, rounds: int, only: list[str] | None) -> list[R
     if device.type == "cpu" and not sys.platform.startswith("linux"):
         raise EnvironmentProblem("the peak of a run can only be told on Linux; measure there")
     name = torch.cuda.get_device_name() if device.type == "cuda" else "cpu"
-    made = {"benchmark": "kernels", "device": name, **origin(("torch", "triton", "liger-kernel"))}
+    made = {"benchmark": "kernels", "device": name, **origin(("torch", "triton", LIGER))}
     rows: list[Row] = []
     for build in CASES[device.type]():
         torch.manual_seed(0)
         case = build()
         if only is None or case.kernel in only:
             reporter.say(f"{case.kernel} {dict(case.sizes)}")
-            rows += [made | row for row in measure(case, device, rounds)]
+            rows += [made | row for row in measure(case, device, rounds, missing)]
     return rows
 
 

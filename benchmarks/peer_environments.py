@@ -1,22 +1,35 @@
-"""Virtual environments for peers whose requirements do not fit the project's, below `benchmarks/.peers`.
+"""Virtual environments for peers, below `benchmarks/.peers`; the project's own has none of them, and is never changed.
 
 Each is made when it is first asked for. It sees the project's packages behind its own, so that torch is not installed
-twice; what it has itself is pinned here and installed without dependencies.
+twice; what it has itself is pinned here and installed without dependencies. A benchmark that is to run peers and kdc in
+one process starts itself again in the peer's environment by `enter`; Olive, ModelOpt and model2vec, whose requirements
+do not fit kdc, are programs of their own there.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
 import sysconfig
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
+from benchmarks.common import ROOT
 from compress.errors import EnvironmentProblem
 
 PLACE = Path(__file__).with_name(".peers")
 PINS: dict[str, tuple[str, ...]] = {
+    # It opens a log of tensorboard's, with a writer of torch's.
+    "textbrewer": ("textbrewer==0.2.1.post1", "tensorboard==2.21.0", "absl-py==2.5.1"),
+    # It asks for torchvision too, which must be of torch's own build and no text model uses; through it for pillow.
+    "torchdistill": ("torchdistill==1.1.5", "pillow==13.0.0"),
+    "sentence-transformers": ("sentence-transformers==5.7.0",),
+    "liger-kernel": ("liger-kernel==0.8.5",),
+    "serving": ("fastapi==0.165.0", "opentelemetry-api==1.45.2", "granian==2.8.7"),
     "olive": (
         "olive-ai==0.13.0",
         "alembic==1.20.1",
@@ -86,10 +99,31 @@ def environment(name: str, place: Path = PLACE) -> Path:
     return python
 
 
+def enter(name: str, module: str, arguments: Sequence[str] | None = None, place: Path = PLACE) -> str | None:
+    """Go on in a peer's environment: there None, elsewhere this process becomes `python -m MODULE` of it.
+
+    arguments: those of the command line when absent. Returns why the environment could not be made, where it could not.
+    """
+    if Path(sys.prefix).resolve() == (place / name).resolve():
+        return None
+    try:
+        python = environment(name, place)
+    except EnvironmentProblem as error:
+        return str(error)
+    return _become([str(python), "-m", module, *(sys.argv[1:] if arguments is None else arguments)])
+
+
 def pinned(name: str, distribution: str) -> str | None:
     """The version of a distribution that an environment is made with."""
     found = (pin.partition("==") for pin in PINS[name])
     return next((version for what, _, version in found if what == distribution), None)
+
+
+def _become(command: list[str]) -> NoReturn:
+    """The same process with another program, so that signals and exit code are its own."""
+    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    sys.stdout.flush()
+    os.execve(command[0], command, os.environ | {"PYTHONPATH": os.pathsep.join(paths)})  # noqa: S606
 
 
 def _packages(folder: Path) -> Path:

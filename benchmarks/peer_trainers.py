@@ -45,7 +45,8 @@ WARMUP = 0.1
 class Peer:
     """A toolkit.
 
-    package: what is imported; it must be there. None where it has an environment of its own, named after it.
+    package: what is imported, by a process that runs in the environment named after the peer. None where the peer is
+    handed files and runs there as a program of its own.
     obstacle: why it cannot train a study's student, or None. train: (study, folder for its files) -> the student with
     its best weights, or what it answers.
     """

@@ -7,6 +7,8 @@ with one worker: the most requests a second (16 connections, each asks again whe
 Poisson arrivals at 70% of the rate in process, counted from when a request was due. Beside each stands the server's
 processor time for an answer, which a busy machine changes less than the times. Engines take turns, `--rounds`
 times; each round is a JSON line in benchmarks/results/serving.jsonl. `--engine` picks some of them.
+FastAPI and granian are installed at their first use into an environment of their own below benchmarks/.peers, where all
+engines then run; where that fails, or a peer does not serve, its row says so.
 """
 
 from __future__ import annotations
@@ -30,16 +32,20 @@ import numpy as np
 
 from benchmarks.common import RESULTS, append, origin
 from benchmarks.http_load import closed_loop, open_loop, post
+from benchmarks.peer_environments import enter
 from compress.bundle.verify import read_golden
 from compress.errors import EnvironmentProblem, KdcError
 from compress.runtime.bundle import open_bundle
 
 ENGINES = ("fastapi+uvicorn", "fastapi+granian", "starlette+uvicorn", "starlette+granian", "kdc serve")
+OURS = ("starlette+uvicorn", "kdc serve")
+"""What the extra `serve` is enough for; the others are peers."""
 NOT_MEASURED = {
     "LitServe": "not run: not installed",
     "BentoML": "not run: not installed",
 }
 PACKAGES = ("uvicorn", "granian", "starlette", "fastapi", "httptools", "uvloop")
+PRINTED = ("engine", "not_run", "in_process", "most", "open_loop", "p99_ratio")
 CONNECTIONS = 16
 SHARE = 0.7
 PATIENCE_SECONDS = 60.0
@@ -129,15 +135,26 @@ async def loads(session: int, port: int, requests: Sequence[bytes], rate: float,
     return found
 
 
-def measure(bundle: Path, engines: Sequence[str], rounds: int, seconds: float) -> Iterator[dict[str, Any]]:
-    """A row for each engine and round."""
+def measure(
+    bundle: Path, engines: Sequence[str], rounds: int, seconds: float, missing: str | None = None
+) -> Iterator[dict[str, Any]]:
+    """A row for each engine and round. missing: why peers are not there, where they are not.
+
+    Raises:
+        EnvironmentProblem: an engine that is no peer does not serve.
+    """
     requests = bodies(bundle)
     for number in range(rounds):
         alone = in_process(bundle, seconds)
         for engine in engines:
-            port = free_port()
-            with serving(command_of(engine, bundle, port), port) as server:
-                seen = asyncio.run(loads(server.pid, port, requests, SHARE * alone["per_second"], seconds))
+            reason, seen = None if engine in OURS else missing, dict[str, Any]()
+            if reason is None:
+                try:
+                    seen = _served(engine, bundle, requests, alone, seconds)
+                except Exception as error:
+                    if engine in OURS:
+                        raise
+                    reason = f"{type(error).__name__}: {error}".splitlines()[0]
             yield {
                 "benchmark": "serving",
                 "engine": engine,
@@ -146,11 +163,21 @@ def measure(bundle: Path, engines: Sequence[str], rounds: int, seconds: float) -
                 "bundle": bundle.name,
                 "bundle_bytes": bundle.stat().st_size,
                 "in_process": alone,
-                **seen,
-                "p99_ratio": round(seen["open_loop"].get("p99_ms", float("nan")) / alone["p99_ms"], 2),
+                **(seen if reason is None else {"not_run": reason}),
                 "not_measured": NOT_MEASURED,
                 **origin(PACKAGES),
             }
+
+
+def _served(
+    engine: str, bundle: Path, requests: Sequence[bytes], alone: dict[str, float], seconds: float
+) -> dict[str, Any]:
+    """The figures of one engine in a process of its own."""
+    port = free_port()
+    with serving(command_of(engine, bundle, port), port) as server:
+        seen = asyncio.run(loads(server.pid, port, requests, SHARE * alone["per_second"], seconds))
+    ratio = seen["open_loop"].get("p99_ms", float("nan")) / alone["p99_ms"]
+    return seen | {"p99_ratio": round(ratio, 2)}
 
 
 def main() -> None:
@@ -163,9 +190,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULTS / "serving.jsonl")
     arguments = parser.parse_args()
     try:
-        for row in measure(arguments.bundle, arguments.engine or ENGINES, arguments.rounds, arguments.seconds):
+        missing = enter("serving", "benchmarks.serving")
+        engines = arguments.engine or ENGINES
+        for row in measure(arguments.bundle, engines, arguments.rounds, arguments.seconds, missing):
             append(arguments.out, [row])
-            print(json.dumps({key: row[key] for key in ("engine", "in_process", "most", "open_loop", "p99_ratio")}))
+            print(json.dumps({key: row[key] for key in PRINTED if key in row}))
     except KdcError as error:
         sys.exit(f"serving: {error}")
 

@@ -9,10 +9,8 @@ the test split is measured as in a run. `benchmarks/peer_trainers.py` says what 
 benchmarks/results/students.jsonl as soon as a peer is done, also when it cannot express the student; `python -m
 benchmarks.record` draws them into docs/results.md. With --steps nothing is appended: it is for trying out.
 
-The peers come with `pip install 'kdc[peers]'`, but for model2vec, which is installed at its first use into an
-environment of its own below benchmarks/.peers; where that fails, the row says so. Beside a CPU build of torch install
-torchvision, which torchdistill asks for, from torch's CPU index first: the default one does not load there, and
-transformers fails with it.
+Each peer is installed at its first use into an environment of its own below benchmarks/.peers, with pinned versions,
+and this script goes on there; where that or the peer's training fails, the row says so.
 """
 
 from __future__ import annotations
@@ -32,32 +30,30 @@ import torch
 from benchmarks.common import append, origin, read_rows
 from benchmarks.frontier import data_set
 from benchmarks.peer_apart import Said
-from benchmarks.peer_environments import pinned
+from benchmarks.peer_environments import enter, pinned
 from benchmarks.peer_study import Study, open_study
 from benchmarks.peer_table import PEER_ROWS, peer_table
 from benchmarks.peer_trainers import PEERS, check_torchvision
 from benchmarks.record import settings_of, teacher_weights
 from compress.distill.stages import encoder_of
 from compress.errors import EnvironmentProblem, KdcError, RecipeError
-from compress.extras import require, version
+from compress.extras import version
 from compress.progress import reporter
 from compress.recipe.file import load_recipe
 
 Row = dict[str, Any]
 
 
-def row_of(study: Study, peer: str, work: Path, command: str) -> Row:
-    """Train the student by a peer and measure it; where the peer cannot, `not_run` says why."""
+def row_of(study: Study, peer: str, work: Path, command: str, missing: str | None = None) -> Row:
+    """Train the student by a peer and measure it; where the peer cannot, or is missing, `not_run` says why."""
     metric = study.run.judge.metric
     found: Row = {"validation": None, "test": None, "quality": None, "minutes": None}
     own = PEERS[peer].package is None
-    not_run = PEERS[peer].obstacle(study)
+    not_run = PEERS[peer].obstacle(study) or missing
     if not_run is None:
         try:
             found = _trained(study, peer, work)
-        except EnvironmentProblem as error:
-            if not own:
-                raise
+        except PeerFailed as error:
             not_run = str(error)
     recipe, made = study.run.recipe, origin()
     as_run = load_recipe(study.run.folder / "recipe.yaml").recipe
@@ -65,7 +61,7 @@ def row_of(study: Study, peer: str, work: Path, command: str) -> Row:
     named = {"recipe": recipe.name, "student": recipe.student.kind}
     return {
         "peer": peer,
-        "version": pinned(peer, peer) if own else version(peer),
+        "version": pinned(peer, peer) if own or missing else version(peer),
         **named,
         "data": data_set(named),
         "digest": study.run.folder.name.rsplit("-", 1)[-1],
@@ -93,12 +89,23 @@ def _device(study: Study, machine: Row) -> str:
     return f"{machine['processor']}, {machine['cores']} cores"
 
 
+class PeerFailed(Exception):
+    """What a peer raised, in a sentence."""
+
+
 def _trained(study: Study, peer: str, work: Path) -> Row:
     metric, start = study.run.judge.metric, time.monotonic()
     if PEERS[peer].package is not None:
         reporter.say(f"{peer}: {study.steps:,} steps of {study.batch_size} rows, {study.epoch_steps:,} an epoch")
     torch.manual_seed(study.seed)
-    made = PEERS[peer].train(study, work)
+    try:
+        made = PEERS[peer].train(study, work)
+    except EnvironmentProblem as error:
+        raise PeerFailed(str(error)) from error
+    except KdcError:
+        raise
+    except Exception as error:
+        raise PeerFailed(f"{type(error).__name__}: {error}".splitlines()[0]) from error
     minutes = (time.monotonic() - start) / 60
     if isinstance(made, Said):
         verdict = study.run.judge.verdict(made.validation, made.test)
@@ -131,17 +138,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise RecipeError("give the folder of a finished run and --peer, or --table alone")
         if options.steps is not None and options.steps < 1:
             raise RecipeError(f"--steps is {options.steps}, but it takes at least 1 step; raise it")
-        print(json.dumps(_run(options)))
+        print(json.dumps(_run(options, arguments)))
     except KdcError as error:
         print(f"students: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
 
 
-def _run(options: argparse.Namespace) -> Row:
+def _run(options: argparse.Namespace, arguments: Sequence[str] | None) -> Row:
+    inside = PEERS[options.peer].package is not None
+    missing = enter(options.peer, "benchmarks.students", arguments) if inside else None
     check_torchvision()
-    package = PEERS[options.peer].package
-    if package is not None:
-        require(package, extra="peers", why=f"--peer {options.peer}")
     torch.set_num_threads(options.threads)
     given = [f"python -m benchmarks.students runs/{options.run.resolve().name}", f"--peer {options.peer}"]
     given += [] if options.seed is None else [f"--seed {options.seed}"]
@@ -149,7 +155,7 @@ def _run(options: argparse.Namespace) -> Row:
     # What peers print would stand beside the row.
     with tempfile.TemporaryDirectory() as work, redirect_stdout(sys.stderr):
         study = open_study(options.run, Path(work), seed=options.seed, steps=options.steps, overrides=options.set)
-        row = row_of(study, options.peer, Path(work), " ".join(given))
+        row = row_of(study, options.peer, Path(work), " ".join(given), missing)
     if row["not_run"]:
         reporter.say(f"{options.peer}: not run: {row['not_run']}")
     if options.steps is None:

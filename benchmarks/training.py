@@ -3,7 +3,7 @@
     python -m benchmarks.training [--rounds 5] [--seconds 6] [--check]
 
 naive       teacher forward inside the loop, every batch padded to 128 tokens, fp32, plain AdamW
-textbrewer  TextBrewer's GeneralDistiller on the same batches, where it is installed (pip install 'kdc[peers]')
+textbrewer  TextBrewer's GeneralDistiller on the same batches
 dynamic     naive, padded to the longest row of the batch
 bucketed    dynamic, with rows of like length in a batch
 cached      bucketed, with the teacher's outputs computed once beforehand
@@ -13,8 +13,9 @@ kdc         `compress.distill.trainer.train` itself, which does all of it
 
 All learn the same students from the same teacher on the same texts (simulated shop, two titles a text) with
 the same losses, 32 rows a step, and cut texts into tokens beforehand. The loops take turns; the figures are
-medians over rounds. A row for each student is appended to benchmarks/results/training.jsonl. `--check` ends
-with exit code 5 below the limits.
+medians over rounds. TextBrewer is installed at its first use into an environment of its own below
+benchmarks/.peers, and this script goes on there; where that or its loop fails, the row says so. A row for
+each student is appended to benchmarks/results/training.jsonl. `--check` ends with exit code 5 below the limits.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ import numpy as np
 import torch
 
 from benchmarks.common import RESULTS, append, origin
+from benchmarks.peer_environments import enter
 from benchmarks.training_loops import (
     BATCH,
     MAX_LENGTH,
@@ -50,7 +52,6 @@ from benchmarks.training_loops import (
 from compress.batch import Ints
 from compress.distill.sampler import epoch_batches
 from compress.errors import GateError, KdcError, RecipeError
-from compress.extras import install_hint
 from compress.progress import reporter
 from compress.recipe import Distill, HuggingFaceTeacher, TransformerStudent
 from compress.teachers.huggingface import load_teacher
@@ -77,8 +78,10 @@ class Settings:
     teacher: str = TEACHER
 
 
-def measure(settings: Settings, students: dict[str, TransformerStudent]) -> list[dict[str, Any]]:
-    """One row a student.
+def measure(
+    settings: Settings, students: dict[str, TransformerStudent], missing: str | None = None
+) -> list[dict[str, Any]]:
+    """One row a student. missing: why TextBrewer is not there, where it is not.
 
     Raises:
         RecipeError: too few rows for two steps.
@@ -100,32 +103,48 @@ def measure(settings: Settings, students: dict[str, TransformerStudent]) -> list
             name: prepare(section, teacher, splits.train, Path(work, str(number)))
             for number, (name, section) in enumerate(students.items())
         }
-        rates = _take_turns(settings, {name: loops(lesson) for name, lesson in lessons.items()}, lessons)
-    return [_row(settings, name, lesson, rates[name]) | started for name, lesson in lessons.items()]
+        not_run: dict[str, Reasons] = {name: {TEXTBREWER: f"not run: {missing}"} if missing else {} for name in lessons}
+        rates = _take_turns(settings, {name: loops(lesson) for name, lesson in lessons.items()}, lessons, not_run)
+    return [_row(settings, name, lesson, rates[name], not_run[name]) | started for name, lesson in lessons.items()]
 
 
 Rates = dict[str, list[float]]
+Reasons = dict[str, str]
 
 
 def _take_turns(
-    settings: Settings, contenders: dict[str, dict[str, Loop]], lessons: dict[str, Lesson]
+    settings: Settings,
+    contenders: dict[str, dict[str, Loop]],
+    lessons: dict[str, Lesson],
+    not_run: dict[str, Reasons],
 ) -> dict[str, Rates]:
-    """Samples a second of each round; each round starts with another loop."""
+    """Samples a second of each round; each round starts with another loop. not_run: grows by what fails."""
     rates: dict[str, Rates] = {student: {name: [] for name in own} for student, own in contenders.items()}
     for number in range(settings.rounds):
         for student, own in contenders.items():
             names = list(own)
             shift = number % len(names)
             for name in names[shift:] + names[:shift]:
+                if name in not_run[student]:
+                    continue
                 watch = Watch(settings.seconds, lessons[student].device)
-                with suppress(TimeIsUp):
-                    own[name](watch, SEED + number)
+                try:
+                    with suppress(TimeIsUp):
+                        own[name](watch, SEED + number)
+                except Exception as error:
+                    if name != TEXTBREWER:
+                        raise
+                    not_run[student][name] = f"not run: {type(error).__name__}: {error}".splitlines()[0]
+                    continue
                 rates[student][name].append(watch.rate())
                 reporter.say(f"  round {number + 1}, {student}: {name} {watch.rate():,.1f} samples/s")
-    return rates
+    return {
+        student: {name: found for name, found in own.items() if name not in not_run[student]}
+        for student, own in rates.items()
+    }
 
 
-def _row(settings: Settings, student: str, lesson: Lesson, rates: Rates) -> dict[str, Any]:
+def _row(settings: Settings, student: str, lesson: Lesson, rates: Rates, not_run: Reasons) -> dict[str, Any]:
     medians = {name: statistics.median(values) for name, values in rates.items()}
     epochs = sum(stage.epochs for stage in Distill().stages)
     ratios = {
@@ -133,7 +152,6 @@ def _row(settings: Settings, student: str, lesson: Lesson, rates: Rates) -> dict
         for name in rates
         if name != "kdc"
     }
-    missing = {} if TEXTBREWER in rates else {TEXTBREWER: f"not run: not installed: {install_hint('peers')}"}
     return {
         "benchmark": "training",
         "student": student,
@@ -144,7 +162,7 @@ def _row(settings: Settings, student: str, lesson: Lesson, rates: Rates) -> dict
         "tokens": padding(lesson.encoded.lengths),
         "samples_per_s": {name: round(value, 2) for name, value in medians.items()},
         "ratio": {name: round(value, 3) for name, value in ratios.items()},
-        "not_run": missing,
+        "not_run": not_run,
         "cache_fill_samples_per_s": round(lesson.fill, 1),
         "kdc_with_fill_samples_per_s": round(1 / (1 / medians["kdc"] + 1 / (epochs * lesson.fill)), 2),
         "epochs_that_share_the_fill": epochs,
@@ -218,7 +236,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     try:
         settings = Settings(options.rows, options.rounds, options.seconds, options.teacher)
-        rows = measure(settings, STUDENTS)
+        rows = measure(settings, STUDENTS, enter(TEXTBREWER, "benchmarks.training", arguments))
         append(options.out, rows)
         print(json.dumps({"benchmark": "training", "rows": rows}) if options.json else table(rows))
         if options.check:

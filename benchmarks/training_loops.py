@@ -1,8 +1,8 @@
 """The loops that `benchmarks.training` compares, and the clock that stops them.
 
 The plain ones are what people write themselves, with the usual parts of torch and transformers, each with one thing
-more than the one before. Then there are TextBrewer's distiller, where it is installed, and kdc's trainer, called as a
-run calls it.
+more than the one before. Then there are TextBrewer's distiller, in its environment, and kdc's trainer, called as a run
+calls it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,6 @@ from compress.distill.sampler import epoch_batches, steps_per_epoch
 from compress.distill.stages import distil_objective, encoder_of
 from compress.distill.trainer import Job, Phase, train
 from compress.distill.weighting import Parts, settings_at
-from compress.extras import available
 from compress.recipe import ClassificationTask, Losses, SimulatedShop, Stage, TransformerStudent
 from compress.students.build import Built, build_student, student_tokens
 from compress.teachers.arrays import read_outputs
@@ -350,9 +349,7 @@ class KdcLoop:
 
 
 def loops(lesson: Lesson) -> dict[str, Loop]:
-    """The contenders, each with a student of its own; TextBrewer's only where it is installed."""
+    """The contenders, each with a student of its own; TextBrewer is imported when its loop is called."""
     teacher = plain_copy(lesson.teacher.module, lesson.device).eval()
     found: dict[str, Loop] = {name: PlainLoop(lesson, rung, teacher) for name, rung in RUNGS.items()}
-    if available(TEXTBREWER):
-        found[TEXTBREWER] = TextBrewerLoop(lesson, teacher)
-    return found | {"kdc": KdcLoop(lesson)}
+    return found | {TEXTBREWER: TextBrewerLoop(lesson, teacher), "kdc": KdcLoop(lesson)}

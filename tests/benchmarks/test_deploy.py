@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
 import subprocess
 import sys
-import zipfile
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -29,6 +26,7 @@ from compress.runtime.predictor import Request
 from compress.students.first_token import FirstTokenBert
 from tests.tiny_models import one_thread as one_thread_for_a_while
 from tests.tiny_project import kdc_json, recipe_of, write_recipe
+from tests.tiny_wheel import wheel
 
 CELLS = ("1 × 16", "32 × 16")
 one_thread = pytest.fixture(autouse=True)(one_thread_for_a_while)
@@ -219,26 +217,6 @@ def test_a_program_that_fails_is_told_by_its_last_line() -> None:
         deploy_peers.run(
             [sys.executable, "-c", "import sys; print('noise\\nthe reason', file=sys.stderr); sys.exit(3)"]
         )
-
-
-def wheel(folder: Path, name: str) -> Path:
-    """A distribution of one module, as small as pip takes it."""
-    info = f"{name}-1.0.dist-info"
-    files = {
-        f"{name}.py": "ANSWER = 42\n",
-        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\nRequires-Dist: no-such-thing\n",
-        f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
-    }
-    hashes = {
-        path: base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).rstrip(b"=").decode()
-        for path, text in files.items()
-    }
-    files[f"{info}/RECORD"] = "".join(f"{path},sha256={hashes[path]},\n" for path in hashes) + f"{info}/RECORD,,\n"
-    made = folder / f"{name}-1.0-py3-none-any.whl"
-    with zipfile.ZipFile(made, "w") as archive:
-        for path, text in files.items():
-            archive.writestr(path, text)
-    return made
 
 
 def test_a_peers_environment_has_its_own_before_the_projects(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -71,6 +74,22 @@ def test_a_contestant_that_fails_is_a_row() -> None:
     assert made["huge"]["not_run"].startswith("needs 1000000 GB, and ")
     assert made["kdc"]["rounds"] == 2
     assert made["kdc"]["p50_ms"] > 0
+
+
+def test_a_peer_without_an_environment_is_a_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    leaf = torch.ones(3, requires_grad=True)
+    case = Case("kd_kl", {"N": 3}, (leaf,), {"kdc": leaf.sum, "torch": leaf.sum, "Liger": leaf.sum})
+    monkeypatch.setattr(kernels, "CASES", {"cpu": lambda: [lambda: case]})
+    monkeypatch.setattr(kernels, "KERNEL_ROWS", tmp_path / "kernels.jsonl")
+    monkeypatch.setattr(kernels, "enter", lambda name, module: f"{name} could not be installed: no index")
+    monkeypatch.setattr(sys, "argv", ["kernels", "--device", "cpu", "--rounds", "1"])
+    kernels.main()
+    lines = (tmp_path / "kernels.jsonl").read_text(encoding="utf-8").splitlines()
+    made = {row["contestant"]: row.get("not_run") for row in map(json.loads, lines)}
+    assert made == {"kdc": None, "torch": None, "Liger": "liger-kernel could not be installed: no index"}
+    assert "not run: liger-kernel could not be installed: no index" in capsys.readouterr().out
 
 
 def test_memory_beyond_inputs_and_gradients_is_told() -> None:

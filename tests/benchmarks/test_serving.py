@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks import serving as engines
 from benchmarks import serving_p99, soak
 from benchmarks.arrivals import replay
 from benchmarks.http_load import get, post
@@ -34,6 +35,34 @@ def test_replay_asks_at_the_given_times_and_counts_from_them(tmp_path: Path) -> 
     assert took > 400_000_000
     assert 0 < min(seen.latencies_ns) <= max(seen.latencies_ns) < took
     assert min(seen.late_ns) >= 0
+
+
+@pytest.mark.parametrize("missing", [None, "serving could not be installed: no index"])
+def test_a_peer_that_does_not_serve_is_a_row(
+    missing: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And the engine after it is measured."""
+    start = engines.command_of
+
+    def command(engine: str, bundle: Path, port: int) -> list[str]:
+        broken = [sys.executable, "-c", "raise SystemExit(3)"]
+        return broken if engine == "fastapi+granian" else start(engine, bundle, port)
+
+    out, bundle = tmp_path / "rows.jsonl", tiny_bundle(tmp_path / "tiny.kdc")
+    monkeypatch.setattr(engines, "command_of", command)
+    monkeypatch.setattr(engines, "enter", lambda name, module: missing)
+    asked = ["--engine", "fastapi+granian", "--engine", "starlette+uvicorn"]
+    monkeypatch.setattr(
+        sys, "argv", ["serving", str(bundle), *asked, "--rounds", "1", "--seconds", "0.2", "--out", str(out)]
+    )
+    engines.main()
+    peer, ours = map(json.loads, out.read_text(encoding="utf-8").splitlines())
+    assert peer["engine"] == "fastapi+granian"
+    assert "most" not in peer
+    assert missing == peer["not_run"] if missing else "does not serve (exit code 3)" in peer["not_run"]
+    assert ours["most"]["per_second"] > 0
+    assert "not_run" not in ours
+    assert peer["not_run"] in capsys.readouterr().out
 
 
 def test_both_ways_are_asked_alike_and_a_row_is_appended(

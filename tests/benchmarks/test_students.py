@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -161,12 +160,10 @@ def stub(study: Study, work: Path) -> TextModel:
 
 @pytest.fixture
 def kept_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where rows go in a test; a stub stands in textbrewer's place, and none of the peers need be installed."""
-    for name, peer in PEERS.items():
-        if peer.package is not None:
-            monkeypatch.setitem(PEERS, name, replace(peer, package="torch"))
+    """Where rows go in a test; a stub stands in textbrewer's place, and no environment is entered."""
+    monkeypatch.setattr(students, "enter", lambda *_: None)
     monkeypatch.setattr(students, "PEER_ROWS", tmp_path / "results" / "students.jsonl")
-    monkeypatch.setitem(PEERS, "textbrewer", Peer("torch", lambda study: None, stub))
+    monkeypatch.setitem(PEERS, "textbrewer", Peer("textbrewer", lambda study: None, stub))
     return tmp_path / "results" / "students.jsonl"
 
 
@@ -257,6 +254,37 @@ def test_a_peer_in_an_environment_of_its_own_is_judged_by_its_answers(
     assert json.loads(kept_rows.read_text(encoding="utf-8")) == row
 
 
+def test_it_goes_on_in_the_peers_environment(
+    kept_rows: Path, finished: Callable[[str, str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the same arguments; where that cannot be made the row says so, with the version that was asked for."""
+    asked: list[tuple[Any, ...]] = []
+
+    def fails(*given: Any) -> str:
+        asked.append(given)
+        return "torchdistill could not be installed: no index"
+
+    monkeypatch.setattr(students, "enter", fails)
+    arguments = [str(finished("pairs", "transformer")), "--peer", "torchdistill"]
+    students.main(arguments)
+    assert asked == [("torchdistill", "benchmarks.students", arguments)]
+    row = json.loads(kept_rows.read_text(encoding="utf-8"))
+    assert row["not_run"] == "torchdistill could not be installed: no index"
+    assert (row["test"], row["version"]) == (None, "1.1.5")
+
+
+def test_one_that_fails_is_a_row(
+    kept_rows: Path, finished: Callable[[str, str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def breaks(study: Study, work: Path) -> TextModel:
+        raise TypeError("unexpected keyword\nand more")
+
+    monkeypatch.setitem(PEERS, "textbrewer", Peer("textbrewer", lambda study: None, breaks))
+    students.main([str(finished("pairs", "transformer")), "--peer", "textbrewer"])
+    row = json.loads(kept_rows.read_text(encoding="utf-8"))
+    assert (row["not_run"], row["test"]) == ("TypeError: unexpected keyword", None)
+
+
 def test_one_that_cannot_be_installed_is_a_row(
     kept_rows: Path,
     finished: Callable[[str, str], Path],
@@ -304,7 +332,6 @@ def test_factored_embeddings_are_no_cross_encoder(study: Study) -> None:
     ("arguments", "code", "sentence"),
     [
         ([], 2, "--peer"),
-        (["RUN", "--peer", "torchdistill"], 4, "pip install 'kdc[peers]'"),
         (["RUN", "--peer", "torchdistill", "--steps", "0"], 2, "at least 1 step"),
     ],
 )
@@ -313,10 +340,8 @@ def test_one_sentence_for_what_is_missing(  # parameters and fixtures
     code: int,
     sentence: str,
     finished: Callable[[str, str], Path],
-    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr("compress.extras.available", lambda package: False)
     run = str(finished("pairs", "transformer"))
     with pytest.raises(SystemExit) as ended:
         students.main([run if given == "RUN" else given for given in arguments])
@@ -343,6 +368,12 @@ def test_a_torchvision_of_another_build_is_told(
     assert not kept_rows.exists()
 
 
+def needs(peer: str) -> None:
+    """Skips where the tests do not run in the peer's environment, which sees the project's packages and so pytest."""
+    if not available(PEERS[peer].package):
+        pytest.skip(f"not run: run it by benchmarks/.peers/{peer}/bin/python -m pytest")
+
+
 @pytest.mark.parametrize(
     ("peer", "student"),
     [
@@ -357,8 +388,7 @@ def test_the_peers_themselves_take_a_few_steps(
     peer: str, student: str, finished: Callable[[str, str], Path], tmp_path: Path
 ) -> None:
     """On copies of the student where a peer changes its head."""
-    if not available(PEERS[peer].package):
-        pytest.skip(f"not run: {peer} is not installed")
+    needs(peer)
     study = open_study(finished("pairs", student), tmp_path, steps=3)
     before = {name: value.clone() for name, value in study.built.module.state_dict().items()}
     trained = PEERS[peer].train(study, tmp_path)
@@ -373,8 +403,7 @@ def test_the_peers_themselves_take_a_few_steps(
 
 
 def test_a_cross_encoder_starts_as_the_same_function(study: Study, tmp_path: Path) -> None:
-    if not available("sentence_transformers"):
-        pytest.skip("not run: sentence-transformers is not installed")
+    needs("sentence-transformers")
     encoder = peer_trainers.cross_encoder(study, tmp_path / "start")
     rows = list(zip(study.rows.texts[:20], study.rows.pairs or [], strict=False))
     scores = encoder.predict(rows, activation_fn=torch.nn.Identity(), show_progress_bar=False)

@@ -9,7 +9,18 @@ import pytest
 import torch
 
 from benchmarks import training
-from benchmarks.training_loops import BATCH, MAX_LENGTH, RUNGS, TimeIsUp, Watch, loops, plain_loader, prepare, shop
+from benchmarks.training_loops import (
+    BATCH,
+    MAX_LENGTH,
+    RUNGS,
+    TextBrewerLoop,
+    TimeIsUp,
+    Watch,
+    loops,
+    plain_loader,
+    prepare,
+    shop,
+)
 from compress.errors import GateError
 from compress.recipe import HuggingFaceTeacher, TransformerStudent
 from compress.teachers.huggingface import load_teacher
@@ -40,6 +51,15 @@ def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+NO_INDEX = "textbrewer could not be installed: no index"
+
+
+@pytest.fixture(autouse=True)
+def no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of TextBrewer's, as without a network."""
+    monkeypatch.setattr(training, "enter", lambda *_: NO_INDEX)
+
+
 @pytest.fixture
 def tiny_students(monkeypatch: pytest.MonkeyPatch) -> None:
     students = {
@@ -59,7 +79,8 @@ def test_every_loop_is_measured_and_rows_are_appended(
     printed = json.loads(capsys.readouterr().out)
     assert [row["student"] for row in printed["rows"]] == ["fresh", "cut"]
     for row in printed["rows"]:
-        assert set(row["samples_per_s"]) | set(row["not_run"]) == {*RUNGS, "textbrewer", "kdc"}
+        assert set(row["samples_per_s"]) == {*RUNGS, "kdc"}
+        assert row["not_run"] == {"textbrewer": f"not run: {NO_INDEX}"}
         assert all(rate > 0 for rate in row["samples_per_s"].values())
         assert row["ratio"]["naive"] == pytest.approx(
             row["samples_per_s"]["kdc"] / row["samples_per_s"]["naive"], rel=0.01
@@ -73,6 +94,30 @@ def test_every_loop_is_measured_and_rows_are_appended(
     lines = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
     assert lines[:2] == printed["rows"]
     assert len(lines) == 4
+
+
+@pytest.mark.usefixtures("tiny_students")
+def test_a_peer_that_fails_is_told_and_the_others_go_on(
+    teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In the environment, where it is there but breaks in a round."""
+    asked: list[object] = []
+    monkeypatch.setattr(training, "enter", lambda *given: asked.extend(given))
+
+    def breaks(*_: object) -> None:
+        raise TypeError("unexpected keyword")
+
+    monkeypatch.setattr(TextBrewerLoop, "__call__", breaks)
+    arguments = ["--rows", "96", "--rounds", "2", "--seconds", "0.01", "--teacher", str(teacher)]
+    arguments += ["--out", str(tmp_path / "rows.jsonl")]
+    training.main(arguments)
+    assert asked == ["textbrewer", "benchmarks.training", arguments]
+    rows = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text(encoding="utf-8").splitlines()]
+    for row in rows:
+        assert row["not_run"] == {"textbrewer": "not run: TypeError: unexpected keyword"}
+        assert set(row["samples_per_s"]) == {*RUNGS, "kdc"}
+        assert {len(rates) for rates in row["rounds"].values()} == {2}
+    assert "not run: TypeError: unexpected keyword" in capsys.readouterr().out
 
 
 def test_each_rung_adds_one_thing(teacher: Path, tmp_path: Path) -> None:
