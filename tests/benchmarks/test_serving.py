@@ -110,3 +110,22 @@ def test_answers_are_the_same_but_for_last_digits(changed: float, *, fits: bool)
     found = {"answers": [{"id": None, "label": "a", "score": 0.5 + changed}]}
     assert soak.same(found, wanted, soak.TOLERANCE) is fits
     assert not soak.same({"answers": []}, wanted, soak.TOLERANCE)
+
+
+@pytest.mark.parametrize(
+    ("changed", "fits", "rounded"),
+    [
+        ({"score": 0.5 + 1e-6}, True, 0),
+        ({"score": 0.51}, True, 1),
+        ({"score": 0.53}, False, 0),
+        ({"label": "b"}, False, 0),
+    ],
+)
+def test_what_int8_rounds_otherwise_in_a_batch_is_told_apart(
+    tmp_path: Path, changed: dict[str, Any], *, fits: bool, rounded: int
+) -> None:
+    seen = soak.Seen()
+    load = soak.Load(0, soak.Truth(tiny_bundle(tmp_path / "tiny.kdc")), seen)
+    wanted = {"id": None, "label": "a", "score": 0.5}
+    assert load.same(wanted | changed, wanted) is fits
+    assert seen.rounded == rounded
