@@ -86,9 +86,9 @@ class Seen:
         """All in a line."""
         memory = f"{self.samples[-1].total:.0f} MB" if self.samples else "memory not yet seen"
         return (
-            f"{time.monotonic() - self.start:,.0f} s, {sum(self.statuses.values()):,} answers, {len(self.wrong)} "
-            f"wrong, {self.rounded} rounded otherwise, {self.lost} lost, {self.again} sent again, {self.killed} killed, "
-            f"reloads {dict(self.asked_reloads)}, {memory}"
+            f"{time.monotonic() - self.start:,.0f} s, {sum(self.statuses.values()):,} answers, "
+            f"{len(self.wrong)} wrong, {self.rounded} rounded otherwise, {self.lost} lost, {self.again} sent again, "
+            f"{self.killed} killed, reloads {dict(self.asked_reloads)}, {memory}"
         )
 
     def expect(self, kind: str, reply: Reply | None, status: int, fits: Callable[[Any], bool]) -> None:
