@@ -6,11 +6,14 @@ import datetime
 import json
 import shutil
 import subprocess
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from compress.bench.machine import describe
+from compress.errors import KdcError
 from compress.extras import version
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -33,6 +36,16 @@ def origin(packages: Iterable[str] = ()) -> dict[str, Any]:
         "changed": None if changes is None else bool(changes),
         "machine": machine,
     }
+
+
+@contextmanager
+def exit_codes(name: str) -> Iterator[None]:
+    """End with the exit code of a KdcError, and its sentence on stderr; `name` is the benchmark's."""
+    try:
+        yield
+    except KdcError as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
 
 
 def append(path: Path, rows: Iterable[dict[str, Any]]) -> None:

@@ -27,7 +27,6 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -36,13 +35,13 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.common import RESULTS, append, origin
+from benchmarks.common import RESULTS, append, exit_codes, origin
 from benchmarks.run_requests import distinct_requests
 from compress.artifacts import TOKENIZER, read_spec
 from compress.bench.loadgen import Answers, Audited, Load, audited, collect
 from compress.bench.measure import no_garbage_collection
 from compress.bench.results import Scenario
-from compress.errors import DataError, EnvironmentProblem, GateError, KdcError, RecipeError
+from compress.errors import DataError, EnvironmentProblem, GateError, RecipeError
 from compress.extras import version
 from compress.paths.lengths import cut_to, lengthened
 from compress.progress import reporter
@@ -249,16 +248,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("-o", "--out", type=Path, default=COMPLIANCE_ROWS)
     parser.add_argument("--check", action="store_true", help="exit code 5 where a test is not passed")
     options = parser.parse_args(arguments)
-    try:
+    with exit_codes("compliance"):
         rows = _measured(options)
         append(options.out, rows)
         for row in rows:
             print(json.dumps(row))
         if options.check:
             check(rows)
-    except KdcError as error:
-        print(f"compliance: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
 
 
 def _measured(options: argparse.Namespace) -> list[Row]:

@@ -31,7 +31,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.common import append, origin
+from benchmarks.common import append, exit_codes, origin
 from benchmarks.deploy_contenders import THREADS, Contender, Feed, Times, answers, open_kdc, open_peer, take_turns
 from benchmarks.deploy_peers import MODEL, PEERS, QUIET, Source
 from benchmarks.deploy_student import Cell, Subject, open_subject
@@ -42,7 +42,7 @@ from benchmarks.multiply_adds import multiply_adds
 from benchmarks.peer_environments import pinned
 from compress.artifacts import read_artifact
 from compress.bench.limits import measure_limits
-from compress.errors import EnvironmentProblem, KdcError, RecipeError
+from compress.errors import EnvironmentProblem, RecipeError
 from compress.export.parity import agreement
 from compress.extras import version
 from compress.progress import reporter
@@ -238,16 +238,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--try", action="store_true", dest="trial", help="append nothing")
     parser.add_argument("--check", action="store_true", help="hold the targets")
     options = parser.parse_args(arguments)
-    try:
+    with exit_codes("deploy"):
         rows = _session(options)
         if not options.trial:
             append(DEPLOY_ROWS, rows)
         print("\n".join(deploy_table(rows)))
         if options.check:
             check(rows)
-    except KdcError as error:
-        reporter.warn(str(error))
-        sys.exit(error.exit_code)
 
 
 def _session(options: argparse.Namespace) -> list[Row]:

@@ -26,12 +26,12 @@ from typing import Any
 
 import torch
 
-from benchmarks.common import append, origin
+from benchmarks.common import append, exit_codes, origin
 from benchmarks.kernel_cases import Case, cpu_cases, cuda_cases
 from benchmarks.kernel_table import KERNEL_ROWS, kernel_table
 from benchmarks.peer_environments import enter
 from compress.bench.memory import own_peak_mb
-from compress.errors import EnvironmentProblem, GateError, KdcError
+from compress.errors import EnvironmentProblem, GateError
 from compress.progress import reporter
 
 CASES = {"cpu": cpu_cases, "cuda": cuda_cases}
@@ -199,7 +199,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", help="kernels to time; all when absent")
     parser.add_argument("--check", action="store_true", help="hold the targets")
     options = parser.parse_args()
-    try:
+    with exit_codes("kernels"):
         unmade = enter(LIGER, "benchmarks.kernels")
         missing = NOBODY if unmade is None else {"Liger": unmade}
         rows = run_all(torch.device(options.device), options.rounds, options.only, missing)
@@ -207,9 +207,6 @@ def main() -> None:
         print("\n".join(kernel_table(rows)))
         if options.check:
             check(rows, options.device)
-    except KdcError as error:
-        reporter.warn(str(error))
-        sys.exit(error.exit_code)
 
 
 def run_all(

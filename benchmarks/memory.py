@@ -25,14 +25,14 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from benchmarks.common import RESULTS, ROOT, append, origin
+from benchmarks.common import RESULTS, ROOT, append, exit_codes, origin
 from benchmarks.frontier import standalone
 from benchmarks.memory_corpus import CORPORA, write_project
 from compress import pipeline
 from compress.bench import charts
 from compress.bench.memory import own_peak_mb
 from compress.data.load import load_splits
-from compress.errors import EnvironmentProblem, GateError, KdcError
+from compress.errors import EnvironmentProblem, GateError
 from compress.progress import reporter
 from compress.recipe.file import load_recipe
 from compress.stages import STAGES, StageRule
@@ -174,7 +174,7 @@ def main() -> None:
     parser.add_argument("--check", action="store_true", help="hold the limit of bytes a row")
     parser.add_argument("--inside", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    try:
+    with exit_codes("memory"):
         if options.inside is not None:
             print(json.dumps(run_watched(options.inside)))
             return
@@ -185,9 +185,6 @@ def main() -> None:
         PICTURE.write_text(picture(found), encoding="utf-8")
         if options.check:
             check(found)
-    except KdcError as error:
-        reporter.warn(str(error))
-        sys.exit(error.exit_code)
 
 
 if __name__ == "__main__":

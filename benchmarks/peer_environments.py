@@ -123,7 +123,7 @@ def _become(command: list[str]) -> NoReturn:
     """The same process with another program, so that signals and exit code are its own."""
     paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     sys.stdout.flush()
-    os.execve(command[0], command, os.environ | {"PYTHONPATH": os.pathsep.join(paths)})  # noqa: S606
+    os.execve(command[0], command, os.environ | {"PYTHONPATH": os.pathsep.join(paths)})  # noqa: S606  # our own Python
 
 
 def _packages(folder: Path) -> Path:

@@ -21,9 +21,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from benchmarks.common import RESULTS, append, origin
+from benchmarks.common import RESULTS, append, exit_codes, origin
 from benchmarks.run_requests import distinct_requests
-from compress.errors import EnvironmentProblem, GateError, KdcError, RecipeError
+from compress.errors import EnvironmentProblem, GateError, RecipeError
 from compress.progress import reporter
 
 REPEATABILITY_ROWS = RESULTS / "repeatability.jsonl"
@@ -88,15 +88,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("-o", "--out", type=Path, default=REPEATABILITY_ROWS)
     parser.add_argument("--check", action="store_true", help="exit code 5 where a pair differs by 3% or more")
     options = parser.parse_args(arguments)
-    try:
+    with exit_codes("repeatability"):
         row = _measured(options)
         append(options.out, [row])
         print(json.dumps(row))
         if options.check:
             check(row)
-    except KdcError as error:
-        print(f"repeatability: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
 
 
 def _measured(options: argparse.Namespace) -> Row:

@@ -30,11 +30,11 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.common import RESULTS, append, origin
+from benchmarks.common import RESULTS, append, exit_codes, origin
 from benchmarks.http_load import closed_loop, open_loop, post
 from benchmarks.peer_environments import enter
 from compress.bundle.verify import read_golden
-from compress.errors import EnvironmentProblem, KdcError
+from compress.errors import EnvironmentProblem
 from compress.runtime.bundle import open_bundle
 
 ENGINES = ("fastapi+uvicorn", "fastapi+granian", "starlette+uvicorn", "starlette+granian", "kdc serve")
@@ -151,7 +151,7 @@ def measure(
             if reason is None:
                 try:
                     seen = _served(engine, bundle, requests, alone, seconds)
-                except Exception as error:
+                except Exception as error:  # a peer that fails, however, is a row with its error
                     if engine in OURS:
                         raise
                     reason = f"{type(error).__name__}: {error}".splitlines()[0]
@@ -189,14 +189,12 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=10.0, help="Of each load.")
     parser.add_argument("--out", type=Path, default=RESULTS / "serving.jsonl")
     arguments = parser.parse_args()
-    try:
+    with exit_codes("serving"):
         missing = enter("serving", "benchmarks.serving")
         engines = arguments.engine or ENGINES
         for row in measure(arguments.bundle, engines, arguments.rounds, arguments.seconds, missing):
             append(arguments.out, [row])
             print(json.dumps({key: row[key] for key in PRINTED if key in row}))
-    except KdcError as error:
-        sys.exit(f"serving: {error}")
 
 
 if __name__ == "__main__":

@@ -28,14 +28,14 @@ from typing import Any
 import numpy as np
 
 from benchmarks.arrivals import Replayed, replay
-from benchmarks.common import RESULTS, append, origin
+from benchmarks.common import RESULTS, append, exit_codes, origin
 from benchmarks.serving import PACKAGES, bodies, cpu_seconds, free_port, serving
 from compress.artifacts import Runtime
 from compress.bench import loadgen
 from compress.bench.measure import no_garbage_collection
 from compress.bench.search import WARM_QUERIES
 from compress.bundle.verify import read_golden
-from compress.errors import GateError, KdcError
+from compress.errors import GateError
 from compress.runtime.bundle import open_bundle
 from compress.runtime.predictor import Predictor, Request
 
@@ -196,7 +196,7 @@ def main() -> None:
     parser.add_argument("--check", action="store_true", help=f"Exit 5 where the ratio is above {LIMIT:g}.")
     parser.add_argument("--out", type=Path, default=RESULTS / "serving.jsonl")
     given = parser.parse_args()
-    try:
+    with exit_codes("serving_p99"):
         highest = given.highest_qps or highest_rate(given.bundle, given.p99_ms)["offered_qps"]
         row = measure(
             given.bundle,
@@ -211,9 +211,6 @@ def main() -> None:
         print(json.dumps(row))
         if given.check:
             check(row)
-    except KdcError as error:
-        print(f"serving_p99: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
 
 
 if __name__ == "__main__":

@@ -34,13 +34,13 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.common import RESULTS, append, origin
+from benchmarks.common import RESULTS, append, exit_codes, origin
 from benchmarks.http_load import RESET, Connection, Pool, Reply, get, post
 from benchmarks.serving import PACKAGES, free_port, serving
 from benchmarks.soak_memory import Sample, judge, sample, workers_of
 from benchmarks.soak_pace import Pace
 from compress.bundle.verify import read_golden
-from compress.errors import GateError, KdcError
+from compress.errors import GateError
 from compress.runtime.answers import PROBABILITY_TOLERANCE
 from compress.runtime.archive import pack
 from compress.runtime.bundle import MANIFEST, manifest_bytes, manifest_digest, open_bundle
@@ -378,14 +378,11 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--out", type=Path, default=RESULTS / "soak.jsonl")
     given = parser.parse_args()
-    try:
+    with exit_codes("soak"):
         row = soak(given.bundle, given.minutes, given.rate, given.cores, given.workers)
         append(given.out, [row])
         print(json.dumps(row, ensure_ascii=False))
         check(row)
-    except KdcError as error:
-        print(f"soak: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
 
 
 if __name__ == "__main__":

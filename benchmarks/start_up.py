@@ -27,9 +27,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.common import RESULTS, append, origin
+from benchmarks.common import RESULTS, append, exit_codes, origin
 from compress import load
-from compress.errors import KdcError, RecipeError
+from compress.errors import RecipeError
 from compress.runtime.bundle import GOLDEN, open_bundle
 from compress.runtime.predictor import Request
 
@@ -160,10 +160,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--check", action="store_true", help="exit code 5 where a limit is missed")
     arguments = parser.parse_args()
-    try:
+    with exit_codes("start_up"):
         rows = [measure(bundle, arguments.rounds) for bundle in arguments.bundles]
-    except KdcError as error:
-        sys.exit(f"start_up: {error}")
     append(START_UP_ROWS, rows)
     for row in rows:
         print(json.dumps(row))

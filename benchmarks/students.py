@@ -27,7 +27,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.common import append, origin, read_rows
+from benchmarks.common import append, exit_codes, origin, read_rows
 from benchmarks.frontier import data_set
 from benchmarks.peer_apart import Said
 from benchmarks.peer_environments import enter, pinned
@@ -104,7 +104,7 @@ def _trained(study: Study, peer: str, work: Path) -> Row:
         raise PeerFailed(str(error)) from error
     except KdcError:
         raise
-    except Exception as error:
+    except Exception as error:  # whatever a peer raises is the row that tells of it
         raise PeerFailed(f"{type(error).__name__}: {error}".splitlines()[0]) from error
     minutes = (time.monotonic() - start) / 60
     if isinstance(made, Said):
@@ -130,7 +130,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="data.root=… when data moved")
     parser.add_argument("--table", action="store_true", help="print the table of all rows instead")
     options = parser.parse_args(arguments)
-    try:
+    with exit_codes("students"):
         if options.table:
             print("\n".join(peer_table(read_rows(PEER_ROWS))))
             return
@@ -139,9 +139,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if options.steps is not None and options.steps < 1:
             raise RecipeError(f"--steps is {options.steps}, but it takes at least 1 step; raise it")
         print(json.dumps(_run(options, arguments)))
-    except KdcError as error:
-        print(f"students: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
 
 
 def _run(options: argparse.Namespace, arguments: Sequence[str] | None) -> Row:

@@ -14,18 +14,16 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from benchmarks.browser import browsing, chromium, serving
-from benchmarks.common import append, origin
+from benchmarks.common import append, exit_codes, origin
 from benchmarks.web_table import LIMIT_SECONDS, WEB_ROWS
 from compress.bundle.web import DESCRIPTION, MAX_TRANSFERRED
-from compress.errors import EnvironmentProblem, GateError, KdcError, RecipeError
-from compress.progress import reporter
+from compress.errors import EnvironmentProblem, GateError, RecipeError
 
 FIRST = "performance.getEntriesByName('first-answer')"
 STATUS = "document.getElementById('status').textContent"
@@ -117,7 +115,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=WEB_ROWS)
     parser.add_argument("--check", action="store_true", help="hold the limits")
     options = parser.parse_args()
-    try:
+    with exit_codes("web"):
         program = chromium()
         if program is None:
             raise EnvironmentProblem("Chromium is not on the path: install it, then try again")
@@ -130,9 +128,6 @@ def main() -> None:
             print(json.dumps({name: value for name, value in row.items() if name != "machine"}))
         if options.check:
             check(rows)
-    except KdcError as error:
-        reporter.warn(str(error))
-        sys.exit(error.exit_code)
 
 
 if __name__ == "__main__":

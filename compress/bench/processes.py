@@ -143,7 +143,7 @@ class Team:
         try:
             for number in range(processes):
                 self._hear(number)
-        except BaseException:
+        except BaseException:  # Ctrl-C too must not leave processes behind
             self.close()
             raise
 

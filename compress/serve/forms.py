@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema, create_model
 
-from compress.artifacts import ModelSpec
 from compress.errors import DataError
 from compress.runtime.bundle import Manifest
 from compress.runtime.fields import Fields
@@ -119,26 +119,57 @@ class Forms:
         return TOP if top is None else top
 
 
+@dataclass(frozen=True)
+class _Kind:
+    """All of a bundle that its forms follow from.
+
+    columns: of each field, as the manifest has them. probable: whether an answer has a label and probabilities.
+    ranks: whether it can order candidates. shipped: whether the bundle's own items are ranked where there are none.
+    """
+
+    two_texts: bool
+    labels: tuple[str, ...]
+    columns: tuple[tuple[str, tuple[str, ...]], ...]
+    probable: bool
+    ranks: bool
+    shipped: bool
+    max_rows: int
+
+
 def forms_of(manifest: Manifest, settings: Settings) -> Forms:
     """The forms of a bundle: its fields, the columns that may stand for them, its labels."""
-    spec, columns = manifest.spec, manifest.columns
-    names = ("text", "text_pair") if spec.two_texts else ("text",)
-    row = _row("PredictRequest", {name: columns.get(name, ()) for name in names})
-    answer = _answer(spec)
-    shipped = manifest.items is not None and (spec.similarity is not None or manifest.items.count <= settings.max_rows)
-    rank, rank_answer = (
-        _rank(columns.get("text_pair", ()), settings, shipped=shipped) if can_rank(spec) else (None, None)
+    spec, items = manifest.spec, manifest.items
+    return _forms(
+        _Kind(
+            two_texts=spec.two_texts,
+            labels=spec.labels,
+            columns=tuple(manifest.columns.items()),
+            probable=spec.task in ("classification", "pairs"),
+            ranks=can_rank(spec),
+            shipped=items is not None and (spec.similarity is not None or items.count <= settings.max_rows),
+            max_rows=settings.max_rows,
+        )
     )
+
+
+@lru_cache(maxsize=4)
+def _forms(kind: _Kind) -> Forms:
+    """Kept, since pydantic never frees the models that it made: new ones for each bundle that is taken would add up."""
+    columns = dict(kind.columns)
+    names = ("text", "text_pair") if kind.two_texts else ("text",)
+    row = _row("PredictRequest", {name: columns.get(name, ()) for name in names})
+    answer = _answer(kind)
+    rank, rank_answer = _rank(columns.get("text_pair", ()), kind) if kind.ranks else (None, None)
     return Forms(
         one=row,
-        many=_many("PredictManyRequest", "requests", row, settings.max_rows),
+        many=_many("PredictManyRequest", "requests", row, kind.max_rows),
         answer=answer,
-        answers=_many("Answers", "answers", answer, settings.max_rows),
+        answers=_many("Answers", "answers", answer, kind.max_rows),
         rank=rank,
         rank_answer=rank_answer,
-        fields=Fields(joined=columns, pairs=spec.two_texts, remedy=REMEDY),
+        fields=Fields(joined=columns, pairs=kind.two_texts, remedy=REMEDY),
         candidate_fields=Fields(joined={"text": columns["text_pair"]} if "text_pair" in columns else {}, remedy=REMEDY),
-        most=settings.max_rows,
+        most=kind.max_rows,
     )
 
 
@@ -171,38 +202,35 @@ def _many(name: str, field: str, row: type[BaseModel], count: int) -> type[BaseM
     return _model(name, {field: (rows, ...)})
 
 
-def _answer(spec: ModelSpec) -> type[BaseModel]:
+def _answer(kind: _Kind) -> type[BaseModel]:
     common: dict[str, tuple[Any, Any]] = {"id": (str | None, ...)}
-    if spec.task not in ("classification", "pairs"):
+    if not kind.probable:
         return _model("Answer", common | {"score": (float, ...)})
-    probabilities = _model("Probabilities", dict.fromkeys(spec.labels, (Probability, ...)))
+    probabilities = _model("Probabilities", dict.fromkeys(kind.labels, (Probability, ...)))
     return _model(
         "Answer",
         common
         | {
-            "label": (Literal[spec.labels], ...),
+            "label": (Literal[kind.labels], ...),
             "score": (Probability, ...),
             "probabilities": (probabilities, ...),
         },
     )
 
 
-def _rank(columns: Sequence[str], settings: Settings, *, shipped: bool) -> tuple[type[BaseModel], type[BaseModel]]:
-    """shipped: whether the bundle's own items are ranked where there are no candidates."""
+def _rank(columns: Sequence[str], kind: _Kind) -> tuple[type[BaseModel], type[BaseModel]]:
     candidate = _row("Candidate", {"text": columns})
-    candidates = Annotated[list[candidate], Field(min_length=1, max_length=settings.max_rows)]  # type: ignore[valid-type]  # made at run time
+    candidates = Annotated[list[candidate], Field(min_length=1, max_length=kind.max_rows)]  # type: ignore[valid-type]  # made at run time
     top = Annotated[int | None, Field(ge=1)]
-    told = (
-        f"Without candidates the bundle's own items are ranked: {TOP} where top is absent, {settings.max_rows} at most."
-    )
+    told = f"Without candidates the bundle's own items are ranked: {TOP} where top is absent, {kind.max_rows} at most."
     asked = _model(
         "RankRequest",
         {
             "query": (Text, ...),
-            "candidates": (candidates | None, None) if shipped else (candidates, ...),
+            "candidates": (candidates | None, None) if kind.shipped else (candidates, ...),
             "top": (top, None),
         },
-        {"description": told} if shipped else None,
+        {"description": told} if kind.shipped else None,
     )
     ranked = _model("Ranked", {"index": (int, ...), "id": (str | None, ...), "score": (float, ...)})
     return asked, _model("RankAnswer", {"ranking": (list[ranked], ...)})  # type: ignore[valid-type]  # made at run time

@@ -200,7 +200,7 @@ def _child(work: Path, events: int) -> bool:
             _die_after(events)
             train(short_job(work, os.getpid))
             code = 0
-        except BaseException:
+        except BaseException:  # of a forked child, which must not go on as pytest
             traceback.print_exc()
         finally:
             os._exit(code)
