@@ -35,6 +35,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.common import RESULTS, append, exit_codes, origin
+from benchmarks.http_answers import TOLERANCE, body_of, same
 from benchmarks.http_load import RESET, Connection, Pool, Reply, get, post
 from benchmarks.serving import PACKAGES, free_port, serving
 from benchmarks.soak_memory import Sample, judge, sample, workers_of
@@ -48,8 +49,6 @@ from compress.runtime.predictor import Request
 
 MAX_ROWS, MAX_BYTES, TIMEOUT = 64, 1 << 16, 5.0
 RELOAD_SECONDS, KILL_SECONDS, MEMORY_SECONDS = 20.0, 45.0, 7.0
-TOLERANCE = 1e-5
-"""Largest difference of a number, at least: texts that share a batch may change each other's last digits."""
 BATCH_TIMES = 4
 """Larger still where the server says that a batch changes more: so many times what it saw on the golden requests."""
 ROUNDED = PROBABILITY_TOLERANCE
@@ -122,26 +121,6 @@ class Truth:
     def scores(self, query: str, candidates: Sequence[str]) -> list[float]:
         """The score of each pair."""
         return [answer.score for answer in self.predictor.answer([Request(query, each) for each in candidates], 1)]
-
-
-def body_of(request: Request) -> dict[str, Any]:
-    """A request as JSON."""
-    return {name: value for name, value in asdict(request).items() if value is not None}
-
-
-def same(found: Any, wanted: Any, tolerance: float) -> bool:
-    """Equal but for so much in numbers, as a share of those above 1."""
-    if isinstance(wanted, dict):
-        return (
-            isinstance(found, dict)
-            and found.keys() == wanted.keys()
-            and all(same(found[k], wanted[k], tolerance) for k in wanted)
-        )
-    if isinstance(wanted, list):
-        return len(found) == len(wanted) and all(same(*both, tolerance) for both in zip(found, wanted, strict=True))
-    return (
-        abs(found - wanted) <= tolerance * max(1, abs(wanted)) if isinstance(wanted, float) else bool(found == wanted)
-    )
 
 
 class Load:
