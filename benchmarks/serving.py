@@ -2,13 +2,15 @@
 
     python -m benchmarks.serving runs/…/bundle/NAME.kdc
 
-Measures the bundle in this process, one request at a time; then each engine and `kdc serve` in a process of its own,
-with one worker: the most requests a second (16 connections, each asks again when it is answered), and p50 and p99 of
-Poisson arrivals at 70% of the rate in process, counted from when a request was due. Beside each stands the server's
-processor time for an answer, which a busy machine changes less than the times. Engines take turns, `--rounds`
-times; each round is a JSON line in benchmarks/results/serving.jsonl. `--engine` picks some of them.
-FastAPI and granian are installed at their first use into an environment of their own below benchmarks/.peers, where all
-engines then run; where that fails, or a peer does not serve, its row says so.
+Measures the bundle in this process, one request at a time; then each engine and `kdc serve` in processes of their own,
+with one worker: once each golden request was answered as in this process, the most requests a second (16 connections,
+each asks again when it is answered), and p50 and p99 of Poisson arrivals at 70% of the rate in process, counted from
+when a request was due. Beside each stands the server's processor time for an answer, which a busy machine changes less
+than the times. Engines take turns, `--rounds` times; each round is a JSON line in benchmarks/results/serving.jsonl.
+`--engine` picks some of them.
+FastAPI, granian, LitServe and BentoML are installed at their first use into an environment of their own below
+benchmarks/.peers, where all engines then run; where that fails, or a peer does not serve or answers otherwise, its row
+says so.
 """
 
 from __future__ import annotations
@@ -26,25 +28,30 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from benchmarks.common import RESULTS, append, exit_codes, origin
-from benchmarks.http_load import closed_loop, open_loop, post
+from benchmarks.http_answers import TOLERANCE, body_of, same
+from benchmarks.http_load import Pool, closed_loop, open_loop, post
 from benchmarks.peer_environments import enter
 from compress.bundle.verify import read_golden
-from compress.errors import EnvironmentProblem
+from compress.errors import EnvironmentProblem, IntegrityError
 from compress.runtime.bundle import open_bundle
 
-ENGINES = ("fastapi+uvicorn", "fastapi+granian", "starlette+uvicorn", "starlette+granian", "kdc serve")
+ENGINES = (
+    "fastapi+uvicorn",
+    "fastapi+granian",
+    "starlette+uvicorn",
+    "starlette+granian",
+    "litserve",
+    "bentoml",
+    "kdc serve",
+)
 OURS = ("starlette+uvicorn", "kdc serve")
 """What the extra `serve` is enough for; the others are peers."""
-NOT_MEASURED = {
-    "LitServe": "not run: not installed",
-    "BentoML": "not run: not installed",
-}
-PACKAGES = ("uvicorn", "granian", "starlette", "fastapi", "httptools", "uvloop")
+PACKAGES = ("uvicorn", "granian", "starlette", "fastapi", "httptools", "uvloop", "litserve", "bentoml")
 PRINTED = ("engine", "not_run", "in_process", "most", "open_loop", "p99_ratio")
 CONNECTIONS = 16
 SHARE = 0.7
@@ -60,7 +67,11 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def serving(command: Sequence[str], port: int) -> Iterator[subprocess.Popen[bytes]]:
-    """A server in a process of its own, once it accepts connections."""
+    """A server in processes of its own, once it accepts connections; at the end none of them is left.
+
+    Raises:
+        EnvironmentProblem: it ended, or accepted none in time.
+    """
     process = subprocess.Popen(command, start_new_session=True)
     try:
         end = time.monotonic() + PATIENCE_SECONDS
@@ -72,29 +83,64 @@ def serving(command: Sequence[str], port: int) -> Iterator[subprocess.Popen[byte
             time.sleep(0.1)
         yield process
     finally:
+        own = processes(process.pid)
         process.send_signal(signal.SIGTERM)
         try:
             process.wait(20)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+        _end(own, process.pid)
+
+
+class Stat(NamedTuple):
+    """What the kernel says of a process, times in ticks of its clock. started: since the machine's start.
+
+    ticks: processor time, with that of children that ended.
+    """
+
+    parent: int
+    session: int
+    started: int
+    ticks: int
+
+
+def processes(session: int) -> dict[int, Stat]:
+    """The processes of a session, and those that they started, which may have sessions of their own."""
+    there = _all_processes()
+    found = {number for number, each in there.items() if each.session == session}
+    while more := {number for number, each in there.items() if each.parent in found} - found:
+        found |= more
+    return {number: there[number] for number in found}
 
 
 def cpu_seconds(session: int) -> float:
-    """Processor time of all living processes of a session, with that of their children that ended."""
-    total = 0
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):
-            fields = stat.read_text().rpartition(")")[2].split()
-            total += sum(map(int, fields[11:15])) if int(fields[3]) == session else 0
-    return total / os.sysconf("SC_CLK_TCK")
+    """Processor time of all processes of a session and of those that they started."""
+    return sum(each.ticks for each in processes(session).values()) / os.sysconf("SC_CLK_TCK")
+
+
+def _all_processes() -> dict[int, Stat]:
+    found = dict[int, Stat]()
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # it ended meanwhile
+            fields = list(map(int, path.read_text().rpartition(")")[2].split()[1:]))
+            found[int(path.parent.name)] = Stat(fields[0], fields[2], fields[18], sum(fields[10:14]))
+    return found
+
+
+def _end(own: dict[int, Stat], session: int) -> None:
+    """Kill what outlived the server that started it: a peer that had to be killed leaves its workers behind."""
+    for number, each in _all_processes().items():
+        if each.session == session or (number in own and own[number].started == each.started):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(number, signal.SIGKILL)
 
 
 def command_of(engine: str, bundle: Path, port: int) -> list[str]:
     """How an engine is started."""
     if engine == "kdc serve":
         return [sys.executable, "-m", "compress", "serve", str(bundle), "--port", str(port), "--quiet"]
-    return [sys.executable, "-m", "benchmarks.serving_apps", *engine.split("+"), str(bundle), str(port)]
+    return [sys.executable, "-m", "benchmarks.serving_apps", engine, str(bundle), str(port)]
 
 
 def in_process(bundle: Path, seconds: float) -> dict[str, float]:
@@ -115,8 +161,34 @@ def in_process(bundle: Path, seconds: float) -> dict[str, float]:
 def bodies(bundle: Path) -> list[bytes]:
     """The golden requests as HTTP requests."""
     requests, _ = read_golden(open_bundle(bundle))
-    given = ({k: v for k, v in asdict(request).items() if v is not None} for request in requests)
-    return [post("/v1/predict", json.dumps(body).encode()) for body in given]
+    return [post("/v1/predict", json.dumps(body_of(request)).encode()) for request in requests]
+
+
+def answers(bundle: Path) -> list[dict[str, Any]]:
+    """What this process answers to the golden requests, each asked alone."""
+    opened = open_bundle(bundle)
+    return [asdict(answer) for answer in opened.predictor().answer(read_golden(opened)[0], batch_size=1)]
+
+
+async def check_answers(port: int, requests: Sequence[bytes], wanted: Sequence[dict[str, Any]]) -> None:
+    """Each request once, one after the other. A server may accept connections long before it answers.
+
+    Raises:
+        EnvironmentProblem: not all were answered in time.
+        IntegrityError: one was answered otherwise.
+    """
+    pool = Pool(port)
+    try:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            for number, (request, expected) in enumerate(zip(requests, wanted, strict=True)):
+                reply = await pool.ask(request)
+                if reply.status != 200 or not same(reply.json(), expected, TOLERANCE):
+                    told = f"{reply.status} {reply.body[:200]!r}"
+                    raise IntegrityError(f"golden request {number} is answered with {told}, in process {expected}")
+    except TimeoutError as error:
+        raise EnvironmentProblem(f"no answer to all golden requests within {PATIENCE_SECONDS:g} s") from error
+    finally:
+        pool.close()
 
 
 async def loads(session: int, port: int, requests: Sequence[bytes], rate: float, seconds: float) -> dict[str, Any]:
@@ -141,16 +213,16 @@ def measure(
     """A row for each engine and round. missing: why peers are not there, where they are not.
 
     Raises:
-        EnvironmentProblem: an engine that is no peer does not serve.
+        EnvironmentProblem, IntegrityError: an engine that is no peer does not serve, or answers otherwise.
     """
-    requests = bodies(bundle)
+    golden = bodies(bundle), answers(bundle)
     for number in range(rounds):
         alone = in_process(bundle, seconds)
         for engine in engines:
             reason, seen = None if engine in OURS else missing, dict[str, Any]()
             if reason is None:
                 try:
-                    seen = _served(engine, bundle, requests, alone, seconds)
+                    seen = _served(engine, bundle, golden, alone, seconds)
                 except Exception as error:  # a peer that fails, however, is a row with its error
                     if engine in OURS:
                         raise
@@ -164,17 +236,22 @@ def measure(
                 "bundle_bytes": bundle.stat().st_size,
                 "in_process": alone,
                 **(seen if reason is None else {"not_run": reason}),
-                "not_measured": NOT_MEASURED,
                 **origin(PACKAGES),
             }
 
 
 def _served(
-    engine: str, bundle: Path, requests: Sequence[bytes], alone: dict[str, float], seconds: float
+    engine: str,
+    bundle: Path,
+    golden: tuple[Sequence[bytes], Sequence[dict[str, Any]]],
+    alone: dict[str, float],
+    seconds: float,
 ) -> dict[str, Any]:
-    """The figures of one engine in a process of its own."""
+    """The figures of one engine in processes of its own. golden: requests with this process's answers."""
+    requests, wanted = golden
     port = free_port()
     with serving(command_of(engine, bundle, port), port) as server:
+        asyncio.run(check_answers(port, requests, wanted))
         seen = asyncio.run(loads(server.pid, port, requests, SHARE * alone["per_second"], seconds))
     ratio = seen["open_loop"].get("p99_ms", float("nan")) / alone["p99_ms"]
     return seen | {"p99_ratio": round(ratio, 2)}

@@ -1,6 +1,9 @@
-"""The engines that `benchmarks.serving` compares: the same model and the same batches behind each framework and server.
+"""The engines that `benchmarks.serving` compares: the same model behind each, one worker, one thread.
 
-A process of its own: `python -m benchmarks.serving_apps FRAMEWORK SERVER BUNDLE PORT`.
+Frameworks and servers share `kdc serve`'s queue, whose batches a model has that answers texts sooner together. LitServe
+and BentoML bring queues and processes of their own: one worker, one text a call, the same checks of a request, no log
+of requests and no metrics.
+A process of its own: `python -m benchmarks.serving_apps ENGINE BUNDLE PORT`.
 """
 
 from __future__ import annotations
@@ -8,7 +11,10 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-from collections.abc import AsyncIterator
+import os
+import signal
+import tempfile
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -21,6 +27,7 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 from starlette.routing import Route
 
+from benchmarks.common import ROOT
 from compress.runtime.predictor import Request
 from compress.serve.batching import Batcher
 from compress.serve.model import Ask, load_model
@@ -114,15 +121,61 @@ def serve_granian(app: Any, port: int) -> None:
 SERVERS = {"uvicorn": serve_uvicorn, "granian": serve_granian}
 
 
+def serve_litserve(bundle: Path, port: int) -> None:
+    """LitServe as its documentation starts it."""
+    from litserve import LitServer
+
+    from benchmarks.serving_litserve import Api
+
+    first = os.getpid()
+
+    def interrupt(*_: object) -> None:
+        if os.getpid() == first:  # its process for HTTP, a fork, ends by uvicorn's own handler
+            raise KeyboardInterrupt
+
+    # It ends its processes at Ctrl-C; at SIGTERM it would leave them behind.
+    signal.signal(signal.SIGTERM, interrupt)
+    server = LitServer(Api(bundle), accelerator="cpu", workers_per_device=1)
+    quiet = {"log_level": "warning", "access_log": False, "generate_client_file": False}
+    server.run("127.0.0.1", port, num_api_servers=1, **quiet)
+
+
+def serve_bentoml(bundle: Path, port: int) -> None:
+    """`bentoml serve`, which writes nothing into the user's folder and reports nothing to its makers."""
+    with tempfile.TemporaryDirectory() as home:
+        os.environ |= {"BENTOML_HOME": home, "TMPDIR": home, "BENTOML_DO_NOT_TRACK": "True"}
+        from bentoml_cli.cli import cli
+
+        service = [
+            "benchmarks.serving_bentoml:Served",
+            "--working-dir",
+            str(ROOT),
+            "--arg",
+            f"bundle={bundle.resolve()}",
+        ]
+        cli(["serve", "--quiet", *service, "--host", "127.0.0.1", "--port", str(port)])
+
+
+def combined(framework: str, server: str) -> Callable[[Path, int], None]:
+    """An engine of an application and what serves it."""
+    return lambda bundle, port: SERVERS[server](APPS[framework](Asking(bundle)), port)
+
+
+ENGINES = {
+    **{f"{framework}+{server}": combined(framework, server) for framework in APPS for server in SERVERS},
+    "litserve": serve_litserve,
+    "bentoml": serve_bentoml,
+}
+
+
 def main() -> None:
     """Parse, serve."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("framework", choices=APPS)
-    parser.add_argument("server", choices=SERVERS)
+    parser.add_argument("engine", choices=ENGINES)
     parser.add_argument("bundle", type=Path)
     parser.add_argument("port", type=int)
     arguments = parser.parse_args()
-    SERVERS[arguments.server](APPS[arguments.framework](Asking(arguments.bundle)), arguments.port)
+    ENGINES[arguments.engine](arguments.bundle, arguments.port)
 
 
 if __name__ == "__main__":

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +16,9 @@ import pytest
 from benchmarks import serving as engines
 from benchmarks import serving_p99, soak
 from benchmarks.arrivals import replay
-from benchmarks.http_load import get, post
+from benchmarks.common import ROOT
+from benchmarks.http_load import Connection, get, post
+from benchmarks.peer_environments import PLACE
 from benchmarks.serving_table import draw_serving
 from benchmarks.soak_memory import CRITERION, GROWTH, Sample, judge
 from tests.serve.servers import serving, tiny_bundle
@@ -63,6 +68,94 @@ def test_a_peer_that_does_not_serve_is_a_row(
     assert ours["most"]["per_second"] > 0
     assert "not_run" not in ours
     assert peer["not_run"] in capsys.readouterr().out
+
+
+def test_a_peer_that_answers_otherwise_is_a_row_and_ours_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle, other = tiny_bundle(tmp_path / "tiny.kdc"), tiny_bundle(tmp_path / "other.kdc", seed=1)
+    start = engines.command_of
+    monkeypatch.setattr(engines, "command_of", lambda engine, bundle, port: start("starlette+uvicorn", other, port))
+    (row,) = engines.measure(bundle, ["litserve"], 1, 0.2)
+    assert row["not_run"].startswith("IntegrityError: golden request 0 is answered with 200 ")
+    assert "most" not in row
+    with pytest.raises(engines.IntegrityError, match="golden request 0 is answered with 200 "):
+        list(engines.measure(bundle, ["kdc serve"], 1, 0.2))
+
+
+def test_a_server_that_never_answers_is_told_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A supervisor may hold the port while its workers end again and again."""
+    monkeypatch.setattr(engines, "PATIENCE_SECONDS", 5.0)
+    silent = "import socket, sys, time; held = socket.create_server(('127.0.0.1', int(sys.argv[1]))); time.sleep(60)"
+    monkeypatch.setattr(engines, "command_of", lambda _, __, port: [sys.executable, "-c", silent, str(port)])
+    (row,) = engines.measure(tiny_bundle(tmp_path / "tiny.kdc"), ["bentoml"], 1, 0.2)
+    assert row["not_run"] == "EnvironmentProblem: no answer to all golden requests within 5 s"
+
+
+SUPERVISOR = """
+import subprocess, sys, time
+worker = "import signal, socket, sys, time; signal.signal(signal.SIGTERM, signal.SIG_IGN);"
+worker += "held = socket.create_server(('127.0.0.1', int(sys.argv[1]))); end = time.process_time() + 0.5"
+worker += chr(10) + "while time.process_time() < end: pass" + chr(10) + "time.sleep(60)"
+subprocess.run([sys.executable, "-c", worker, sys.argv[1]], start_new_session=True)
+"""
+
+
+def test_workers_in_sessions_of_their_own_are_counted_and_ended() -> None:
+    port = engines.free_port()
+    with engines.serving([sys.executable, "-c", SUPERVISOR, str(port)], port) as server:
+        (worker,) = set(engines.processes(server.pid)) - {server.pid}
+        assert os.getsid(worker) == worker
+        end = time.monotonic() + 60
+        while engines.cpu_seconds(server.pid) < 0.5:
+            assert time.monotonic() < end
+            time.sleep(0.05)
+    assert server.poll() is not None
+    until_gone(worker)
+
+
+def until_gone(process: int) -> None:
+    """An end that nobody has taken notice of yet counts too: its command line is empty."""
+    end = time.monotonic() + 10
+    with suppress(FileNotFoundError, ProcessLookupError):
+        while Path(f"/proc/{process}/cmdline").read_bytes():
+            assert time.monotonic() < end, f"process {process} outlived its supervisor"
+            time.sleep(0.02)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("engine", ["litserve", "bentoml"])
+def test_peers_answer_as_this_process_does_and_leave_nothing_behind(
+    engine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not (PLACE / "serving" / "pins.json").is_file():
+        pytest.skip("not run: the peers have no environment here; `python -m benchmarks.serving` makes it")
+    home = tmp_path / "home"
+    home.mkdir()
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.chdir(home)
+    monkeypatch.setattr(sys, "executable", str(PLACE / "serving" / "bin" / "python"))
+    monkeypatch.setattr(engines, "_end", lambda own, session: None)
+    bundle, port = tiny_bundle(tmp_path / "tiny.kdc"), engines.free_port()
+    with engines.serving(engines.command_of(engine, bundle, port), port) as server:
+        asyncio.run(engines.check_answers(port, engines.bodies(bundle), engines.answers(bundle)))
+        started = engines.processes(server.pid)
+        refused = asyncio.run(_asked(port, b'{"text": 3}'))
+    assert len(started) > 1
+    assert refused in (400, 422)
+    assert server.returncode == 0
+    assert not list(home.iterdir())
+    for number in started:
+        until_gone(number)
+
+
+async def _asked(port: int, body: bytes) -> int:
+    connection = await Connection.open(port)
+    try:
+        return (await connection.ask(post("/v1/predict", body))).status
+    finally:
+        connection.close()
 
 
 def test_both_ways_are_asked_alike_and_a_row_is_appended(
