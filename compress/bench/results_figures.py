@@ -92,6 +92,8 @@ def distributions(rows: Sequence[Row], css: Colours) -> str:
 def _asked(row: Row) -> str:
     """Scenario, and how often requests arrived."""
     bound, rate = number(row.get("p99_bound_ms")), number(row.get("offered_qps"))
+    if bound is not None and rate is None:
+        return f"no rate within {bound:g} ms: the lowest p99 seen"
     if bound is not None:
         return f"server, highest rate within {bound:g} ms"
     return scenario_of(row) if rate is None else f"{scenario_of(row)}, {significant(rate)}/s"

@@ -126,6 +126,25 @@ def test_a_row_that_was_not_run_is_there_with_its_reason(rows: list[Row]) -> Non
     assert "Not run</h2>" not in render_results(rows)
 
 
+def test_a_note_of_many_rows_stands_above_them_once() -> None:
+    said = {"notes": ["in 5 of 5 rounds the processor was slow: unsafe to quote"]}
+    page = render_results([row(name, 2.0, scenario=how) | said for name in ("a", "b") for how in ("offline", "server")])
+    shown = page.split("<section>")[0]
+    assert shown.count("the processor was slow") == 1
+    told = "a (onnxruntime-cpu, offline), a (onnxruntime-cpu, server), b (onnxruntime-cpu, offline), "
+    assert f"{told}b (onnxruntime-cpu, server): in 5 of 5 rounds" in shown
+
+
+def test_latencies_of_a_search_without_a_rate_are_not_told_as_a_rates() -> None:
+    server: Row = {"scenario": "server", "load": "loadgen 6", "p99_bound_ms": 1.0}
+    none = row("slow", 9.0, status="no rate: p99 is within 1 ms at none; the lowest p99 seen is 18 ms", **server)
+    drawn = part(render_results([row("fast", 0.1, offered_qps=50.0, **server), none]), "Latency distributions")
+    assert re.findall(r"<h3>(.*?)</h3>", drawn) == [
+        "server, highest rate within 1 ms",
+        "no rate within 1 ms: the lowest p99 seen",
+    ]
+
+
 def test_devices_never_share_a_picture(rows: list[Row]) -> None:
     """What a machine was doing makes no other machine of it; another number of cores does."""
     busy = DEVICE | {"load_average": 3.0, "warnings": ["other work kept 3.0 of 4 cores busy"]}
