@@ -90,6 +90,14 @@ def test_the_curve_under_load_has_the_tried_and_the_measured_rates(rows: list[Ro
     assert "10.0 ms" in drawn, "the bound"
 
 
+def test_few_random_arrivals_below_their_mean_rate_are_no_queue_that_grew() -> None:
+    """The rate of 100 Poisson arrivals has a standard deviation of a tenth of its mean, of 10,000 a hundredth."""
+    server: Row = {"scenario": "server", "load": "loadgen 6", "offered_qps": 100.0, "qps": 93.0}
+    for requests, hollow in ((100, 0), (10_000, 2)):
+        drawn = part(render_results([row("shop.kdc", requests=requests, **server)]), "Latency under rising load")
+        assert drawn.count('class="dot hollow') == hollow
+
+
 def test_a_distribution_is_drawn_on_both_tails(rows: list[Row]) -> None:
     """1% and 99% are as far from the median; latencies are on a logarithmic axis."""
     drawn = part(render_results(rows[:1]), "Latency distributions")
