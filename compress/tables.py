@@ -13,8 +13,8 @@ from rich.table import Table
 
 WIDTH = 132
 """Columns where stdout is no terminal."""
-FOLDED = 10
-"""Characters to which a column of text may be folded before the table is too narrow to be read."""
+FOLDED, ROOMY = 10, 24
+"""Characters to which a column of text may be folded: in a terminal, and in a file or pipe, which may be wider."""
 NOTHING = "–"
 
 
@@ -28,11 +28,11 @@ def print_whole(table: Table) -> None:
 
     A file or a pipe is given as wide a table as it takes. A terminal too narrow for it gets a paragraph a row instead.
     """
-    screen, needed = console(), _least_width(table)
-    if needed <= screen.width:
+    screen = console()
+    if not sys.stdout.isatty():
+        Console(width=max(WIDTH, _least_width(table, ROOMY)), highlight=False).print(table)
+    elif _least_width(table, FOLDED) <= screen.width:
         screen.print(table)
-    elif not sys.stdout.isatty():
-        Console(width=needed, highlight=False).print(table)
     else:
         for cells in zip(*(column.cells for column in table.columns), strict=True):
             named = zip(table.columns, cells, strict=True)
@@ -40,12 +40,12 @@ def print_whole(table: Table) -> None:
             screen.print()
 
 
-def _least_width(table: Table) -> int:
-    """Columns of a screen that a table needs when text is folded and numbers are not."""
+def _least_width(table: Table, folded: int) -> int:
+    """Columns of a screen that a table needs when text is folded to so many characters, and numbers are not."""
     least = 1
     for column in table.columns:
         widest = max(cell_len(str(cell)) for cell in (column.header, *column.cells))
-        least += 3 + (widest if column.no_wrap else min(widest, FOLDED))
+        least += 3 + (widest if column.no_wrap else min(widest, folded))
     return least
 
 

@@ -27,7 +27,7 @@ from compress.progress import reporter
 from compress.recipe import Bench
 from compress.runtime.predictor import Predictor, Request
 
-GENERATED = f"timed on generated inputs ({SEQUENCE} tokens a row), without a tokenizer: not end to end from text"
+GENERATED = f"timed on generated inputs (free axes are {SEQUENCE} long), without a tokenizer: not end to end from text"
 Row = dict[str, Any]
 
 
