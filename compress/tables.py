@@ -6,18 +6,47 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 WIDTH = 132
 """Columns where stdout is no terminal."""
+FOLDED, ROOMY = 10, 24
+"""Characters to which a column of text may be folded: in a terminal, and in a file or pipe, which may be wider."""
 NOTHING = "–"
 
 
 def console() -> Console:
     """A console on stdout that does not squeeze tables into 80 columns when it writes to a file or a pipe."""
     return Console(width=None if sys.stdout.isatty() else WIDTH, highlight=False, soft_wrap=False)
+
+
+def print_whole(table: Table) -> None:
+    """Print a table whose columns of numbers are `no_wrap` with every number in full.
+
+    A file or a pipe is given as wide a table as it takes. A terminal too narrow for it gets a paragraph a row instead.
+    """
+    screen = console()
+    if not sys.stdout.isatty():
+        Console(width=max(WIDTH, _least_width(table, ROOMY)), highlight=False).print(table)
+    elif _least_width(table, FOLDED) <= screen.width:
+        screen.print(table)
+    else:
+        for cells in zip(*(column.cells for column in table.columns), strict=True):
+            named = zip(table.columns, cells, strict=True)
+            screen.print(" · ".join(f"{column.header} {cell}" for column, cell in named))
+            screen.print()
+
+
+def _least_width(table: Table, folded: int) -> int:
+    """Columns of a screen that a table needs when text is folded to so many characters, and numbers are not."""
+    least = 1
+    for column in table.columns:
+        widest = max(cell_len(str(cell)) for cell in (column.header, *column.cells))
+        least += 3 + (widest if column.no_wrap else min(widest, folded))
+    return least
 
 
 def print_facts(facts: Mapping[str, Any], indent: str = "") -> None:

@@ -46,7 +46,8 @@ class BareModel:
 
     Names with `mask` get ones, `type` and `segment` zeros, `position` 0, 1, 2 …; other whole numbers are
     drawn below HIGHEST_ID, floats from a normal distribution. The first axis, where free, is the number of
-    requests; every other free axis is SEQUENCE long.
+    requests, and where fixed those of one run; a model whose inputs have no axes is run once for each request. Every
+    other free axis is SEQUENCE long.
 
     Args:
         engine: the loaded model. name: what messages call it.
@@ -57,8 +58,9 @@ class BareModel:
 
     def __init__(self, engine: Engine, name: object) -> None:
         self._engine = engine
-        fixed = [item.shape[0] for item in self._engine.inputs if item.shape and isinstance(item.shape[0], int)]
-        self._rows_a_run: int | None = max(1, *fixed) if fixed else None
+        first = [item.shape[0] for item in self._engine.inputs if item.shape]
+        fixed = [size for size in first if isinstance(size, int)]
+        self._rows_a_run: int | None = max([1, *fixed]) if fixed or not first else None
         self._feeds: dict[int, Feed] = {}
         try:
             for rows in (1, 2):

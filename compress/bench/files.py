@@ -11,14 +11,17 @@ import subprocess
 from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import compress
 from compress.artifacts import is_disk_full
-from compress.errors import DataError, EnvironmentProblem
+from compress.errors import DataError, EnvironmentProblem, RecipeError
 
 SCHEMA = 1
 """Version of the lines; another one is refused, since its figures may mean something else."""
+SUFFIX = ".jsonl"
+"""Ending of files of results, which no artifact has."""
 NEEDED = ("artifact", "target", "scenario", "threads", "batch", "status")
 Row = dict[str, Any]
 
@@ -37,12 +40,37 @@ def origin(device: Mapping[str, Any]) -> Row:
     }
 
 
+def check_writable(path: Path, option: str) -> None:
+    """Refuse, before any work, a file that could not be written after it; makes the folders above it.
+
+    Raises:
+        RecipeError: something above it is no folder. EnvironmentProblem: the system refuses.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("ab") if path.exists() else TemporaryFile(dir=path.parent):
+            pass
+    except (NotADirectoryError, FileExistsError) as error:
+        raise RecipeError(f"{option} {path} lies below {path.parent}, which is no folder; name another path") from error
+    except OSError as error:
+        raise EnvironmentProblem(f"{option} {path} cannot be written ({error.strerror}); name another path") from error
+
+
 def append_results(path: Path, rows: Iterable[Mapping[str, Any]], made: Mapping[str, Any]) -> None:
     """Add rows to a results file, whole or not at all; what stands there is not touched. made: see `origin`.
 
     Raises:
-        EnvironmentProblem: the disk is full.
+        EnvironmentProblem: the disk is full, or the file cannot be written.
     """
+    try:
+        _append(path, rows, made)
+    except OSError as error:
+        why = "the disk is full" if is_disk_full(error) else f"the system refuses ({error.strerror})"
+        remedy = "free some space and try again" if is_disk_full(error) else "name another path"
+        raise EnvironmentProblem(f"{why}: {path} could not be written; {remedy}") from error
+
+
+def _append(path: Path, rows: Iterable[Mapping[str, Any]], made: Mapping[str, Any]) -> None:
     added = "".join(json.dumps({**made, **row}, ensure_ascii=False) + "\n" for row in rows).encode()
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+b", buffering=0) as stream:
@@ -52,23 +80,23 @@ def append_results(path: Path, rows: Iterable[Mapping[str, Any]], made: Mapping[
         try:
             if stream.write(added) != len(added):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        except OSError as error:
+        except OSError:
             stream.truncate(end)
-            if not is_disk_full(error):
-                raise
-            raise EnvironmentProblem(
-                f"the disk is full: {path} could not be written; free some space and try again"
-            ) from error
+            raise
 
 
 def check_appendable(path: Path) -> None:
-    """Refuse a file that is there and holds something else than results of this schema.
+    """Refuse, before any work, a file that rows could not be added to, or that `kdc bench` would not read as results.
 
     Raises:
-        DataError: naming file and line.
+        DataError: it is there and holds something else than results of this schema; names file and line.
+        RecipeError: its name ends otherwise. EnvironmentProblem: it cannot be written.
     """
     if path.exists():
         read_results(path)
+    if path.suffix.lower() != SUFFIX:
+        raise RecipeError(f"-o {path} does not end in {SUFFIX}, which tells files of results from artifacts; rename it")
+    check_writable(path, "-o")
 
 
 def read_results(path: Path) -> list[Row]:
@@ -89,7 +117,10 @@ def _row(line: str, where: str) -> Row:
     try:
         row = json.loads(line)
     except ValueError as error:
-        raise DataError(f"{where} is not JSON ({error}); give a file that `kdc bench -o` wrote") from error
+        raise DataError(
+            f"{where} is not JSON ({error}); take the line out where it was cut short, or give a file that "
+            "`kdc bench -o` wrote"
+        ) from error
     if not isinstance(row, dict) or "schema" not in row:
         raise DataError(f"{where} is no bench result: it has no schema; give a file that `kdc bench -o` wrote")
     if row["schema"] != SCHEMA:

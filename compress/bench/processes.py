@@ -224,7 +224,7 @@ def _work(orders: Connection, folder: Path, threads: int, target: str, cores: tu
     except KdcError as error:
         orders.send(error)
         return
-    with suppress(EOFError, BrokenPipeError):  # the other end was closed: there is nothing more to do
+    with suppress(EOFError, ConnectionError):  # the other end was closed: there is nothing more to do
         orders.send(None)
         obey(orders, Alone(model, time.perf_counter_ns, time.process_time_ns))
 

@@ -126,7 +126,7 @@ class BenchResult(BaseModel):
     gpu_by: str | None = None
     """What tells `gpu_mb`: nvml, all that the process held; torch, its allocator's most; or `not run: ` and why."""
     metric: str | None = None
-    """The task's first metric, where labelled requests were given."""
+    """What `quality` is, where labelled requests were given: a metric of the task."""
     quality: float | None = None
     """Its value on them, of answers in calls of `batch` requests; by LoadGen, in its accuracy mode."""
     quality_low: float | None = None

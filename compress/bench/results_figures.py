@@ -27,6 +27,8 @@ SHARES = (0.01, 0.1, 0.5, 0.9, 0.99, 0.999, 0.9999)
 SCENARIOS = (SINGLE, "multi-stream", "server", "offline")
 MODEL = ("artifact", "sha256", "target", "threads", "processes", "affinity", "length")
 """What a model and its processes are the same in, whoever asks them."""
+CHANCE = 2
+"""Standard deviations that a rate of arrivals may be below its mean before a queue is said to have grown."""
 NO_RATES = "no row has a rate; measure with `--scenario server` at several `--qps`, or with `--find-qps`"
 Colours = Mapping[str, str]
 Rate = tuple[float, float, float, bool]
@@ -92,6 +94,8 @@ def distributions(rows: Sequence[Row], css: Colours) -> str:
 def _asked(row: Row) -> str:
     """Scenario, and how often requests arrived."""
     bound, rate = number(row.get("p99_bound_ms")), number(row.get("offered_qps"))
+    if bound is not None and rate is None:
+        return f"no rate within {bound:g} ms: the lowest p99 seen"
     if bound is not None:
         return f"server, highest rate within {bound:g} ms"
     return scenario_of(row) if rate is None else f"{scenario_of(row)}, {significant(rate)}/s"
@@ -189,7 +193,10 @@ def _rate(found: Mapping[str, Any]) -> Rate | None:
     offered, answered, p50, p99 = (number(found.get(key)) for key in ("offered_qps", "qps", "p50_ms", "p99_ms"))
     if offered is None or p50 is None or p99 is None or min(offered, p50, p99) <= 0:
         return None
-    return offered, p50, p99, answered is not None and answered * BEHIND < offered
+    # Of N random arrivals the rate itself differs from its mean: by chance alone rarely more than 2 / sqrt(N) of it.
+    requests = number(found.get("requests"))
+    arrived = offered * (1 - CHANCE / math.sqrt(requests)) if requests and requests > 0 else offered
+    return offered, p50, p99, answered is not None and answered * BEHIND < arrived
 
 
 def resources(rows: Sequence[Row], css: Colours) -> str:

@@ -14,6 +14,7 @@ from compress.artifacts import publishing
 from compress.bench import figures, results_figures
 from compress.bench.certified import certificate
 from compress.bench.every import every_timing
+from compress.bench.files import check_writable
 from compress.bench.grouping import Device, by_device, complete
 from compress.bench.machine import crowded, policy_warnings
 from compress.bench.markup import (
@@ -40,14 +41,15 @@ REPEATED = "Some were measured several times: pictures show the one with the med
 
 
 def check_report(path: Path) -> None:
-    """Refuse a path that is not meant for a report.
+    """Refuse, before any work, a path that is not meant for a report or cannot be written.
 
     Raises:
-        RecipeError: it does not end in .html, or is a folder.
+        RecipeError: it does not end in .html, or is a folder. EnvironmentProblem: it cannot be written.
     """
     if path.suffix.lower() != SUFFIX or path.is_dir():
         what = "is a folder" if path.is_dir() else f"does not end in {SUFFIX}"
         raise RecipeError(f"--report {path} {what}; name the HTML file to write, as --report report{SUFFIX}")
+    check_writable(path, "--report")
 
 
 def write_results_report(rows: Sequence[Row], path: Path) -> None:
@@ -106,14 +108,17 @@ def _warnings(devices: Sequence[Device]) -> list[tuple[bool, str]]:
     said: dict[tuple[bool, str], None] = {}
     for device in devices:
         where = f"{device.name}: " if len(devices) > 1 else ""
+        noted: dict[str, dict[str, None]] = {}
         for row in device.rows:
             what = f"{who(row)} ({row.get('target')}, {scenario_of(row)})"
             if row.get("partial"):
                 said[True, f"{where}{what} was interrupted: its row is partial, and in no picture."] = None
             if str(row.get("status")).startswith("no rate"):
                 said[True, f"{where}{what}: {row['status']}."] = None
-            said |= {(False, f"{where}{what}: {note}"): None for note in _sentences(row.get("notes"))}
+            for note in _sentences(row.get("notes")):
+                noted.setdefault(note, {})[what] = None
             said |= {(False, f"{where}{note}"): None for note in _unsafe(row)}
+        said |= {(False, f"{where}{', '.join(rows)}: {note}"): None for note, rows in noted.items()}
         changed = [key for key in ("kdc", "commit") if len({str(row.get(key)) for row in device.rows}) > 1]
         if len({str(mapping(row, "device").get("versions")) for row in device.rows}) > 1:
             changed.append("versions of libraries")

@@ -18,8 +18,6 @@ from compress.errors import DataError, EnvironmentProblem, GateError, RecipeErro
 from compress.progress import reporter
 
 DEFAULT_SCENARIOS = ("single-stream", "offline")
-RESULTS = ".jsonl"
-"""Ending of files of results, which no artifact has."""
 
 
 class Format(StrEnum):
@@ -88,6 +86,12 @@ def bench(  # noqa: PLR0913, PLR0917  # one parameter an option
         Path | None,
         typer.Option(metavar="FILE", help="Labelled requests (`label`): quality of the same models beside the times."),
     ] = None,
+    metric: Annotated[
+        str | None,
+        typer.Option(
+            "--metric", help="Of --data, as accuracy, weighted_f1 or ndcg@5; the first of the task when absent."
+        ),
+    ] = None,
     length: Annotated[
         int | None, typer.Option(min=3, help="Make every request so many tokens long; as in the data when absent.")
     ] = None,
@@ -122,10 +126,13 @@ def bench(  # noqa: PLR0913, PLR0917  # one parameter an option
     measuring = {
         **{"--target": target, "--scenario": scenario, "--threads": threads, "--qps": qps, "--loadgen": loadgen},
         **{"--queries": queries, "--find-qps": find_qps, "--p99-ms": p99_ms, "--requests": requests, "--data": data},
+        **{"--metric": metric},
         **{"--length": length, "--price-per-core-hour": price, "-o": out},
         **{"--processes": processes, "--affinity": affinity},
     }
-    files = [path for path in artifacts if path.suffix.lower() == RESULTS]
+    from compress.bench.files import SUFFIX
+
+    files = [path for path in artifacts if path.suffix.lower() == SUFFIX]
     if json and form is not Format.table:
         raise RecipeError(f"--json and --format {form} are two forms of one output; give one of them")
     if not compare and is_recipe(artifacts[0]):
@@ -140,7 +147,7 @@ def bench(  # noqa: PLR0913, PLR0917  # one parameter an option
     refuse({"--set": overrides}, "artifacts")
     from compress.bench.conditions import met, read_condition
 
-    conditions = [read_condition(text) for text in fail_if or []]
+    conditions = [read_condition(text, compared=compare) for text in fail_if or []]
     if compare:
         refuse({**measuring, "--report": report}, "--compare")
         rows = _compared(artifacts)
@@ -213,6 +220,7 @@ def _measured(artifacts: Sequence[Path], given: Mapping[str, Any], form: Format)
                     queries=given["--queries"],
                     p99_ms=given["--p99-ms"],
                     data=given["--data"],
+                    metric=given["--metric"],
                     length=given["--length"],
                     price=given["--price-per-core-hour"],
                     processes=given["--processes"] or 1,
@@ -222,15 +230,24 @@ def _measured(artifacts: Sequence[Path], given: Mapping[str, Any], form: Format)
                     seen=rows.extend,
                 ),
             )
-    except EnvironmentProblem:
+    except (EnvironmentProblem, OSError):
         if rows:  # what was measured is not lost with the disk that it should have gone to
             _print(rows, form, [])
         raise
     except KeyboardInterrupt as stop:
-        _print(rows, form, [])
-        kept = "printed" if given["-o"] is None else f"in {given['-o']}"
-        stop.add_note(f"{len(rows)} rows were measured and are {kept}; rows that are not complete are marked partial")
+        if rows:
+            _print(rows, form, [])
+        stop.add_note(_kept(len(rows), given["-o"]))
         raise
+
+
+def _kept(rows: int, out: Path | None) -> str:
+    """What Ctrl-C has left."""
+    if not rows:
+        return "nothing was measured yet"
+    kept = "printed" if out is None else f"in {out}"
+    counted = f"{rows} rows were measured and are" if rows > 1 else "1 row was measured and is"
+    return f"{counted} {kept}; rows that are not complete are marked partial"
 
 
 def _print(rows: Sequence[Mapping[str, Any]], form: Format, failed: Sequence[str]) -> None:

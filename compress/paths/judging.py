@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from compress.artifacts import ModelSpec, Standard
 from compress.batch import Examples, Floats, Labels, Splits
 from compress.bench import loadgen
 from compress.certificate.interval import interval, resampled
-from compress.certificate.weighted import weighted_measure
-from compress.errors import DataError
+from compress.certificate.weighted import Weighted, weighted_measure
+from compress.errors import DataError, RecipeError
 from compress.recipe import Task
 from compress.runtime.answers import Answer, AnyAnswer
 from compress.runtime.fields import Fields, cell_text
@@ -70,26 +70,31 @@ def read_labelled(path: Path, *, pairs: bool) -> LabelledRequests:
     return LabelledRequests(path, requests, fields.labels, fields.groups)
 
 
-def check_labels(spec: ModelSpec, rows: LabelledRequests) -> None:
-    """Refuse, before anything is timed, labels that are not those of a model.
+def check_labels(spec: ModelSpec, rows: LabelledRequests, metric: str | None) -> None:
+    """Refuse, before anything is timed, labels and a metric that are not those of a model's task.
 
     Raises:
-        DataError: naming file and line.
+        DataError: naming file and line, or the metric is not defined on these labels. RecipeError: no such metric.
     """
-    _labels(spec, rows)
+    examples = _examples(spec, rows)
+    anything = np.zeros((len(rows.requests), max(1, len(spec.labels))), np.float32)
+    _measure(spec, _kind(spec, examples, metric), examples, anything, rows.path)
 
 
-def quality_of(spec: ModelSpec, ask: Ask, rows: LabelledRequests, *, batch: int, by_loadgen: bool) -> dict[str, Any]:
-    """The task's first metric of a model, with its 95% bootstrap interval, as fields of a bench row.
+def quality_of(
+    spec: ModelSpec, ask: Ask, rows: LabelledRequests, *, metric: str | None, batch: int, by_loadgen: bool
+) -> dict[str, Any]:
+    """A metric of a model, with its 95% bootstrap interval, as fields of a bench row.
 
     Args:
-        ask: answers up to `batch` requests. by_loadgen: in LoadGen's accuracy mode; the answers are those of its log.
+        ask: answers up to `batch` requests. metric: of the model's task; None for its first. by_loadgen: in LoadGen's
+            accuracy mode; the answers are those of its log.
 
     Raises:
         DataError: the labels are not those of the model.
     """
     examples = _examples(spec, rows)
-    kind = _kind(spec, examples)
+    kind = _kind(spec, examples, metric)
 
     def outputs(numbers: Sequence[int]) -> Floats:
         return np.stack([_output(spec, answer) for answer in ask([rows.requests[number] for number in numbers])])
@@ -99,9 +104,7 @@ def quality_of(spec: ModelSpec, ask: Ask, rows: LabelledRequests, *, batch: int,
         logits = loadgen.collect(count, outputs, batch)
     else:
         logits = np.concatenate([outputs(range(start, min(start + batch, count))) for start in range(0, count, batch)])
-    measure = weighted_measure(kind, kind.metric.name, [logits], [spec.threshold], examples)
-    if measure is None:
-        raise DataError(f"{rows.path} has no group with a row above 0, so a ranking of it cannot be measured")
+    measure = _measure(spec, kind, examples, logits, rows.path)
     found = interval(resampled(measure, SEED)[0])
     low, high = found or (None, None)
     return {
@@ -113,10 +116,30 @@ def quality_of(spec: ModelSpec, ask: Ask, rows: LabelledRequests, *, batch: int,
     }
 
 
-def _kind(spec: ModelSpec, rows: Examples) -> TaskKind:
-    task = TypeAdapter[Any](Task).validate_python(
-        {"kind": spec.task} | ({"positive": spec.positive} if spec.positive is not None else {})
-    )
+def _measure(spec: ModelSpec, kind: TaskKind, examples: Examples, logits: Floats, path: Path) -> Weighted:
+    measure = weighted_measure(kind, kind.metric.name, [logits], [spec.threshold], examples)
+    if measure is None and spec.task == "ranking":
+        raise DataError(f"{path} has no group with a row above 0, so a ranking of it cannot be measured")
+    if measure is None or not np.isfinite(measure.plain[0]):
+        raise DataError(f"{path} has labels of which {kind.metric.name} is not defined, as AUC is not of one class")
+    return measure
+
+
+def _kind(spec: ModelSpec, rows: Examples, metric: str | None) -> TaskKind:
+    told = {"positive": spec.positive, "metric": metric}
+    try:
+        task = TypeAdapter[Any](Task).validate_python(
+            {"kind": spec.task} | {key: value for key, value in told.items() if value is not None}
+        )
+        return _measured_as(task, spec, rows)
+    except ValidationError as error:
+        why = error.errors(include_url=False)[0]["msg"].replace("Input", "it")
+        raise RecipeError(f"--metric is {metric!r}, but the model's task is {spec.task}: {why}") from error
+    except RecipeError as error:
+        raise RecipeError(str(error).replace("task.metric", "--metric")) from error
+
+
+def _measured_as(task: Any, spec: ModelSpec, rows: Examples) -> TaskKind:
     splits = Splits(train=rows, validation=rows, test=rows, unlabeled=None, labels=spec.labels, fingerprint="")
     kind = task_kind(task, splits)
     if kind.standard is not None:

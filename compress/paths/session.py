@@ -27,7 +27,7 @@ from compress.progress import reporter
 from compress.recipe import Bench
 from compress.runtime.predictor import Predictor, Request
 
-GENERATED = f"timed on generated inputs ({SEQUENCE} tokens a row), without a tokenizer: not end to end from text"
+GENERATED = f"timed on generated inputs (free axes are {SEQUENCE} long), without a tokenizer: not end to end from text"
 Row = dict[str, Any]
 
 
@@ -37,7 +37,7 @@ class BenchOptions:
 
     qps: of server, each a measurement. loadgen: LoadGen asks in every scenario. queries: requests timed for a row.
     p99_ms: in place of scenarios, the highest rate whose p99 is within so many milliseconds. data: labelled requests,
-    asked and measured.
+    asked and measured. metric: of them, None for the first of the model's task.
     length: tokens of every request. price: of a core for an hour. processes: that are asked at once. affinity: cores of
     each of them. results: a file that rows are appended to.
     report: an HTML file that is drawn of the rows. seen: is given the rows as they come.
@@ -48,6 +48,7 @@ class BenchOptions:
     queries: int | None = None
     p99_ms: float | None = None
     data: Path | None = None
+    metric: str | None = None
     length: int | None = None
     price: float | None = None
     processes: int = 1
@@ -187,6 +188,7 @@ class Session:
                 read_spec(folder),
                 lambda requests: model.answer(requests, batch_size=result.batch),
                 self.labelled,
+                metric=self.more.metric,
                 batch=result.batch,
                 by_loadgen=by_loadgen,
             )

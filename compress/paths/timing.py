@@ -88,7 +88,7 @@ def bench_paths(
                 "them: its inputs are generated; leave the option out"
             )
         pairs = any(entry.from_text and read_spec(entry.folder).two_texts for entry in entries.values())
-        labelled = None if more.data is None else _labelled(more.data, entries.values(), pairs=pairs)
+        labelled = None if more.data is None else _labelled(more.data, entries.values(), more.metric, pairs=pairs)
         asked = _requests(requests, artifacts, pairs=pairs) if labelled is None else labelled.requests
         hashes = {name: deployed_sha256(entry.folder, entry.weights) for name, entry in entries.items()}
         if more.length is not None:
@@ -149,16 +149,18 @@ def _check(bench: Bench, requests: Path | None, more: BenchOptions) -> None:
         check_appendable(more.results)
     if more.report is not None:
         check_report(more.report)
+    if more.metric is not None and more.data is None:
+        raise RecipeError("--metric says how --data FILE is measured; give both, or neither")
     if more.data is not None and requests is not None:
         raise RecipeError("--data and --requests both say what is asked; give one of them")
 
 
-def _labelled(path: Path, entries: Iterable[Entry], *, pairs: bool) -> LabelledRequests:
+def _labelled(path: Path, entries: Iterable[Entry], metric: str | None, *, pairs: bool) -> LabelledRequests:
     """The labelled rows, which must be of the task of every model that answers text."""
     rows = read_labelled(path, pairs=pairs)
     for entry in entries:
         if entry.from_text:
-            check_labels(read_spec(entry.folder), rows)
+            check_labels(read_spec(entry.folder), rows, metric)
     return rows
 
 

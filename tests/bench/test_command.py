@@ -118,6 +118,8 @@ def test_ctrl_c_keeps_the_finished_rounds(model: Path, tmp_path: Path, monkeypat
         (["--find-qps", "--p99-ms", "5", "--queries", "30", "--loadgen"], 2, "have no effect together with --find-qps"),
         (["--fail-if", "speed>3"], 2, "--fail-if names 'speed'"),
         (["--fail-if", "artifact>3"], 2, "--fail-if names 'artifact', which is no figure of a row"),
+        (["--fail-if", "p99_ms_ratio>3"], 2, "'p99_ms_ratio', which only compared rows have: give it with --compare"),
+        (["-o", "results.txt"], 2, "-o results.txt does not end in .jsonl"),
         (["--json", "--format", "csv"], 2, "two forms of one output"),
         (["--compare"], 2, "--compare takes two files"),
         (["--scenario", "server", "--qps", "100", "--qps", "0"], 2, "--qps is 0"),
@@ -209,6 +211,64 @@ def test_what_was_measured_is_printed_where_the_disk_is_full(
     assert "the disk is full" in done.stderr
     (row,) = csv.DictReader(io.StringIO(done.stdout))
     assert row["scenario"] == "single-stream"
+
+
+@pytest.mark.parametrize(("option", "name"), [("-o", "rows.jsonl"), ("--report", "page.html")])
+def test_a_file_that_cannot_be_written_is_told_before_the_work(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: str, name: str
+) -> None:
+    def measured(*_: object, **__: object) -> None:
+        raise AssertionError("something was measured")
+
+    monkeypatch.setattr("compress.paths.session.Session.run", measured)
+    done = bench(model, option, f"/proc/{name}")
+    assert done.exit_code == 4
+    assert f"{option} /proc/{name} cannot be written (No such file or directory)" in done.stderr
+    (tmp_path / "file").touch()
+    done = bench(model, option, tmp_path / "file" / name)
+    assert done.exit_code == 2
+    assert f"lies below {tmp_path / 'file'}, which is no folder" in done.stderr
+
+
+def test_rows_are_printed_where_their_file_went_away_meanwhile(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a disk that turns read-only: everything but a full disk used to end as a bug, without the rows."""
+    append, out = session.append_results, tmp_path / "r.jsonl"
+
+    def gone(path: Path, *arguments: Any) -> None:
+        path.mkdir()
+        append(path, *arguments)
+
+    monkeypatch.setattr(session, "append_results", gone)
+    done = bench(model, "--scenario", "single-stream", "--queries", 10, "-o", out, "--format", "csv")
+    assert done.exit_code == 4
+    assert f"the system refuses (Is a directory): {out} could not be written" in done.stderr
+    assert len(list(csv.DictReader(io.StringIO(done.stdout)))) == 1
+
+
+def test_a_partial_row_is_printed_as_partial(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: Any, **__: Any) -> float:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(session.start_up, "startup_ms", interrupted)
+    for form in ("table", "markdown"):
+        done = bench(model, "--scenario", "single-stream", "--queries", 10, "--format", form)
+        assert done.exit_code == 130
+        assert (
+            done.stdout.replace("│", "|").splitlines()[-2 if form == "table" else -1].rstrip(" |").endswith("partial")
+        )
+        assert "1 row was measured and is printed" in done.stderr
+
+
+def test_ctrl_c_before_anything_was_measured(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: Any, **__: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(measure._Scenario, "_warm_up", interrupted)
+    done = bench(model)
+    assert (done.exit_code, done.stdout) == (130, "")
+    assert "interrupted; nothing was measured yet" in done.stderr
 
 
 def test_more_threads_than_cores_are_warned_of(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:

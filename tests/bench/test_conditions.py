@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from compress.bench.conditions import met, numeric_fields, read_condition
+from compress.bench.compare import compare
+from compress.bench.conditions import RATIOS, met, numeric_fields, read_condition
 from compress.errors import RecipeError
 from tests.bench.test_files import row
 
@@ -22,6 +23,25 @@ def test_conditions() -> None:
     ]
     assert {"p99_ms", "qps", "peak_mb", "size_bytes", "p99_ci_high"} <= set(numeric_fields())
     assert "status" not in numeric_fields()
+
+
+def test_an_end_that_few_calls_do_not_give_says_so() -> None:
+    few = [row(p99_ci_high=None), row(artifact="gpu", status="not run: no GPU")]
+    told, refused = met(few, [read_condition("p99_ci_high>5")])
+    assert told.endswith("p99_ci_high is not known, there are too few calls for it: --queries asks more")
+    assert refused.endswith("p99_ci_high was not measured")
+
+
+def test_every_figure_of_compared_rows_can_be_limited() -> None:
+    once, twice = [row(qps=500.0)], [row(qps=500.0), row(qps=400.0)]
+    (found,) = compare(once, twice)
+    assert found.keys() - row().keys() <= set(RATIOS)
+    assert "qps_ratio_low" in found
+    assert met([found], [read_condition("qps_ratio_high<1.2", compared=True)]) != []
+    (told,) = met(compare(once, once), [read_condition("qps_ratio_high<1.2", compared=True)])
+    assert told.endswith("this interval takes a file with several rows of the measurement")
+    with pytest.raises(RecipeError, match="only compared rows have"):
+        read_condition("qps_ratio_high<1.2")
 
 
 @pytest.mark.parametrize("text", ["p99_ms", "p99_ms=5", "p99_ms>five", "p98_ms>5", "status>1", "p99_ms>1.2.3", ">5"])

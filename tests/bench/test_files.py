@@ -123,6 +123,28 @@ def test_compared_rows_are_told_apart_by_rate_and_processes(
     assert "processes" in capsys.readouterr().out
 
 
+def _printed(rows: list[dict[str, Any]], capsys: pytest.CaptureFixture[str]) -> str:
+    print_ratios(rows)
+    return capsys.readouterr().out
+
+
+def test_numbers_are_printed_whole(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """An interval cut off after its first end says less than nothing."""
+    figures: dict[str, Any] = {"scenario": "server", "load": "loadgen 6", "offered_qps": 100.0, "length": 16}
+    figures |= {"p50_ms": 1234.567, "p50_ci_low": 1000.0, "p50_ci_high": 1500.0, "qps": 12345.0, "p99_ms": 2345.678}
+    rows = compare(*([row(**figures), row(**figures | {"qps": 10000.0})] for _ in range(2)))
+    piped = _printed(rows, capsys)
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "80")
+    paragraphs = _printed(rows, capsys)
+    for printed in (piped, paragraphs):
+        assert "…" not in printed
+        for whole in ("1,234.567", "2,345.678", "1.00 (0.75–1.33)", "100.0", "tokens", "onnxruntim"):
+            assert whole in printed.replace("\n", " ")
+    assert "━" in piped
+    assert max(map(len, paragraphs.splitlines())) <= 80
+
+
 def test_files_without_a_common_measurement() -> None:
     with pytest.raises(DataError, match=r"shipped onnxruntime-cpu single-stream.*server"):
         compare([row()], [row(scenario="server", offered_qps=9.0)])

@@ -16,7 +16,7 @@ import pytest
 from typer.testing import CliRunner
 
 from compress.artifacts import ONNX
-from compress.bench import affinity, machine, measure
+from compress.bench import affinity, machine, measure, processes
 from compress.bench.compare import compare
 from compress.bench.files import read_results
 from compress.bench.lanes import Contender, Instruments
@@ -288,3 +288,22 @@ def test_recipes_without_processes_are_what_they_were() -> None:
         Bench(processes=2, affinity=((0,),))
     with pytest.raises(ValueError, match="which knows one process"):
         Bench(processes=2, scenarios=("multi-stream",))
+
+
+def test_a_process_whose_answer_nobody_reads_ends_without_a_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After Ctrl-C the other end is closed with an answer in it: the next order is a reset, not an end of file."""
+    here, there = multiprocessing.Pipe()
+    monkeypatch.setattr(processes.signal, "signal", lambda *_: None)
+    monkeypatch.setattr("compress.bench.targets.open_model", lambda *_: None)
+
+    def leave() -> None:
+        here.poll(10)
+        here.close()
+
+    leaving = threading.Thread(target=leave)
+    leaving.start()
+    try:
+        processes._work(there, Path(), 1, "onnxruntime-cpu", None)
+    finally:
+        leaving.join()
+        gc.enable()

@@ -15,7 +15,7 @@ from compress.bench import measure
 from compress.bench.memory import Memory
 from compress.errors import DataError, RecipeError
 from compress.paths import BenchOptions, bench_paths, session
-from compress.paths.judging import quality_of, read_labelled
+from compress.paths.judging import check_labels, quality_of, read_labelled
 from compress.paths.lengths import cut_to, lengthened
 from compress.runtime.predictor import Predictor, Request
 from tests.tiny import WORDS, tiny_deployable
@@ -42,7 +42,8 @@ def write_rows(path: Path, labels: list[Any], *, pairs: bool = False, **more: li
 def quality(model: Path, path: Path, *, batch: int = 4, by_loadgen: bool = False) -> dict[str, Any]:
     spec, predictor = read_spec(model), Predictor.from_folder(model)
     rows = read_labelled(path, pairs=spec.two_texts)
-    return quality_of(spec, predictor.answer, rows, batch=batch, by_loadgen=by_loadgen)
+    check_labels(spec, rows, None)
+    return quality_of(spec, predictor.answer, rows, metric=None, batch=batch, by_loadgen=by_loadgen)
 
 
 def test_the_metric_of_classes_is_sklearns(tmp_path: Path) -> None:
@@ -64,6 +65,30 @@ def test_the_metric_of_pairs_uses_the_models_threshold(tmp_path: Path) -> None:
     rows = read_labelled(path, pairs=True)
     answers = [answer.label == "1" for answer in Predictor.from_folder(model).answer(rows.requests)]
     assert quality(model, path)["quality"] == pytest.approx(f1_score([label for _, label in rows.labels], answers))
+
+
+def test_a_metric_of_the_task_that_was_asked_for(tmp_path: Path) -> None:
+    model = tiny_deployable(tmp_path / "model", "classification")
+    path = write_rows(tmp_path / "d.jsonl", ["shoes", "power", "kitchen", "shoes"] * 9)
+    rows = read_labelled(path, pairs=False)
+    truth = [label for _, label in rows.labels]
+    answers = [answer.label for answer in Predictor.from_folder(model).answer(rows.requests)]
+    (row, _) = timed(model, data=path, metric="weighted_f1")
+    assert row["metric"] == "weighted_f1"
+    assert row["quality"] == pytest.approx(f1_score(truth, answers, average="weighted"))
+    assert row["quality_low"] <= row["quality"] <= row["quality_high"]
+    pairs = tiny_deployable(tmp_path / "pairs", "pairs")
+    matches = write_rows(tmp_path / "p.jsonl", [1, 1], pairs=True)
+    for wrong in (
+        (model, path, "ndcg@5", "--metric is 'ndcg@5', but the model's task is classification: it should be"),
+        (model, path, "auc", "--metric is 'auc', which needs pairs with two labels"),
+    ):
+        with pytest.raises(RecipeError, match=wrong[3]):
+            timed(wrong[0], data=wrong[1], metric=wrong[2])
+    with pytest.raises(DataError, match="of which auc is not defined"):
+        timed(pairs, data=matches, metric="auc")
+    with pytest.raises(RecipeError, match="--metric says how --data"):
+        timed(model, metric="accuracy")
 
 
 def test_the_metric_of_numbers_is_in_their_unit(tmp_path: Path) -> None:

@@ -90,6 +90,14 @@ def test_the_curve_under_load_has_the_tried_and_the_measured_rates(rows: list[Ro
     assert "10.0 ms" in drawn, "the bound"
 
 
+def test_few_random_arrivals_below_their_mean_rate_are_no_queue_that_grew() -> None:
+    """The rate of 100 Poisson arrivals has a standard deviation of a tenth of its mean, of 10,000 a hundredth."""
+    server: Row = {"scenario": "server", "load": "loadgen 6", "offered_qps": 100.0, "qps": 93.0}
+    for requests, hollow in ((100, 0), (10_000, 2)):
+        drawn = part(render_results([row("shop.kdc", requests=requests, **server)]), "Latency under rising load")
+        assert drawn.count('class="dot hollow') == hollow
+
+
 def test_a_distribution_is_drawn_on_both_tails(rows: list[Row]) -> None:
     """1% and 99% are as far from the median; latencies are on a logarithmic axis."""
     drawn = part(render_results(rows[:1]), "Latency distributions")
@@ -124,6 +132,25 @@ def test_a_row_that_was_not_run_is_there_with_its_reason(rows: list[Row]) -> Non
     assert "openvino is not installed" in part(page, "Not run")
     assert "not run: openvino is not installed" in part(page, "Every row")
     assert "Not run</h2>" not in render_results(rows)
+
+
+def test_a_note_of_many_rows_stands_above_them_once() -> None:
+    said = {"notes": ["in 5 of 5 rounds the processor was slow: unsafe to quote"]}
+    page = render_results([row(name, 2.0, scenario=how) | said for name in ("a", "b") for how in ("offline", "server")])
+    shown = page.split("<section>")[0]
+    assert shown.count("the processor was slow") == 1
+    told = "a (onnxruntime-cpu, offline), a (onnxruntime-cpu, server), b (onnxruntime-cpu, offline), "
+    assert f"{told}b (onnxruntime-cpu, server): in 5 of 5 rounds" in shown
+
+
+def test_latencies_of_a_search_without_a_rate_are_not_told_as_a_rates() -> None:
+    server: Row = {"scenario": "server", "load": "loadgen 6", "p99_bound_ms": 1.0}
+    none = row("slow", 9.0, status="no rate: p99 is within 1 ms at none; the lowest p99 seen is 18 ms", **server)
+    drawn = part(render_results([row("fast", 0.1, offered_qps=50.0, **server), none]), "Latency distributions")
+    assert re.findall(r"<h3>(.*?)</h3>", drawn) == [
+        "server, highest rate within 1 ms",
+        "no rate within 1 ms: the lowest p99 seen",
+    ]
 
 
 def test_devices_never_share_a_picture(rows: list[Row]) -> None:

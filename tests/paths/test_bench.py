@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 from compress.artifacts import ONNX
+from compress.bench.bare import BareModel
 from compress.bundle.write import write_bundle
 from compress.errors import DataError, IntegrityError, RecipeError
 from compress.paths import bench_paths
 from compress.paths.entries import distinct
 from compress.paths.session import GENERATED
+from compress.runtime.engine import Engine
+from compress.runtime.predictor import Request
 from tests.tiny import tiny_deployable
 from tests.tiny_artifacts import damage
 
@@ -57,6 +61,26 @@ def test_a_model_that_generated_inputs_cannot_feed_is_a_row_too(model: Path, tmp
     rows = {row["artifact"]: row for row in rows_of([tmp_path / "strings.onnx", model])}
     assert rows["model"]["status"] == "ok"
     assert rows["strings.onnx"]["status"].startswith("not run: the input 'words'")
+
+
+class Counting:
+    """An engine of one input that counts its runs."""
+
+    def __init__(self, shape: list[Any]) -> None:
+        self.inputs, self.runs = [SimpleNamespace(name="x", dtype="float32", shape=shape)], 0
+
+    def run(self, feed: dict[str, Any]) -> None:
+        self.runs += 1
+
+
+@pytest.mark.parametrize(("shape", "runs"), [(["n", 3], 1), ([1, 3], 8), ([4, 3], 2), ([], 8)])
+def test_a_run_counts_for_as_many_requests_as_it_has_rows(shape: list[Any], runs: int) -> None:
+    """A batch of eight on generated inputs; a scalar has no room for more than one of them."""
+    engine = Counting(shape)
+    model = BareModel(cast("Engine", engine), "net.onnx")
+    engine.runs = 0
+    model.answer([Request("a")] * 8)
+    assert engine.runs == runs
 
 
 def test_what_cannot_be_benched(built: dict[str, Path], model: Path, tmp_path: Path, calibration: Path) -> None:
