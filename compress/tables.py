@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
+from rich.measure import Measurement
 from rich.table import Table
 
 WIDTH = 132
@@ -18,6 +19,14 @@ NOTHING = "–"
 def console() -> Console:
     """A console on stdout that does not squeeze tables into 80 columns when it writes to a file or a pipe."""
     return Console(width=None if sys.stdout.isatty() else WIDTH, highlight=False, soft_wrap=False)
+
+
+def print_whole(table: Table) -> None:
+    """A table none of whose figures may be cut: where it is wider than the screen, its lines run on."""
+    screen = console()
+    unbounded = screen.options.update(max_width=sys.maxsize)
+    screen.width = max(screen.width, Measurement.get(screen, unbounded, table).maximum)
+    screen.print(table)
 
 
 def print_facts(facts: Mapping[str, Any], indent: str = "") -> None:
