@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -68,6 +69,10 @@ def _problem(error: OSError) -> KdcError | None:
         return EnvironmentProblem(f"the disk is full: {where} could not be written; free some space and try again")
     if isinstance(error, PermissionError):
         return EnvironmentProblem(f"no permission for {where}; name another path, or change its owner or mode")
+    if error.errno == errno.EROFS:
+        return EnvironmentProblem(f"{where} lies on a file system that cannot be written to; name another path")
+    if error.errno == errno.ENAMETOOLONG:
+        return RecipeError(f"the name {where} is longer than its file system allows; give a shorter one")
     if isinstance(error, NotADirectoryError | FileExistsError):
         return RecipeError(f"{where} is a file, or lies below one, but a folder is needed; name another path")
     return None

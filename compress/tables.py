@@ -34,6 +34,8 @@ def print_whole(table: Table) -> None:
     elif _least_width(table, FOLDED) <= screen.width:
         screen.print(table)
     else:
+        if table.title:
+            screen.print(table.title)
         for cells in zip(*(column.cells for column in table.columns), strict=True):
             named = zip(table.columns, cells, strict=True)
             screen.print(" · ".join(f"{column.header} {cell}" for column, cell in named))
@@ -45,7 +47,7 @@ def _least_width(table: Table, folded: int) -> int:
     least = 1
     for column in table.columns:
         widest = max(cell_len(str(cell)) for cell in (column.header, *column.cells))
-        least += 3 + (widest if column.no_wrap else min(widest, folded))
+        least += 3 + min(widest, (column.max_width or widest) if column.no_wrap else folded)
     return least
 
 

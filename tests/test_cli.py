@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -155,6 +157,25 @@ def test_errors_are_one_sentence_and_a_code(recipe: Path, pipeline: FakePipeline
     result = kdc("run", recipe)
     assert result.exit_code == code
     assert result.stdout == ""
+    assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "sentence"),
+    [
+        (errno.EACCES, 4, "no permission for out.kdc"),
+        (errno.EROFS, 4, "out.kdc lies on a file system that cannot be written to"),
+        (errno.ENAMETOOLONG, 2, "the name out.kdc is longer than its file system allows"),
+        (errno.ENOTDIR, 2, "out.kdc is a file, or lies below one"),
+    ],
+)
+def test_what_a_person_can_mend_of_the_file_system_is_no_bug(
+    recipe: Path, pipeline: FakePipeline, number: int, code: int, sentence: str
+) -> None:
+    """A container whose root cannot be written to is what `--target docker` advises."""
+    pipeline.error = OSError(number, os.strerror(number), "out.kdc")
+    result = kdc("run", recipe)
+    assert (result.exit_code, sentence in result.stderr) == (code, True), result.stderr
     assert "Traceback" not in result.output
 
 

@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from compress.bundle.write import write_bundle
 from compress.cli import app
 from compress.runtime.answers import Answer
 from compress.runtime.predictor import Request
+from tests.tiny import tiny_deployable
 from tests.tiny_project import kdc
 
 
@@ -69,3 +71,12 @@ def test_predict_reads_stdin() -> None:
 
 def test_predict_of_nothing(tmp_path: Path) -> None:
     assert kdc("predict", tmp_path / "none.kdc").exit_code == 2
+
+
+def test_a_column_that_the_model_would_not_read_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "pairs.csv").write_text("text,other\nred shoe,blue shoe\n")
+    bundle = write_bundle(tiny_deployable(tmp_path / "m"), tmp_path / "one.kdc", name="one", metrics={}, provenance={})
+    refused = kdc("predict", bundle, tmp_path / "pairs.csv", "--text-pair", "other")
+    assert (refused.exit_code, refused.stdout) == (2, "")
+    assert refused.stderr == f"kdc: --text-pair has no effect: {bundle} reads one text; leave it out\n"
+    assert kdc("predict", bundle, tmp_path / "pairs.csv").exit_code == 0

@@ -233,7 +233,7 @@ def rollback(registry: Path, name: str, *, tag: str, key: Path | None = None) ->
             raise _unknown(index, name, tag)
         if len(past) < 2:
             raise RecipeError(
-                f"{name}@{tag} points to {past[-1][:SHOWN]} and never pointed elsewhere: promote a version"
+                f"{name}@{tag} points to {past[-1][:SHOWN]} and pointed to none before it: promote a version"
             )
         _kept(registry, name, past[-2], key)
         _write_index(folder, _moved(index, "rollback", tag, past[-2]))

@@ -12,7 +12,7 @@ from compress.progress import reporter
 from compress.runtime.bundle import Bundle
 from compress.runtime.fields import Fields
 from compress.runtime.predictor import Predictor, Request
-from compress.runtime.requests import read_requests
+from compress.runtime.requests import RENAME, read_requests
 
 CANDIDATES = 20
 """Second texts of the golden requests that the page offers."""
@@ -36,7 +36,8 @@ def candidates_of(bundle: Bundle, golden: Sequence[Request], catalogue: Path | N
     if not bundle.manifest.spec.two_texts:
         raise RecipeError(f"--catalogue has no effect: {bundle.path} reads one text; leave it out")
     joined = bundle.manifest.columns.get("text_pair", ())
-    found = distinct([item.text for item in read_requests(catalogue, fields=Fields(joined={"text": joined}))])
+    fields = Fields(joined={"text": joined}, remedy=RENAME)
+    found = distinct([item.text for item in read_requests(catalogue, fields=fields)])
     if len(found) > MAX_CATALOGUE:
         raise DataError(
             f"{catalogue} has {len(found):,} products, a page compares at most {MAX_CATALOGUE:,}: give a smaller file"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +99,7 @@ def write_bundle(  # noqa: PLR0913  # one parameter a part of the manifest
         )
     predictor = Predictor.from_folder(deployable)
     other = None if shipped == deployable else Predictor.from_folder(shipped)
-    chosen = _spaced(golden or STOCK_GOLDEN)
+    chosen = _spaced(golden) if golden else _stock(two_texts=predictor.spec.two_texts)
     answers = predictor.answer(chosen, batch_size=1)
     entry, packed = _items(items, predictor, other, columns or {}, chosen)
     card = model_card(
@@ -209,6 +209,10 @@ def _spaced(golden: Sequence[Request]) -> list[Request]:
     if len(golden) <= MAX_GOLDEN:
         return list(golden)
     return [golden[i * len(golden) // MAX_GOLDEN] for i in range(MAX_GOLDEN)]
+
+
+def _stock(*, two_texts: bool) -> list[Request]:
+    return [request if two_texts else replace(request, text_pair=None) for request in STOCK_GOLDEN]
 
 
 def _golden_line(request: Request, answer: AnyAnswer) -> str:

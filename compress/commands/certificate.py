@@ -9,7 +9,7 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from compress.tables import NOTHING, console
+from compress.tables import NOTHING, console, print_whole
 
 FIGURES = (
     ("agree", "argmax_agreement"),
@@ -31,7 +31,7 @@ def print_certificate(found: Mapping[str, Any]) -> None:
     for line in certificate_lines(found):
         screen.print(line, markup=False, soft_wrap=True)
     for each in found["comparisons"]:
-        screen.print(comparison_table(each))
+        print_whole(comparison_table(each))
 
 
 def certificate_lines(found: Mapping[str, Any]) -> list[str]:

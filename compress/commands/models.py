@@ -12,6 +12,7 @@ import typer
 from compress.commands import options
 from compress.commands.output import output, results_only
 from compress.commands.reading import requests_of
+from compress.errors import RecipeError
 from compress.progress import reporter
 
 
@@ -52,8 +53,11 @@ def predict(  # noqa: PLR0913, PLR0917  # one parameter an option
     answering = Answering.of(opened, runtime.value, threads, top)
     if opened.manifest.variants:
         reporter.say(f"  answering with {answering.predictor.runtime}")
+    two_texts = answering.predictor.spec.two_texts
+    if text_pair is not None and not two_texts:
+        raise RecipeError(f"--text-pair has no effect: {bundle} reads one text; leave it out")
     named = {"text": text, "text_pair": text_pair, "id": id}
-    pairs = answering.predictor.spec.two_texts and answering.items is None
+    pairs = two_texts and answering.items is None
     requests = requests_of(file, format, named, joined=opened.manifest.columns, pairs=pairs)
     for batch in batches(requests, batch_size):
         for answer in answering.answers(batch, batch_size):

@@ -15,6 +15,7 @@ from compress.artifacts import CACHE, IR, ONNX, Artifact, publishing, read_artif
 from compress.bundle.access import check_access
 from compress.bundle.licenses import read_licenses
 from compress.bundle.sign import load_signer
+from compress.bundle.verify import read_golden
 from compress.bundle.write import write_bundle
 from compress.errors import RecipeError
 from compress.export.engines import TIMINGS
@@ -35,7 +36,8 @@ from compress.paths.locate import (
 from compress.paths.quantize import calibration_requests
 from compress.progress import reporter
 from compress.recipe import Data, Quantize
-from compress.runtime.bundle import SUFFIX, open_bundle
+from compress.runtime.bundle import SUFFIX, Bundle, open_bundle
+from compress.runtime.predictor import Request
 
 PARENTS = ("teacher", "student")
 """Stages whose hashes stand in a bundle."""
@@ -53,6 +55,8 @@ class Recorded:
     candidates: Sequence[dict[str, Any]] = ()
     notes: Sequence[str] = ()
     bench: dict[str, Any] | None = None
+    golden: Sequence[Request] = ()
+    """Rows of its test data, as the run's own bundle asks them."""
     data: Data | None = None
     """The section of its recipe."""
 
@@ -129,6 +133,9 @@ def package_path(
 ) -> dict[str, Any]:
     """Pack an exported model, or the quantized one of a run, into a bundle; same artifact and key, same bytes.
 
+    Where the run has packed this very model, its golden requests, measures and provenance are those of that bundle: the
+    test data that they come from is not in the run.
+
     Args:
         sign: private key, PEM.
         items: JSON lines or CSV of items that the bundle brings along, as `bundle.items` of a recipe.
@@ -142,7 +149,7 @@ def package_path(
         RecipeError: the path is no exported model, `out` does not end in .kdc, the key is none, a licence is not
             WHOSE=FILE, or the model cannot put items in order.
         DataError: the folder lacks tokenizer.json or model.json, or an item or licence cannot be read.
-        IntegrityError: the model is damaged.
+        IntegrityError: the model, or the bundle of its run, is damaged.
     """
     kind = kind_of(artifact)
     folder = artifact / RUN_MODELS["shipped"] if kind is Kind.run else artifact
@@ -162,6 +169,7 @@ def package_path(
             folder,
             made,
             name=out.stem,
+            golden=facts.golden,
             metrics=facts.metrics,
             provenance=facts.provenance | ({"licenses": whose} if whose else {}),
             certificate=facts.certificate,
@@ -194,25 +202,36 @@ def _recorded(folder: Path, own: Artifact, *, items: Path | None, licenses: Sequ
         reporter.warn(f"{folder} did not meet a gate: {own.reason}")
         notes.append(f"A gate of its recipe was not met: {own.reason}.")
     parents = {stage: own.parents[stage] for stage in PARENTS if stage in own.parents}
+    measured = {"shipped": own.metrics["quality"]} if own.metrics.get("quality") else {}
+    made_from = {
+        "recipe_digest": own.recipe_digest,
+        "parents": parents | {own.kind: own.sha256},
+        "versions": own.versions,
+    }
+    packed = _packed_by_run(folder, own)
+    bench = _of_this_model(folder, own, "bench")
     return Recorded(
-        metrics={"shipped": own.metrics["quality"]} if own.metrics.get("quality") else {},
-        provenance={
-            "recipe_digest": own.recipe_digest,
-            "parents": parents | {own.kind: own.sha256},
-            "versions": own.versions,
-        },
+        metrics=measured if packed is None else packed.manifest.metrics,
+        provenance=made_from if packed is None else packed.manifest.provenance,
         certificate=own.metrics.get("certificate"),
         candidates=own.metrics.get("candidates", []),
         notes=notes,
-        bench=_timed_by_run(folder, own),
+        bench=None if bench is None else bench.metrics,
+        golden=() if packed is None else read_golden(packed)[0],
         data=data,
     )
 
 
-def _timed_by_run(stage: Path, own: Artifact) -> dict[str, Any] | None:
-    """The run's bench, where it timed this very model."""
-    found = read_artifact(stage.resolve().parent / "bench")
-    return found.metrics if found is not None and found.parents.get(own.kind) == own.sha256 else None
+def _of_this_model(folder: Path, own: Artifact, stage: str) -> Artifact | None:
+    """What a later stage of the run says, where it was made of this very model."""
+    found = read_artifact(folder.resolve().parent / stage)
+    return found if found is not None and found.parents.get(own.kind) == own.sha256 else None
+
+
+def _packed_by_run(folder: Path, own: Artifact) -> Bundle | None:
+    """The run's own bundle of this very model."""
+    stage = _of_this_model(folder, own, "bundle")
+    return None if stage is None else open_bundle(folder.resolve().parent / "bundle" / stage.metrics["bundle"])
 
 
 def _said_by_run(stage: Path, *, items: Path | None, licenses: Sequence[str]) -> tuple[list[str], Data | None]:

@@ -25,6 +25,8 @@ from compress.runtime.requests import batches
 
 Vectors = npt.NDArray[np.float32]
 ARRAYS = ("vectors", "ids", "model")
+ZIPPED = b"PK\x03\x04"
+"""How a .npz begins."""
 QUERIES_AT_ONCE = 64
 """Queries whose scores of all items are held at once."""
 
@@ -122,8 +124,12 @@ def load_items(path: Path, *, model: str) -> Items:
     if not path.is_file():
         raise DataError(f"no file of items at {path}; make one with `kdc embed BUNDLE FILE -o {path.name}`")
     try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as found:
-            vectors, ids, made_by = (found[name] for name in ARRAYS)
+        with path.open("rb") as stream:
+            if stream.read(len(ZIPPED)) != ZIPPED:  # numpy would take it for a pickle, and advise to trust it
+                raise ValueError("it is no .npz")
+            stream.seek(0)
+            with np.load(stream, allow_pickle=False) as found:
+                vectors, ids, made_by = (found[name] for name in ARRAYS)
     except (BadZipFile, InflateError, RuntimeError, KeyError, ValueError, OSError, EOFError) as error:
         # RuntimeError: a changed byte says "encrypted", or "of a newer zip"
         raise IntegrityError(f"{path} is no readable file of items ({error}); make it anew with `kdc embed`") from error

@@ -78,10 +78,15 @@ class LoadedBundle:
         """Answers in the order of the requests: `Answer` for labels, `Score` for ranking and regression.
 
         Raises:
-            DataError: a request has an empty text, lacks the second text, or holds half a character; or it is one text
-                and not a list.
+            DataError: a request has an empty text, lacks the second text or has one that the model would not read, or
+                holds half a character; or it is one text and not a list.
         """
-        return self.predictor.answer(requests_of(requests), BATCH)
+        asked = requests_of(requests)
+        if not self.predictor.spec.two_texts:
+            for position, request in enumerate(asked, 1):
+                if request.text_pair is not None:
+                    raise DataError(f"request {position} has two texts, this model reads one: leave the second out")
+        return self.predictor.answer(asked, BATCH)
 
     def predict_one(self, request: Given) -> AnyAnswer:
         """The answer to one request.

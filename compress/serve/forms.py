@@ -16,6 +16,7 @@ from compress.runtime.predictor import Request
 from compress.runtime.shipped import can_rank
 from compress.serve.errors import Refused
 from compress.serve.settings import MAX_ID, MAX_TEXT, Settings
+from compress.serve.succession import ranks_own_items
 
 REMEDY = "give it"
 """What to do about a missing field; Fields puts what is missing before it."""
@@ -138,7 +139,7 @@ class _Kind:
 
 def forms_of(manifest: Manifest, settings: Settings) -> Forms:
     """The forms of a bundle: its fields, the columns that may stand for them, its labels."""
-    spec, items = manifest.spec, manifest.items
+    spec = manifest.spec
     return _forms(
         _Kind(
             two_texts=spec.two_texts,
@@ -146,7 +147,7 @@ def forms_of(manifest: Manifest, settings: Settings) -> Forms:
             columns=tuple(manifest.columns.items()),
             probable=spec.task in ("classification", "pairs"),
             ranks=can_rank(spec),
-            shipped=items is not None and (spec.similarity is not None or items.count <= settings.max_rows),
+            shipped=ranks_own_items(manifest, settings.max_rows),
             max_rows=settings.max_rows,
         )
     )

@@ -25,6 +25,7 @@ from compress.runtime.bundle import SUFFIX, Bundle, open_bundle
 from compress.serve.logs import configure
 from compress.serve.messages import Commit, Order, Prepare, Refuse, Stop, Told
 from compress.serve.settings import METRICS_FOLDER, Settings
+from compress.serve.succession import askable
 
 if TYPE_CHECKING:
     from compress.serve.metrics import Metrics
@@ -63,7 +64,7 @@ def serve(source: Path, host: str, port: int, settings: Settings, *, quiet: bool
         os.environ[METRICS_FOLDER] = str(metrics)
         for package in PACKAGES:
             require(package, extra="serve", why="kdc serve")
-        first = Snapshot.of(open_bundle(source), Path(folder, f"0{SUFFIX}"))
+        first = Snapshot.of(open_bundle(source), Path(folder, f"0{SUFFIX}"), settings)
         with _listening(host, port) as listening:
             Supervisor(source, settings, listening, first, quiet=quiet).run()
 
@@ -75,13 +76,16 @@ class Snapshot:
     path: Path
     name: str
     task: str
+    askable: frozenset[str]
+    """Kinds of requests that it answers."""
     digest: str
 
     @classmethod
-    def of(cls, bundle: Bundle, path: Path) -> Snapshot:
+    def of(cls, bundle: Bundle, path: Path, settings: Settings) -> Snapshot:
         """Write one."""
         path.write_bytes(pack(bundle.members))
-        return cls(path, bundle.manifest.name, bundle.manifest.task, bundle.manifest.digest)
+        manifest = bundle.manifest
+        return cls(path, manifest.name, manifest.task, askable(manifest, settings.max_rows), manifest.digest)
 
 
 @dataclass(eq=False)
@@ -232,7 +236,7 @@ class Supervisor:
         self._reloads += 1
         path = self.current.path.with_name(f"{self._reloads}{SUFFIX}")
         try:
-            new = Snapshot.of(open_bundle(self.source), path)
+            new = Snapshot.of(open_bundle(self.source), path, self.settings)
             self._prepare(new)
         except (KdcError, OSError) as error:
             path.unlink(missing_ok=True)
@@ -251,6 +255,11 @@ class Supervisor:
             raise RecipeError(
                 f"{self.source} is for {new.task}, and {self.current.task} is served, whose requests and answers "
                 "clients know: start another server for it"
+            )
+        if lost := self.current.askable - new.askable:
+            raise RecipeError(
+                f"{self.source} does not answer what clients may ask of {self.current.name} now: "
+                f"{'; '.join(sorted(lost))}: make it so that it does, or start another server for it"
             )
         answers = self._everywhere(Prepare(self._reloads, new.path))
         errors = [told.error for told in answers if told.error is not None]

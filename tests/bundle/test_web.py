@@ -257,8 +257,14 @@ def test_without_npm_one_sentence_says_what_to_install(tmp_path: Path, monkeypat
 def test_what_cannot_be_meant_is_refused_before_anything_is_fetched(tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     (tmp_path / "long.jsonl").write_text("".join(f'{{"text": "shoe {n}"}}\n' for n in range(1001)), encoding="utf-8")
+    (tmp_path / "named.csv").write_text("sku,name\n1,red shoe\n", encoding="utf-8")
     pairs, one = make(tmp_path / "pairs", "pairs"), make(tmp_path / "one", "classification")
     cases = [
+        (
+            [str(pairs), "-o", str(tmp_path / "s"), "--catalogue", str(tmp_path / "named.csv")],
+            3,
+            "; rename one",
+        ),
         ([str(one), "-o", str(tmp_path / "photos")], 2, "is there already and is no site"),
         ([str(one), "-o", str(tmp_path / "s"), "--catalogue", str(tmp_path / "long.jsonl")], 2, "reads one text"),
         ([str(pairs), "-o", str(tmp_path / "s"), "--catalogue", str(tmp_path / "long.jsonl")], 3, "has 1,001 products"),

@@ -13,8 +13,10 @@ from sklearn.metrics import f1_score, ndcg_score, root_mean_squared_error
 from compress.batch import Examples, Splits
 from compress.certificate.compare import FACTOR, LEAST, Answers, Pair, certify, loses_more, top_overlap
 from compress.certificate.slices import Slice
+from compress.commands.certificate import comparison_table
 from compress.errors import KdcError
 from compress.recipe import PairsTask
+from compress.tables import print_whole
 from compress.tasks.kinds import task_kind
 from compress.tasks.measures import measure_named
 from tests.certificate.test_slices import kind_of
@@ -201,3 +203,25 @@ def test_answers_that_do_not_fit_are_refused(wrong: str) -> None:
     after = after[:-1] if wrong == "rows" else after[:, :-1] if wrong == "labels" else after * np.float32(np.nan)
     with pytest.raises(KdcError, match="no finite logits" if wrong == "nan" else "the same rows and labels"):
         compared(kind, rows, before, after)
+
+
+def test_no_figure_of_a_certificate_is_cut(capsys: pytest.CaptureFixture[str]) -> None:
+    """Long names of measures and intervals make lines longer than the screen."""
+    part = {
+        "by": "length",
+        "value": "33 to 44 tokens",
+        "rows": 2059,
+        "status": "flagged",
+        "metric": {"name": "weighted_f1", "reference": 0.9, "model": 0.8, "low": -0.00486, "high": 0.0126},
+        "reference_calibration_error": 0.028,
+        "calibration_error": 0.029,
+        "argmax_agreement": 0.998,
+        "mean_difference": 0.012,
+        "max_difference": 0.379,
+    }
+    each = {"model": "shipped", "reference": "exported", "role": "parent", "whole": part, "slices": [part]}
+    print_whole(comparison_table(each))
+    whole, line = (row for row in capsys.readouterr().out.splitlines() if "weighted_f1" in row)
+    cells = "all 2,059 weighted_f1 0.900 0.800 -0.00486 … +0.0126 0.028 → 0.029 0.998 0.012 0.379"
+    assert " ".join(whole.split()) == cells
+    assert line.split()[-3:] == ["0.012", "0.379", "FLAGGED"]

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from compress.artifacts import ONNX, read_artifact
 from compress.bench.results import BenchResult
-from compress.bundle.verify import verify_bundle
+from compress.bundle.verify import read_golden, verify_bundle
+from compress.bundle.write import write_bundle
 from compress.errors import IntegrityError, RecipeError
 from compress.paths import inspect_path, package_path
 from compress.runtime.bundle import BENCH, CARD, open_bundle
 from compress.runtime.predictor import Predictor, Request
+from tests.tiny import WORDS
 from tests.tiny_artifacts import as_stage, damage
 
 
@@ -49,6 +52,30 @@ def test_a_packed_run_carries_the_bench_of_this_very_model(run: Path, tmp_path: 
         assert ("| shipped | single-stream | 1 | 1 | 0.4 | 0.7 | 2,300 | – |" in members[CARD].decode()) is there
 
 
+def test_a_packed_run_asks_and_says_what_its_own_bundle_does(run: Path, model: Path, tmp_path: Path) -> None:
+    """The test rows and the teacher's measures are in the run's bundle alone; that of another model is left aside."""
+    shipped = read_artifact(run / "quantized")
+    assert shipped is not None
+    asked = [Request(f"{word} shoes", id=f"row-{place}") for place, word in enumerate(WORDS[:6])]
+    facts: dict[str, Any] = {
+        "metrics": {"teacher": {"macro_f1": 0.95}, "shipped": {"macro_f1": 0.9}},
+        "provenance": {"recipe_digest": "r", "data": "d", "teacher": "t", "parents": {"quantized": shipped.sha256}},
+    }
+    (run / "bundle").mkdir()
+    own = write_bundle(model, run / "bundle" / "shop.kdc", name="shop", golden=asked, **facts)
+    for parents, there in (({"quantized": shipped.sha256}, True), ({"quantized": "another"}, False)):
+        as_stage(run / "bundle", "bundle", metrics={"bundle": "shop.kdc"}, parents=parents)
+        package_path(run, tmp_path / "new.kdc")
+        made = open_bundle(tmp_path / "new.kdc")
+        assert (read_golden(made)[0] == asked) is there
+        assert (made.manifest.metrics == facts["metrics"]) is there
+        assert (made.manifest.provenance == facts["provenance"]) is there
+    as_stage(run / "bundle", "bundle", metrics={"bundle": "shop.kdc"}, parents={"quantized": shipped.sha256})
+    damage(own)
+    with pytest.raises(IntegrityError, match=r"bundle/shop\.kdc is not an intact bundle"):
+        package_path(run, tmp_path / "newer.kdc")
+
+
 def test_what_a_packed_run_lacks_of_its_recipe_is_told(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -68,7 +95,9 @@ def test_what_a_packed_run_lacks_of_its_recipe_is_told(
 def test_a_packed_folder_answers_as_before(model: Path, tmp_path: Path) -> None:
     assert package_path(model, tmp_path / "m.kdc")["metrics"] == {}
     asked = [Request("red shoes")]
-    assert open_bundle(tmp_path / "m.kdc").predictor().answer(asked) == Predictor.from_folder(model).answer(asked)
+    packed = open_bundle(tmp_path / "m.kdc")
+    assert packed.predictor().answer(asked) == Predictor.from_folder(model).answer(asked)
+    assert {request.text_pair for request in read_golden(packed)[0]} == {None}
 
 
 def test_what_cannot_be_packed(built: dict[str, Path], model: Path, run: Path, tmp_path: Path) -> None:

@@ -65,6 +65,8 @@ def test_texts_and_pairs_need_no_request(tmp_path: Path) -> None:
         one.predict(["red", 7])
     with pytest.raises(DataError, match="request 1 has one text, this model compares two"):
         pairs.predict(["red"])
+    with pytest.raises(DataError, match="request 2 has two texts, this model reads one"):
+        one.predict(["red", ("red", "blue")])
     with pytest.raises(RecipeError, match="threads is 0"):
         compress.load(tmp_path / "a.kdc", threads=0)
     with pytest.raises(DataError, match="two-tower"):
@@ -148,6 +150,9 @@ def test_a_damaged_file_of_items_is_refused(two_tower: Path, tmp_path: Path) -> 
         np.testing.assert_array_equal(found.items.vectors, index.items.vectors)
         assert found.items.ids == index.items.ids
     assert refused > len(whole) // 2
+    path.write_text("id,text\n1,red shoe\n")
+    with pytest.raises(IntegrityError, match=r"is no readable file of items \(it is no \.npz\); make it anew"):
+        model.open_index(path)
 
 
 def test_loading_imports_no_torch(bundle: Path) -> None:

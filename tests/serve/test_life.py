@@ -22,6 +22,7 @@ from compress.runtime.answers import Answer
 from compress.runtime.bundle import open_bundle
 from compress.runtime.predictor import Request
 from compress.serve.settings import METRICS_FOLDER
+from compress.serve.succession import askable
 from tests.serve.servers import PATIENCE_SECONDS, Server, serving, start, tiny_bundle
 from tests.tiny_project import kdc
 
@@ -101,6 +102,35 @@ def test_a_new_bundle_comes_in_and_a_bad_one_does_not(tmp_path: Path, monkeypatc
         assert {bundle for _, _, bundle in seen} == {new}
         assert server.stop() == 0
     assert not list(served.with_suffix(".tmp").glob("kdc-serve-*"))
+
+
+def test_a_new_bundle_must_answer_what_the_old_one_answers(tmp_path: Path) -> None:
+    items = tmp_path / "items.csv"
+    items.write_text("id,text\n1,coffee machine\n2,red shoes\n")
+    served = tiny_bundle(tmp_path / "served.kdc", "pairs", items=items)
+    without = tiny_bundle(tmp_path / "without.kdc", "pairs")
+    items.write_text("id,text\n1,coffee machine\n3,blue kettle\n")
+    more = tiny_bundle(tmp_path / "more.kdc", "pairs", items=items, columns={"text": ["title", "brand"]})
+    with serving(served) as server:
+        for source, outcome, found in ((without, "is refused", {"1", "2"}), (more, "before it", {"1", "3"})):
+            os.replace(source, served)
+            server.signal(signal.SIGHUP)
+            server.until(lambda said=outcome: said in server.said())
+            ranking = server.post("/v1/rank", {"query": "red running shoes"}).json()["ranking"]
+            assert {each["id"] for each in ranking} == found
+        assert "a query alone, ranked over items that the bundle brings along: make it so" in server.said()
+        assert server.stop() == 0
+
+
+def test_what_may_be_asked_of_a_bundle(tmp_path: Path) -> None:
+    """Columns are asked by their names, all together: one more is another request."""
+    bundles = {
+        "one": tiny_bundle(tmp_path / "one.kdc", "regression"),
+        "two": tiny_bundle(tmp_path / "two.kdc", "pairs", columns={"text": ["title", "brand"]}),
+    }
+    asked = {name: askable(open_bundle(path).manifest, 256) for name, path in bundles.items()}
+    assert asked["one"] == {"requests of one text"}
+    assert asked["two"] == {"requests of two texts", "text as title and brand", "candidates to rank"}
 
 
 def lie(answer: Answer) -> Answer:
