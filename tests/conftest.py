@@ -45,3 +45,11 @@ def tiny_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tests.tiny_project import make_project
 
     return make_project(tmp_path_factory.mktemp("project"))
+
+
+@pytest.fixture
+def project(tiny_project: Path, tmp_path: Path) -> Path:
+    """A project of one's own to change or to damage, without runs."""
+    from tests.tiny_project import copy_project
+
+    return copy_project(tiny_project, tmp_path / "project")
