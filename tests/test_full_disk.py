@@ -28,7 +28,7 @@ def small_disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
             ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(point)], capture_output=True, text=True, check=False
         )
         if done.returncode:
-            pytest.skip(f"not run: a small file system cannot be mounted here ({done.stderr.strip()})")
+            pytest.skip(f"not run: no small file system can be mounted ({done.stderr.strip()}); run it as root")
         return point
 
     yield sized

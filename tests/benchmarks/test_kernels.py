@@ -150,7 +150,7 @@ def test_the_table_has_ratios_and_reasons() -> None:
     assert draw_kernels([]) == ""
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
-def test_a_device_that_is_not_there_is_an_error() -> None:
+def test_a_device_that_is_not_there_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(EnvironmentProblem, match="no CUDA device"):
         kernels.run_all(torch.device("cuda"), 1, None)

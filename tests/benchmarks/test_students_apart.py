@@ -97,7 +97,7 @@ def test_one_that_cannot_be_installed_is_a_row(
 @pytest.mark.long
 def test_model2vec_itself_learns_the_labels(finished: Callable[[str, str], Path], tmp_path: Path) -> None:
     if not (PLACE / "model2vec" / "pins.json").is_file():
-        pytest.skip("not run: model2vec has no environment here; `python -m benchmarks.students` makes it")
+        pytest.skip("not run: model2vec has no environment here; make it by `python -m benchmarks.students`")
     assert environment("model2vec").is_file()
     study = open_study(finished("classification", "static"), tmp_path)
     said = peer_apart.model2vec(study, tmp_path)
@@ -126,7 +126,7 @@ def test_a_torchvision_of_another_build_is_told(
 def needs(peer: str) -> None:
     """Skips where the tests do not run in the peer's environment, which sees the project's packages and so pytest."""
     if not available(PEERS[peer].package):
-        pytest.skip(f"not run: run it by benchmarks/.peers/{peer}/bin/python -m pytest")
+        pytest.skip(f"not run: {peer} is not in this environment; run benchmarks/.peers/{peer}/bin/python -m pytest")
 
 
 @pytest.mark.parametrize(
