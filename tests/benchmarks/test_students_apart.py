@@ -97,7 +97,7 @@ def test_one_that_cannot_be_installed_is_a_row(
 @pytest.mark.long
 def test_model2vec_itself_learns_the_labels(finished: Callable[[str, str], Path], tmp_path: Path) -> None:
     if not (PLACE / "model2vec" / "pins.json").is_file():
-        pytest.skip("not run: model2vec has no environment here; make it by `python -m benchmarks.students`")
+        pytest.skip("not run: model2vec has no environment here; `benchmarks.students RUN --peer model2vec` makes it")
     assert environment("model2vec").is_file()
     study = open_study(finished("classification", "static"), tmp_path)
     said = peer_apart.model2vec(study, tmp_path)
