@@ -4,26 +4,16 @@ from __future__ import annotations
 
 import csv
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.test_bad_input import refused
 from tests.tiny_models import edit_json
-from tests.tiny_project import kdc, kdc_json, recipe_of, write_recipe
+from tests.tiny_project import kdc, kdc_json, recipe_of, refused, write_recipe
 
 Change = Callable[[Path, dict[str, Any]], None]
-
-
-@pytest.fixture
-def project(tiny_project: Path, tmp_path: Path) -> Path:
-    """A project of one's own to damage."""
-    copy = tmp_path / "project"
-    shutil.copytree(tiny_project, copy, ignore=shutil.ignore_patterns("runs"))
-    return copy
 
 
 def _scores(folder: Path, recipe: dict[str, Any], text: str) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import csv
 import json
+import re
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +16,7 @@ import numpy as np
 import yaml
 from typer.testing import CliRunner, Result
 
-from compress.artifacts import TEMPORARY
+from compress.artifacts import MANIFEST, TEMPORARY, list_files, read_artifact
 from compress.cli import app
 
 LABELS = ("küche", "schuhe", "strom")
@@ -30,6 +32,8 @@ COLOURS = ("rot", "blau", "grün", "schwarz")
 POSITIONS = 40
 """Tokens of an input of the teachers at the most."""
 ROWS = {"train": 160, "validation": 48, "test": 48}
+SUMMARY_KEYS = {"run", "bundle", "stages", "models", "retention", "distillation_gain", "latency", "speedup", "gates"}
+"""What the summary of every run has, by contract."""
 
 
 def titles(count: int, seed: int) -> list[tuple[str, str]]:
@@ -211,3 +215,31 @@ def leftovers(folder: Path) -> list[Path]:
     """What a killed process may leave: temporaries, and unfinished work."""
     work: Iterable[Path] = folder.glob("*/.work/*")
     return [*folder.rglob(f"{TEMPORARY}*"), *work]
+
+
+def copy_project(project: Path, folder: Path) -> Path:
+    """The project once more, without its runs, in a new folder: to change or to damage."""
+    shutil.copytree(project, folder, ignore=shutil.ignore_patterns("runs"))
+    return folder
+
+
+def refused(code: int, message: str, *arguments: object) -> None:
+    """The command ends with the code and one sentence that matches, as text and as JSON."""
+    done = kdc(*arguments)
+    told = [line for line in done.stderr.splitlines() if line.startswith("kdc: ")]
+    assert done.exit_code == code, done.stderr
+    assert len(told) == 1
+    assert done.stderr.endswith(told[0] + "\n")  # the sentence is one line, and the last one
+    assert re.search(message, told[0]), told[0]
+    assert done.stdout == ""
+    answer = json.loads(kdc(*arguments, "--json").stdout)
+    assert answer == {"error": told[0].removeprefix("kdc: "), "exit_code": code}
+
+
+def published(runs: Path) -> set[str]:
+    """Stages that stand in a runs folder, all of them whole."""
+    for manifest in runs.glob(f"*/*/{MANIFEST}"):
+        artifact = read_artifact(manifest.parent)
+        assert artifact is not None
+        assert artifact.files == list_files(manifest.parent)
+    return {manifest.parent.name for manifest in runs.glob(f"*/*/{MANIFEST}")}

@@ -40,7 +40,6 @@ def bench(*arguments: object) -> Result:
 
 
 def test_a_server_row_in_a_file_and_as_json(model: Path, tmp_path: Path) -> None:
-    pytest.importorskip("mlperf_loadgen", reason="not run: mlcommons-loadgen is not installed")
     out = tmp_path / "results.jsonl"
     done = bench(
         model, "--scenario", "server", "--qps", 2000, "--queries", 50, "-o", out, "--json", "--fail-if", "p99_ms>1e6"
@@ -75,7 +74,6 @@ def test_two_files_compared(model: Path, tmp_path: Path) -> None:
 
 
 def test_no_rate_holds_the_bound(model: Path) -> None:
-    pytest.importorskip("mlperf_loadgen", reason="not run: mlcommons-loadgen is not installed")
     done = bench(model, "--find-qps", "--p99-ms", 0.0001, "--json")
     assert done.exit_code == 5
     (row,) = json.loads(done.stdout)["latency"]
@@ -285,7 +283,6 @@ def drawn(page: Path) -> list[dict[str, Any]]:
 
 
 def test_several_rates_are_one_command_and_one_curve(model: Path, tmp_path: Path) -> None:
-    pytest.importorskip("mlperf_loadgen", reason="not run: mlcommons-loadgen is not installed")
     out, page = tmp_path / "results.jsonl", tmp_path / "new" / "report.html"
     asked = ["--scenario", "single-stream", "--scenario", "server", "--qps", 2000, "--qps", 4000, "--queries", 20]
     assert bench(model, *asked, "-o", out, "--report", page).exit_code == 0

@@ -20,7 +20,6 @@ from compress.bench.targets import deployed_files, model_files, own_target, why_
 from compress.cli import app
 from compress.errors import DataError, IntegrityError
 from compress.export.tensorrt import build_engine
-from compress.extras import available
 from compress.paths import bench_paths, inspect_path, session
 from compress.runtime import cuda, onnx_cuda, tensorrt_engine
 from compress.runtime.onnx_cuda import CudaOnnxEngine
@@ -141,9 +140,8 @@ def test_shapes_may_be_computed_on_the_cpu_but_products_may_not(model: Path, mon
     assert row["status"].startswith("not run: onnxruntime has no CUDA kernel for DynamicQuantizeLinear")
 
 
+@pytest.mark.usefixtures("tensorrt_rtx")
 def test_an_engine_comes_with_its_folder_and_by_its_path(model: Path, engine: Path) -> None:
-    if not available("tensorrt_rtx"):
-        pytest.skip("not run: tensorrt-rtx is not installed")
     by_folder = rows(model, on=["onnxruntime-cpu", "tensorrt-rtx"])
     assert by_folder.keys() == {
         ("model", "onnxruntime-cpu"),
@@ -158,9 +156,8 @@ def test_an_engine_comes_with_its_folder_and_by_its_path(model: Path, engine: Pa
     assert rows(model, on=["onnxruntime-cpu"]).keys() == {("model", "onnxruntime-cpu")}
 
 
+@pytest.mark.usefixtures("tensorrt_rtx")
 def test_a_real_engine_without_a_gpu(model: Path, tmp_path: Path) -> None:
-    if not available("tensorrt_rtx"):
-        pytest.skip("not run: tensorrt-rtx is not installed")
     path = tmp_path / "own" / "sm89.engine"
     built = build_engine(model / ONNX, path, to="tensorrt-rtx", precision="fp32", gpus=["sm89", "sm120"], max_length=12)
     facts = inspect_path(path)

@@ -27,8 +27,6 @@ from compress.recipe import Bench
 from compress.runtime.predictor import Request
 from tests.bench.test_measure import contender
 
-pytest.importorskip("mlperf_loadgen", reason="not run: mlcommons-loadgen is not installed")
-
 PERCENTILES = {"50.00": 50, "90.00": 90, "99.00": 99, "99.90": 99.9}
 
 

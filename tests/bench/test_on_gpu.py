@@ -15,7 +15,7 @@ from compress.artifacts import ONNX, SPEC, TOKENIZER, read_spec, write_spec
 from compress.bench.eager import cuda_problem
 from compress.bench.targets import open_model
 from compress.export.tensorrt import CAPABILITY_BITS, build_engine
-from compress.extras import available
+from compress.extras import available, install_hint
 from compress.paths import bench_paths
 from compress.runtime import cuda, onnx_cuda
 from compress.runtime.predictor import Predictor
@@ -23,7 +23,10 @@ from tests import tiny_models
 from tests.tiny import tiny_deployable, tiny_requests
 
 WHY_NOT = cuda.problem()
-pytestmark = [pytest.mark.gpu, pytest.mark.skipif(WHY_NOT is not None, reason=f"not run: {WHY_NOT}")]
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(WHY_NOT is not None, reason=f"not run: {WHY_NOT}; run it where there is one"),
+]
 quick_bench = pytest.fixture(scope="module", autouse=True)(tiny_models.quick_bench)
 TOLERANCE = 1e-3
 
@@ -49,7 +52,7 @@ def test_onnxruntime(tmp_path: Path) -> None:
 
 def test_torch(tmp_path: Path) -> None:
     if (reason := cuda_problem()) is not None:
-        pytest.skip(f"not run: {reason}")
+        pytest.skip(f"not run: {reason}; install the torch that is built for this GPU's driver")
     folder = tiny_models.bert_folder(tmp_path / "bert")
     inputs = ("input_ids", "attention_mask", "token_type_ids")
     spec = {"task": "classification", "labels": ("a", "b", "c"), "max_length": 32, "inputs": inputs}
@@ -65,9 +68,10 @@ def test_torch(tmp_path: Path) -> None:
 def test_tensorrt(builder: Any, tmp_path: Path) -> None:
     capability = cuda.gpu().capability
     if not available(builder.replace("-", "_")):
-        pytest.skip(f"not run: {builder} is not installed")
+        pytest.skip(f"not run: {builder} is not installed; {install_hint(builder)}")
     if builder == "tensorrt-rtx" and capability not in CAPABILITY_BITS:
-        pytest.skip(f"not run: tensorrt-rtx builds for {', '.join(CAPABILITY_BITS)}, this GPU is {capability}")
+        known = ", ".join(CAPABILITY_BITS)
+        pytest.skip(f"not run: tensorrt-rtx does not build for {capability}; run it on a GPU of {known}")
     model, own = tiny_deployable(tmp_path / "model"), tmp_path / "own"
     engine = own / "tiny.engine"
     gpus = [capability] if builder == "tensorrt-rtx" else []

@@ -111,7 +111,6 @@ def test_a_ranking_is_measured_in_its_groups(tmp_path: Path) -> None:
 
 
 def test_loadgens_accuracy_mode_gives_the_same(tmp_path: Path) -> None:
-    pytest.importorskip("mlperf_loadgen", reason="not run: mlcommons-loadgen is not installed")
     model = tiny_deployable(tmp_path / "model", "classification")
     path = write_rows(tmp_path / "d.jsonl", ["shoes", "power", "kitchen"] * 11)
     assert quality(model, path, by_loadgen=True) == quality(model, path)

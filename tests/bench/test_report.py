@@ -176,7 +176,7 @@ def test_hostile_text_stays_text(summary: dict[str, Any]) -> None:
 @pytest.mark.parametrize("value", [None, [], {}, "gone"])
 def test_any_part_may_be_missing_or_empty(summary: dict[str, Any], key: str, value: Any) -> None:
     summary.pop(key) if value == "gone" else summary.update({key: value})
-    Page(render(summary))
+    assert Page(render(summary)).summary == summary
 
 
 def test_every_candidate_of_the_automatic_choice_is_told(summary: dict[str, Any]) -> None:

@@ -172,7 +172,6 @@ def test_a_packed_model_is_timed_on_each_of_its_runtimes(ir: Path, model: Path, 
 
 @pytest.mark.usefixtures("quick")
 def test_every_scenario_by_loadgen_on_every_target(model: Path, ir: Path, classifier: Path, tmp_path: Path) -> None:
-    pytest.importorskip("mlperf_loadgen", reason="not run: mlcommons-loadgen is not installed")
     every = ("onnxruntime-cpu", "openvino-cpu", "torch-cpu")
     scenarios = ("single-stream", "multi-stream", "server", "offline")
     kept = tmp_path / "results.jsonl"
@@ -201,7 +200,6 @@ def test_every_scenario_by_loadgen_on_every_target(model: Path, ir: Path, classi
 
 @pytest.mark.usefixtures("quick")
 def test_the_highest_rate_on_both_runtimes(model: Path, ir: Path) -> None:
-    pytest.importorskip("mlperf_loadgen", reason="not run: mlcommons-loadgen is not installed")
     found = bench_paths(
         [model, ir],
         targets=["onnxruntime-cpu", "openvino-cpu"],

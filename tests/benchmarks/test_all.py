@@ -7,9 +7,9 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
+import torch
 
 from benchmarks import __main__ as dispatcher
 from benchmarks import plan as planned
@@ -207,7 +207,6 @@ def test_one_sentence_for_what_is_missing(
 
 
 def test_a_gpu_is_asked_for_only_where_there_is_one(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    torch: Any = pytest.importorskip("torch")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(EnvironmentProblem, match="no CUDA device"):
         started(named("kernels-cuda"), place)

@@ -29,8 +29,6 @@ from compress.runtime.predictor import Predictor, Request
 from compress.runtime.text_cache import CachingEncoder
 from tests.tiny import WORDS, tiny_deployable, tiny_requests
 
-pytest.importorskip("mlperf_loadgen", reason="not run: mlcommons-loadgen is not installed")
-
 SIZES = Sizes(library=60, queries=64, repeats=1)
 MORE = Sizes(library=200, queries=300, repeats=1)
 """With 64 queries LoadGen's estimate of the 90th percentile is the slowest of them, whatever the machine did then."""

@@ -20,7 +20,6 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_both_ways_are_measured_and_a_row_is_appended(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pytest.importorskip("mlperf_loadgen", reason="not run: mlcommons-loadgen is not installed")
     monkeypatch.setattr(harness.reporter, "quiet", True)
     out = tmp_path / "harness.jsonl"
     monkeypatch.setattr(sys, "argv", ["harness", "--queries", "200", "--repeats", "2", "-o", str(out)])

@@ -161,7 +161,6 @@ async def _asked(port: int, body: bytes) -> int:
 def test_both_ways_are_asked_alike_and_a_row_is_appended(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pytest.importorskip("mlperf_loadgen", reason="not run: mlcommons-loadgen is not installed")
     monkeypatch.setattr(serving_p99, "LEAST_QUERIES", 20)
     out, bundle = tmp_path / "rows.jsonl", tiny_bundle(tmp_path / "tiny.kdc")
     given = ["--p99-ms", "50", "--highest-qps", "100", "--rounds", "2", "--seconds", "0.5", "--out", str(out)]

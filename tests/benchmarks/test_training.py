@@ -113,6 +113,7 @@ def test_a_peer_that_fails_is_told_and_the_others_go_on(
     training.main(arguments)
     assert asked == ["textbrewer", "benchmarks.training", arguments]
     rows = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [row["student"] for row in rows] == ["fresh", "cut"]
     for row in rows:
         assert row["not_run"] == {"textbrewer": "not run: TypeError: unexpected keyword"}
         assert set(row["samples_per_s"]) == {*RUNGS, "kdc"}

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.browser import browsing, chromium, serving
+from benchmarks.browser import browsing, serving
 from compress.artifacts import TOKENIZER
 from compress.bundle import web, web_candidates, web_packages
 from compress.bundle.verify import read_golden
@@ -67,10 +67,7 @@ def python_answers(bundle: Bundle, requests: list[Request]) -> list[dict[str, ob
 
 @pytest.mark.long
 @pytest.mark.parametrize("task", ["classification", "pairs", "ranking", "regression"])
-def test_the_site_answers_as_python_does(tmp_path: Path, cache: Path, task: str) -> None:
-    program = chromium()
-    if program is None:
-        pytest.skip("not run: there is no chromium")
+def test_the_site_answers_as_python_does(tmp_path: Path, browser: str, cache: Path, task: str) -> None:
     bundle = open_bundle(make(tmp_path, task))
     made = write_site(bundle, tmp_path / "site", cache=cache)
     near = pytest.approx(0, abs=1e-5)
@@ -82,7 +79,7 @@ def test_the_site_answers_as_python_does(tmp_path: Path, cache: Path, task: str)
     seconds = ["coffee " * 30, "blue shoe", "machine", "for " * 5]
     requests = [Request(a, b if two else None) for a, b in zip(texts, seconds, strict=True)]
     asked = json.dumps([asdict(request) for request in requests])
-    with serving(tmp_path / "site") as server, browsing(program) as page:
+    with serving(tmp_path / "site") as server, browsing(browser) as page:
         page.open(server.url)
         page.until(ANSWERED)
         said = page.evaluate(
@@ -134,11 +131,8 @@ def test_the_site_answers_as_python_does(tmp_path: Path, cache: Path, task: str)
 
 
 @pytest.mark.long
-def test_a_two_tower_site_reads_its_candidates_before_it_is_shipped(tmp_path: Path, cache: Path) -> None:
+def test_a_two_tower_site_reads_its_candidates_before_it_is_shipped(tmp_path: Path, browser: str, cache: Path) -> None:
     """They come as embeddings; a question runs the model once, and the scores are those of the pairs in Python."""
-    program = chromium()
-    if program is None:
-        pytest.skip("not run: there is no chromium")
     deployable = exported_student(tmp_path / "model", "two-tower")
     (deployable / TOKENIZER).write_text(wordpiece_json(), encoding="utf-8")
     golden = tiny_requests("pairs")
@@ -151,7 +145,7 @@ def test_a_two_tower_site_reads_its_candidates_before_it_is_shipped(tmp_path: Pa
     shipped = np.frombuffer((tmp_path / "site" / VECTORS).read_bytes(), "<i2").reshape(3, -1) / 32767
     wanted = bundle.predictor(runtime="onnxruntime").embed(offered)
     np.testing.assert_allclose(shipped, wanted, atol=0.51 / 32767)
-    with serving(tmp_path / "site") as server, browsing(program) as page:
+    with serving(tmp_path / "site") as server, browsing(browser) as page:
         page.open(server.url)
         page.until(ANSWERED)
         assert {name.lstrip("/") for name in server.sent} == {*LOADED, VECTORS}

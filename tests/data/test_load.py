@@ -265,4 +265,6 @@ def test_pricerunner_clusters(load: Load, shared_data: Path) -> None:
     assert sum(sizes) == 35311
     assert sizes[1:] == pytest.approx([3531, 3531], abs=5)
     assert len(splits.labels) == 10
-    assert not set(splits.train.groups or []) & set(splits.test.groups or [])
+    assert splits.train.groups is not None
+    assert splits.test.groups is not None
+    assert not set(splits.train.groups) & set(splits.test.groups)

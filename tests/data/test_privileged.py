@@ -168,7 +168,9 @@ def test_made_pairs_keep_the_privileged_text_of_each_side() -> None:
     made = made_of(train, Transfer(random_pairs=10, hard_pairs=10))
     assert len(made) == 20
     assert list(made.privileged or ()) == [f"about {text}" for text in made.texts]
-    assert list(made.privileged_pairs or ()) == [f"about {text}" for text in made.pairs or ()]
+    assert made.pairs is not None
+    assert list(made.privileged_pairs or ()) == [f"about {text}" for text in made.pairs]
     varied = made_of(train, Transfer(variants=10), grouped=True)
     assert list(varied.privileged or ()) == [f"about {text}" for text in varied.texts]
-    assert set(varied.privileged_pairs or ()) <= set(train.privileged_pairs or ())
+    assert varied.privileged_pairs is not None
+    assert set(varied.privileged_pairs) <= set(train.privileged_pairs or ())

@@ -92,7 +92,8 @@ def test_any_text_gives_repeatable_rows_that_are_not_empty(texts: list[str]) -> 
     first, second = (make_transfer(section, data, 3)[0] for _ in range(2))
     assert (first.ids, first.texts, first.pairs) == (second.ids, second.texts, second.pairs)
     assert all(first.texts)
-    assert all(first.pairs or [])
+    assert first.pairs is not None
+    assert all(first.pairs)
 
 
 def test_they_follow_the_unlabeled_rows_and_change_the_fingerprint(load: Load, shop: Path) -> None:
@@ -149,4 +150,5 @@ def test_rows_to_rank_stay_with_their_query() -> None:
     assert set(made.texts) <= set(QUERIES)
     assert list(made.groups or ()) == [f"id of {query}" for query in made.texts]
     changed = made.take(range(30))
-    assert not set(changed.pairs or ()) & set(TITLES)
+    assert changed.pairs is not None
+    assert not set(changed.pairs) & set(TITLES)

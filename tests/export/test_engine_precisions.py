@@ -24,7 +24,7 @@ from compress.runtime.predictor import Predictor, Request
 from tests.tiny import WORDS
 from tests.tiny_students import SECTIONS, exported_student
 
-pytest.importorskip("tensorrt_rtx", reason="not run: tensorrt-rtx is not installed")
+pytestmark = pytest.mark.usefixtures("tensorrt_rtx")
 
 PRECISIONS: tuple[EnginePrecision, ...] = get_args(EnginePrecision)
 ALL, WITH_FP8 = ["sm80", "sm89", "sm120"], ["sm89", "sm120"]

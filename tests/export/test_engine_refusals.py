@@ -24,7 +24,7 @@ from compress.quantize.dynamic import quantize_dynamic_int8
 from compress.quantize.typed import typed_onnx
 from tests.tiny import tiny_deployable, tiny_onnx
 
-pytest.importorskip("tensorrt_rtx", reason="not run: tensorrt-rtx is not installed")
+pytestmark = pytest.mark.usefixtures("tensorrt_rtx")
 
 FEEDS = [{"input_ids": np.arange(12).reshape(2, 6), "attention_mask": np.ones((2, 6), np.int64)}]
 

@@ -14,7 +14,7 @@ from compress.steps.shipping import engines
 from tests.tiny import tiny_deployable
 from tests.tiny_models import splits
 
-pytest.importorskip("tensorrt_rtx", reason="not run: tensorrt-rtx is not installed")
+pytestmark = pytest.mark.usefixtures("tensorrt_rtx")
 
 
 def test_every_engine_of_a_recipe_is_built_and_its_onnx_measured(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import _thread
-import importlib.util
 import json
 import os
 import struct
@@ -12,6 +11,7 @@ import sys
 import threading
 import types
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -29,12 +29,6 @@ from compress.export.tensorrt_build import build, keep_timings, load_timings
 from compress.export.tensorrt_log import read_layers
 from compress.quantize.static import quantize_static_int8
 
-needs_rtx = pytest.mark.skipif(
-    importlib.util.find_spec("tensorrt_rtx") is None, reason="not run: tensorrt-rtx is not installed"
-)
-needs_no_tensorrt = pytest.mark.skipif(
-    importlib.util.find_spec("tensorrt") is not None, reason="not run: tensorrt is installed"
-)
 VOCABULARY, POSITIONS = 60, 40
 
 
@@ -87,16 +81,11 @@ def test_fp16_keeps_types_and_answers(models: dict[str, Path], tmp_path: Path) -
     assert (tmp_path / "again.onnx").read_bytes() == models["fp16"].read_bytes()
 
 
-@needs_no_tensorrt
-def test_missing_package_names_the_command(tmp_path: Path) -> None:
-    with pytest.raises(EnvironmentProblem, match=r"export\.to: tensorrt .* pip install 'kdc\[tensorrt\]'"):
-        build_engine(tmp_path / "a", tmp_path / "b", to="tensorrt", precision="fp32", max_length=8)
-
-
-def test_missing_rtx_package_names_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("builder", ["tensorrt", "tensorrt-rtx"])
+def test_missing_package_names_the_command(builder: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("compress.extras.available", lambda package: False)
-    with pytest.raises(EnvironmentProblem, match=r"pip install 'kdc\[tensorrt-rtx\]'"):
-        build_engine(tmp_path / "a", tmp_path / "b", to="tensorrt-rtx", precision="fp32", max_length=8)
+    with pytest.raises(EnvironmentProblem, match=rf"export\.to: {builder} .* pip install 'kdc\[{builder}\]'"):
+        build_engine(tmp_path / "a", tmp_path / "b", to=builder, precision="fp32", max_length=8)
 
 
 def test_tensorrt_without_a_gpu_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -194,9 +183,9 @@ def test_the_builders_account_of_an_engine_is_read() -> None:
     assert (told.outputs, told.weights) == ({"logits": "float [-1, 3]"}, {"Int8": 1, "Half": 1})
 
 
+@pytest.mark.usefixtures("tensorrt_rtx")
 def test_ctrl_c_ends_an_export_with_130_and_leaves_nothing(models: dict[str, Path], tmp_path: Path) -> None:
     """The build is held until the signal has come: how long one takes says nothing."""
-    pytest.importorskip("tensorrt_rtx", reason="not run: tensorrt-rtx is not installed")
     program = (
         "import os, signal, sys, threading\n"
         "import tensorrt_rtx as trt\n"
@@ -223,7 +212,7 @@ def test_ctrl_c_ends_an_export_with_130_and_leaves_nothing(models: dict[str, Pat
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
-@needs_rtx
+@pytest.mark.usefixtures("tensorrt_rtx")
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
 def test_builds_without_a_gpu(models: dict[str, Path], tmp_path: Path, precision, capfd) -> None:
     out = tmp_path / "engines" / "model.engine"
@@ -243,7 +232,7 @@ def test_builds_without_a_gpu(models: dict[str, Path], tmp_path: Path, precision
     assert capfd.readouterr().out == ""
 
 
-@needs_rtx
+@pytest.mark.usefixtures("tensorrt_rtx")
 @pytest.mark.parametrize(
     ("changed", "error", "match"),
     [

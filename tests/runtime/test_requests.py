@@ -163,7 +163,10 @@ def test_any_text_survives_json_lines(texts: list[str]) -> None:
     assert [request.text for request in read(content)] == [text.strip() for text in texts]
 
 
-@given(st.binary(max_size=200))
+PIECES = st.sampled_from([b'{"text": "a"}\n', b'{"text": " "}\n', b'{"text": 1}\n', b"text\n", b"\n", b'"', b"\xff"])
+
+
+@given(st.binary(max_size=200) | st.lists(PIECES, max_size=8).map(b"".join))
 def test_any_bytes_are_requests_or_a_data_error(content: bytes) -> None:
     try:
         requests = read(content)
