@@ -30,7 +30,7 @@ LATENCY, SERVED = ("mwpd-category", 7), ("amazon-google-mobile", 7)
 """Recipe and seed of the runs whose models are timed and served."""
 ASKED: dict[str, tuple[tuple[tuple[str, int], ...], tuple[str, ...]]] = {
     "start_up": ((SERVED, ("amazon-google", 7)), ()),
-    "serving": ((SERVED,), ("--rounds", "2", "--seconds", "5")),
+    "serving": ((LATENCY,), ("--rounds", "3", "--seconds", "5")),
     "serving_p99": ((LATENCY,), ("--p99-ms", "10")),
     "soak": ((SERVED,), ("--minutes", "60")),
 }

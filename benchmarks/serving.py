@@ -4,9 +4,9 @@
 
 Measures the bundle in this process, one request at a time; then each engine and `kdc serve` in processes of their own,
 with one worker: once each golden request was answered as in this process, the most requests a second (16 connections,
-each asks again when it is answered), and p50 and p99 of Poisson arrivals at 70% of the rate in process, counted from
-when a request was due. Beside each stands the server's processor time for an answer, which a busy machine changes less
-than the times. Engines take turns, `--rounds` times; each round is a JSON line in benchmarks/results/serving.jsonl.
+each asks again when it is answered), and p50 and p99 of Poisson arrivals at 70% of that rate, counted from when a
+request was due. Beside each stands the server's processor time for an answer, which a busy machine changes less than
+the times. Engines take turns, `--rounds` times; each round is a JSON line in benchmarks/results/serving.jsonl.
 `--engine` picks some of them.
 FastAPI, granian, LitServe and BentoML are installed at their first use into an environment of their own below
 benchmarks/.peers, where all engines then run; where that fails, or a peer does not serve or answers otherwise, its row
@@ -25,7 +25,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -34,7 +34,7 @@ import numpy as np
 
 from benchmarks.common import RESULTS, append, exit_codes, origin
 from benchmarks.http_answers import TOLERANCE, body_of, same
-from benchmarks.http_load import Pool, closed_loop, open_loop, post
+from benchmarks.http_load import Figures, Pool, closed_loop, open_loop, post
 from benchmarks.peer_environments import enter
 from compress.bundle.verify import read_golden
 from compress.errors import EnvironmentProblem, IntegrityError
@@ -52,7 +52,7 @@ ENGINES = (
 OURS = ("starlette+uvicorn", "kdc serve")
 """What the extra `serve` is enough for; the others are peers."""
 PACKAGES = ("uvicorn", "granian", "starlette", "fastapi", "httptools", "uvloop", "litserve", "bentoml")
-PRINTED = ("engine", "not_run", "in_process", "most", "open_loop", "p99_ratio")
+PRINTED = ("engine", "not_run", "in_process", "most", "open_loop")
 CONNECTIONS = 16
 SHARE = 0.7
 PATIENCE_SECONDS = 60.0
@@ -191,20 +191,20 @@ async def check_answers(port: int, requests: Sequence[bytes], wanted: Sequence[d
         pool.close()
 
 
-async def loads(session: int, port: int, requests: Sequence[bytes], rate: float, seconds: float) -> dict[str, Any]:
-    """Warm-up, the most that is possible, and the rate asked for; milliseconds of processor time for each answer."""
+async def loads(session: int, port: int, requests: Sequence[bytes], seconds: float) -> dict[str, Any]:
+    """Warm-up, the most that is possible, and a share of that; milliseconds of processor time for each answer."""
     await closed_loop(port, requests, CONNECTIONS, seconds / 4)
-    found = {}
-    for name in ("most", "open_loop"):
-        before = cpu_seconds(session)
-        if name == "most":
-            figures = await closed_loop(port, requests, CONNECTIONS, seconds)
-        else:
-            figures = await open_loop(port, requests, rate, seconds)
-        spent = 1000 * (cpu_seconds(session) - before) / max(len(figures.milliseconds), 1)
-        found[name] = {**figures.summary(), "cpu_ms": round(spent, 3)}
-    found["open_loop"]["rate"] = round(rate, 1)
-    return found
+    most = await _with_cpu(session, closed_loop(port, requests, CONNECTIONS, seconds))
+    rate = SHARE * most["per_second"]
+    at_share = await _with_cpu(session, open_loop(port, requests, rate, seconds))
+    return {"most": most, "open_loop": at_share | {"share": SHARE, "rate": round(rate, 1)}}
+
+
+async def _with_cpu(session: int, load: Awaitable[Figures]) -> dict[str, Any]:
+    before = cpu_seconds(session)
+    figures = await load
+    spent = 1000 * (cpu_seconds(session) - before) / max(len(figures.milliseconds), 1)
+    return {**figures.summary(), "cpu_ms": round(spent, 3)}
 
 
 def measure(
@@ -222,7 +222,7 @@ def measure(
             reason, seen = None if engine in OURS else missing, dict[str, Any]()
             if reason is None:
                 try:
-                    seen = _served(engine, bundle, golden, alone, seconds)
+                    seen = _served(engine, bundle, golden, seconds)
                 except Exception as error:  # a peer that fails, however, is a row with its error
                     if engine in OURS:
                         raise
@@ -241,20 +241,14 @@ def measure(
 
 
 def _served(
-    engine: str,
-    bundle: Path,
-    golden: tuple[Sequence[bytes], Sequence[dict[str, Any]]],
-    alone: dict[str, float],
-    seconds: float,
+    engine: str, bundle: Path, golden: tuple[Sequence[bytes], Sequence[dict[str, Any]]], seconds: float
 ) -> dict[str, Any]:
     """The figures of one engine in processes of its own. golden: requests with this process's answers."""
     requests, wanted = golden
     port = free_port()
     with serving(command_of(engine, bundle, port), port) as server:
         asyncio.run(check_answers(port, requests, wanted))
-        seen = asyncio.run(loads(server.pid, port, requests, SHARE * alone["per_second"], seconds))
-    ratio = seen["open_loop"].get("p99_ms", float("nan")) / alone["p99_ms"]
-    return seen | {"p99_ratio": round(ratio, 2)}
+        return asyncio.run(loads(server.pid, port, requests, seconds))
 
 
 def main() -> None:

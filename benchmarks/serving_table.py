@@ -1,7 +1,8 @@
-"""What `benchmarks.serving_p99` and `benchmarks.soak` found, as tables."""
+"""What `benchmarks.serving`, `benchmarks.serving_p99` and `benchmarks.soak` found, as tables."""
 
 from __future__ import annotations
 
+import statistics
 from typing import Any
 
 from benchmarks.common import RESULTS
@@ -24,6 +25,15 @@ def draw_serving(serving: list[Row], soaks: list[Row]) -> str:
         if row["benchmark"] == BENCHMARK
     }
     lines: list[str] = []
+    if engines := _sessions(serving):
+        lines += [
+            "",
+            "The same model behind each engine, one worker, one thread: the most answers a second (16 connections),",
+            "the processor time of all the server's processes for one, and latency of Poisson arrivals at 70% of it.",
+            "Medians of the rounds, in which the engines take turns. `python -m benchmarks.serving`.",
+            "",
+            *table(ENGINE_HEADINGS, [_engine(rows) for rows in engines]),
+        ]
     if latest:
         lines += [
             "",
@@ -43,6 +53,44 @@ def draw_serving(serving: list[Row], soaks: list[Row]) -> str:
             *table(SOAK_HEADINGS, [_soak(row) for row in {row["bundle"]: row for row in soaks}.values()]),
         ]
     return "\n".join(["", "## Serving", *lines]) + "\n" if lines else ""
+
+
+ENGINE_HEADINGS = (
+    "bundle",
+    "engine",
+    "answers/s",
+    "ms of a core",
+    "p50 ms",
+    "p99 ms",
+    "rounds",
+    "date, commit",
+)
+
+
+def _sessions(serving: list[Row]) -> list[list[Row]]:
+    """Of each bundle and engine the rounds of its last session; the fastest engine of a bundle first."""
+    found: dict[tuple[str, str], list[Row]] = {}
+    for row in serving:
+        if row["benchmark"] != "serving" or ("not_run" not in row and "share" not in row["open_loop"]):
+            continue  # early rows had one rate for all, which the slower ones could not hold
+        key = row["bundle"], row["engine"]
+        found[key] = [row] if row["round"] == 0 else [*found.get(key, []), row]
+    return sorted(found.values(), key=lambda rows: (rows[0]["bundle"], -(_median(rows, "most", "per_second") or 0)))
+
+
+def _median(rows: list[Row], load: str, name: str) -> float | None:
+    found = [row[load][name] for row in rows if name in row.get(load, {})]
+    return statistics.median(found) if found else None
+
+
+def _engine(rows: list[Row]) -> list[str]:
+    asked = (("most", "per_second", ",.0f"), ("most", "cpu_ms", ".2f"))
+    timed = (("open_loop", "p50_ms", ".2f"), ("open_loop", "p99_ms", ".2f"))
+    medians = [(_median(rows, load, name), form) for load, name, form in (*asked, *timed)]
+    failed = next((f"{row['not_run']}" for row in rows if "not_run" in row), None)
+    told = ["–" if value is None else format(value, form) for value, form in medians]
+    rounds = str(len(rows)) if failed is None else f"{len(rows)}; not run: {failed}"
+    return [rows[0]["bundle"], rows[0]["engine"], *told, rounds, _made(rows[-1])]
 
 
 P99_HEADINGS = (

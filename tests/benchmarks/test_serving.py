@@ -66,6 +66,7 @@ def test_a_peer_that_does_not_serve_is_a_row(
     assert "most" not in peer
     assert missing == peer["not_run"] if missing else "does not serve (exit code 3)" in peer["not_run"]
     assert ours["most"]["per_second"] > 0
+    assert ours["open_loop"]["rate"] == pytest.approx(0.7 * ours["most"]["per_second"], abs=0.1)
     assert "not_run" not in ours
     assert peer["not_run"] in capsys.readouterr().out
 
@@ -221,3 +222,28 @@ def test_what_int8_rounds_otherwise_in_a_batch_is_told_apart(
     wanted = {"id": None, "label": "a", "score": 0.5}
     assert load.same(wanted | changed, wanted) is fits
     assert seen.rounded == rounded
+
+
+def test_the_table_of_engines_has_medians_of_the_last_session_and_why_one_failed() -> None:
+    made: dict[str, Any] = {
+        "benchmark": "serving",
+        "bundle": "a.kdc",
+        "date": "2026-11-23T",
+        "commit": "c",
+        "changed": False,
+    }
+
+    def row(engine: str, number: int, most: float) -> dict[str, Any]:
+        loads = {"most": {"per_second": most, "cpu_ms": 1.0}, "open_loop": {"share": 0.7, "p50_ms": 2.0, "p99_ms": 9.0}}
+        return {**made, "engine": engine, "round": number, **loads}
+
+    early = row("quick", 0, 9e9)
+    del early["open_loop"]["share"]
+    failed = {**made, "engine": "broken", "round": 0, "not_run": "it fell"}
+    rows = [early, row("slow", 0, 7e9), failed, row("slow", 0, 100), row("quick", 0, 1000), row("quick", 1, 3000)]
+    lines = [line for line in draw_serving(rows, []).splitlines() if line.startswith("| a.kdc")]
+    assert lines == [
+        "| a.kdc | quick | 2,000 | 1.00 | 2.00 | 9.00 | 2 | 2026-11-23, c |",
+        "| a.kdc | slow | 100 | 1.00 | 2.00 | 9.00 | 1 | 2026-11-23, c |",
+        "| a.kdc | broken | – | – | – | – | 1; not run: it fell | 2026-11-23, c |",
+    ]
