@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import random
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -136,37 +135,6 @@ class Figures:
             p50, p99 = np.percentile(self.milliseconds, (50, 99))
             told |= {"p50_ms": round(float(p50), 3), "p99_ms": round(float(p99), 3)}
         return told
-
-
-async def open_loop(port: int, requests: Sequence[bytes], rate: float, seconds: float, seed: int = 0) -> Figures:
-    """Poisson arrivals at `rate` per second, whatever the server does; times count from when a request was due."""
-    generator, pool, figures = random.Random(seed), Pool(port), Figures()  # noqa: S311  # no secret
-    start = time.perf_counter()
-    due, number, tasks = start, 0, set()
-
-    async def one(request: bytes, due: float) -> None:
-        try:
-            reply = await pool.ask(request)
-        except RESET:
-            figures.count("none")
-            return
-        figures.count(str(reply.status))
-        if reply.status == 200:
-            figures.milliseconds.append(1000 * (time.perf_counter() - due))
-
-    while due < start + seconds:
-        due += generator.expovariate(rate)
-        # The event loop's clock wakes up to a millisecond late: the last stretch is waited for in its turns.
-        while (left := due - time.perf_counter()) > 0:
-            await asyncio.sleep(left - 0.001 if left > 0.002 else 0)
-        task = asyncio.create_task(one(requests[number % len(requests)], due))
-        tasks.add(task)
-        task.add_done_callback(tasks.discard)
-        number += 1
-    await asyncio.gather(*tasks)
-    figures.seconds = time.perf_counter() - start
-    pool.close()
-    return figures
 
 
 async def closed_loop(port: int, requests: Sequence[bytes], connections: int, seconds: float) -> Figures:

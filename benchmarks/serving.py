@@ -25,16 +25,17 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from benchmarks.arrivals import Replayed, replay
 from benchmarks.common import RESULTS, append, exit_codes, origin
 from benchmarks.http_answers import TOLERANCE, body_of, same
-from benchmarks.http_load import Figures, Pool, closed_loop, open_loop, post
+from benchmarks.http_load import Pool, closed_loop, post
 from benchmarks.peer_environments import enter
 from compress.bundle.verify import read_golden
 from compress.errors import EnvironmentProblem, IntegrityError
@@ -55,6 +56,7 @@ PACKAGES = ("uvicorn", "granian", "starlette", "fastapi", "httptools", "uvloop",
 PRINTED = ("engine", "not_run", "in_process", "most", "open_loop")
 CONNECTIONS = 16
 SHARE = 0.7
+LEAST_ARRIVALS = 100
 PATIENCE_SECONDS = 60.0
 
 
@@ -191,20 +193,37 @@ async def check_answers(port: int, requests: Sequence[bytes], wanted: Sequence[d
         pool.close()
 
 
-async def loads(session: int, port: int, requests: Sequence[bytes], seconds: float) -> dict[str, Any]:
+def loads(session: int, port: int, requests: Sequence[bytes], seconds: float) -> dict[str, Any]:
     """Warm-up, the most that is possible, and a share of that; milliseconds of processor time for each answer."""
-    await closed_loop(port, requests, CONNECTIONS, seconds / 4)
-    most = await _with_cpu(session, closed_loop(port, requests, CONNECTIONS, seconds))
-    rate = SHARE * most["per_second"]
-    at_share = await _with_cpu(session, open_loop(port, requests, rate, seconds))
-    return {"most": most, "open_loop": at_share | {"share": SHARE, "rate": round(rate, 1)}}
-
-
-async def _with_cpu(session: int, load: Awaitable[Figures]) -> dict[str, Any]:
+    asyncio.run(closed_loop(port, requests, CONNECTIONS, seconds / 4))
     before = cpu_seconds(session)
-    figures = await load
-    spent = 1000 * (cpu_seconds(session) - before) / max(len(figures.milliseconds), 1)
-    return {**figures.summary(), "cpu_ms": round(spent, 3)}
+    most = asyncio.run(closed_loop(port, requests, CONNECTIONS, seconds))
+    between = cpu_seconds(session)
+    rate = SHARE * len(most.milliseconds) / most.seconds
+    seen = poisson(port, requests, rate, max(LEAST_ARRIVALS, round(rate * seconds)))
+    after = cpu_seconds(session)
+    return {
+        "most": most.summary() | {"cpu_ms": _each(between - before, len(most.milliseconds))},
+        "open_loop": {
+            "share": SHARE,
+            "rate": round(rate, 1),
+            "statuses": dict(seen.statuses),
+            **{f"p{q}_ms": round(float(np.percentile(seen.latencies_ns, q)) / 1e6, 3) for q in (50, 99)},
+            "cpu_ms": _each(after - between, len(seen.latencies_ns)),
+        },
+    }
+
+
+def poisson(port: int, requests: Sequence[bytes], rate: float, count: int) -> Replayed:
+    """So many requests in turn, at random times with `rate` a second in the mean."""
+    gaps = np.random.default_rng(0).exponential(1e9 / rate, count)
+    return replay(
+        port, [requests[number % len(requests)] for number in range(count)], np.cumsum(gaps).astype(int).tolist()
+    )
+
+
+def _each(seconds: float, answers: int) -> float:
+    return round(1000 * seconds / max(answers, 1), 3)
 
 
 def measure(
@@ -248,7 +267,7 @@ def _served(
     port = free_port()
     with serving(command_of(engine, bundle, port), port) as server:
         asyncio.run(check_answers(port, requests, wanted))
-        return asyncio.run(loads(server.pid, port, requests, seconds))
+        return loads(server.pid, port, requests, seconds)
 
 
 def main() -> None:
