@@ -18,11 +18,14 @@ quickstart: $(STAMP)
 	@echo '{"text": "red trainers for running", "text_pair": "Sprint Crimson Running Shoes EU 42"}' \
 	    | $(BIN)/kdc predict --quiet $$(ls -t runs/quickstart-*/bundle/quickstart.kdc | head -n 1)
 
+# Two processes; the tests of a file stay in one, since what they share takes longer to make than to use.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
+
 test: $(STAMP)
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 test-core: $(STAMP)
-	$(BIN)/python -m pytest -m 'not long'
+	$(PYTEST) -m 'not long'
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .
