@@ -19,7 +19,6 @@ import argparse
 import asyncio
 import contextlib
 import json
-import os
 import signal
 import socket
 import subprocess
@@ -28,7 +27,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -37,6 +36,7 @@ from benchmarks.common import RESULTS, append, exit_codes, origin
 from benchmarks.http_answers import TOLERANCE, body_of, same
 from benchmarks.http_load import Pool, closed_loop, post
 from benchmarks.peer_environments import enter
+from benchmarks.processes import cpu_seconds, end, processes
 from compress.bundle.verify import read_golden
 from compress.errors import EnvironmentProblem, IntegrityError
 from compress.runtime.bundle import open_bundle
@@ -76,11 +76,11 @@ def serving(command: Sequence[str], port: int) -> Iterator[subprocess.Popen[byte
     """
     process = subprocess.Popen(command, start_new_session=True)
     try:
-        end = time.monotonic() + PATIENCE_SECONDS
+        deadline = time.monotonic() + PATIENCE_SECONDS
         while True:
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
                 break
-            if process.poll() is not None or time.monotonic() > end:
+            if process.poll() is not None or time.monotonic() > deadline:
                 raise EnvironmentProblem(f"{' '.join(command)} does not serve (exit code {process.poll()})")
             time.sleep(0.1)
         yield process
@@ -92,50 +92,7 @@ def serving(command: Sequence[str], port: int) -> Iterator[subprocess.Popen[byte
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-        _end(own, process.pid)
-
-
-class Stat(NamedTuple):
-    """What the kernel says of a process, times in ticks of its clock. started: since the machine's start.
-
-    ticks: processor time, with that of children that ended.
-    """
-
-    parent: int
-    session: int
-    started: int
-    ticks: int
-
-
-def processes(session: int) -> dict[int, Stat]:
-    """The processes of a session, and those that they started, which may have sessions of their own."""
-    there = _all_processes()
-    found = {number for number, each in there.items() if each.session == session}
-    while more := {number for number, each in there.items() if each.parent in found} - found:
-        found |= more
-    return {number: there[number] for number in found}
-
-
-def cpu_seconds(session: int) -> float:
-    """Processor time of all processes of a session and of those that they started."""
-    return sum(each.ticks for each in processes(session).values()) / os.sysconf("SC_CLK_TCK")
-
-
-def _all_processes() -> dict[int, Stat]:
-    found = dict[int, Stat]()
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):  # it ended meanwhile
-            fields = list(map(int, path.read_text().rpartition(")")[2].split()[1:]))
-            found[int(path.parent.name)] = Stat(fields[0], fields[2], fields[18], sum(fields[10:14]))
-    return found
-
-
-def _end(own: dict[int, Stat], session: int) -> None:
-    """Kill what outlived the server that started it: a peer that had to be killed leaves its workers behind."""
-    for number, each in _all_processes().items():
-        if each.session == session or (number in own and own[number].started == each.started):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(number, signal.SIGKILL)
+        end(own + processes(process.pid))  # a peer that had to be killed leaves its workers behind
 
 
 def command_of(engine: str, bundle: Path, port: int) -> list[str]:

@@ -29,7 +29,8 @@ import numpy as np
 
 from benchmarks.arrivals import Replayed, replay
 from benchmarks.common import RESULTS, append, exit_codes, origin
-from benchmarks.serving import PACKAGES, bodies, cpu_seconds, free_port, serving
+from benchmarks.processes import cpu_seconds
+from benchmarks.serving import PACKAGES, bodies, free_port, serving
 from compress.artifacts import Runtime
 from compress.bench import loadgen
 from compress.bench.measure import no_garbage_collection

@@ -19,7 +19,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
 import random
 import shutil
 import signal
@@ -37,8 +36,9 @@ from typing import Any
 from benchmarks.common import RESULTS, append, exit_codes, origin
 from benchmarks.http_answers import TOLERANCE, body_of, same
 from benchmarks.http_load import RESET, Connection, Pool, Reply, get, post
+from benchmarks.processes import workers_of
 from benchmarks.serving import PACKAGES, free_port, serving
-from benchmarks.soak_memory import Sample, judge, sample, workers_of
+from benchmarks.soak_memory import Sample, judge, sample
 from benchmarks.soak_pace import Pace
 from compress.bundle.verify import read_golden
 from compress.errors import GateError
@@ -253,7 +253,7 @@ class Events:
         """The youngest worker dies."""
         while True:
             await asyncio.sleep(KILL_SECONDS)
-            os.kill(workers_of(self.process.pid)[-1], signal.SIGKILL)
+            workers_of(self.process.pid)[-1].kill()
             self.seen.killed += 1
 
     async def memory(self) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
+
+from benchmarks.processes import megabytes, processes, workers_of
 
 GROWTH = 0.05
 """Largest growth of a median that is flat, as a share."""
@@ -17,15 +17,6 @@ CRITERION = (
     f"flat: the median of the last quarter of the samples is at most {1 + GROWTH:g} times that of the second quarter, "
     "of all processes together, of the supervisor, and of the worker that is never killed"
 )
-
-
-@dataclass(frozen=True)
-class Process:
-    """A living process. born: in ticks since the machine started."""
-
-    pid: int
-    born: int
-    command: str
 
 
 @dataclass(frozen=True)
@@ -47,28 +38,13 @@ class Sample:
         return [round(self.second), round(self.supervisor, 1), [round(each, 1) for each in self.workers], self.others]
 
 
-def processes(session: int) -> list[Process]:
-    """All living processes of a session, the oldest first."""
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):
-            fields = (folder / "stat").read_text().rpartition(")")[2].split()
-            if int(fields[3]) == session and fields[0] != "Z":
-                command = (folder / "cmdline").read_text().replace("\0", " ")
-                found.append(Process(int(folder.name), int(fields[19]), command))
-    return sorted(found, key=lambda process: (process.born, process.pid))
-
-
-def workers_of(session: int) -> list[int]:
-    """Process numbers of the workers of the `kdc serve` that leads a session, the oldest first."""
-    return [process.pid for process in processes(session) if "spawn_main" in process.command]
-
-
 def sample(session: int, second: float) -> Sample:
     """The memory of a session now."""
     workers = workers_of(session)
-    others = [each.pid for each in processes(session) if each.pid not in {session, *workers}]
-    return Sample(second, _megabytes(session), tuple(map(_megabytes, workers)), round(sum(map(_megabytes, others)), 1))
+    rest = [each for each in processes(session) if each not in workers]
+    supervisor = sum(megabytes(each) for each in rest if each.pid == session)
+    others = sum(megabytes(each) for each in rest if each.pid != session)
+    return Sample(second, supervisor, tuple(map(megabytes, workers)), round(others, 1))
 
 
 def judge(samples: Sequence[Sample], minutes: float) -> dict[str, Any]:
@@ -93,12 +69,3 @@ def judge(samples: Sequence[Sample], minutes: float) -> dict[str, Any]:
     if minutes >= SHORTEST_MINUTES:
         told["flat"] = max(ratios) <= 1 + GROWTH
     return told
-
-
-def _megabytes(pid: int) -> float:
-    """Proportional set size; 0 for a process that has just ended."""
-    with suppress(OSError):
-        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-            if line.startswith("Pss:"):
-                return int(line.split()[1]) * 1024 / 1e6
-    return 0.0

@@ -7,7 +7,7 @@ import sys
 import time
 from typing import Protocol
 
-from benchmarks.serving import cpu_seconds
+from benchmarks.processes import cpu_seconds
 
 PACE_SECONDS, TELL_SECONDS = 10.0, 30.0
 LEAST_RATE = 2.0

@@ -37,8 +37,8 @@ def print_whole(table: Table) -> None:
         if table.title:
             screen.print(table.title)
         for cells in zip(*(column.cells for column in table.columns), strict=True):
-            named = zip(table.columns, cells, strict=True)
-            screen.print(" · ".join(f"{column.header} {cell}" for column, cell in named))
+            named = [(column.header, cell) for column, cell in zip(table.columns, cells, strict=True) if cell]
+            screen.print(" · ".join(f"{header} {cell}".strip() for header, cell in named))
             screen.print()
 
 

@@ -61,6 +61,7 @@ class FakePipeline(ModuleType):
         super().__init__("compress.pipeline")
         self.calls: list[tuple[LoadedRecipe, Path, str | None]] = []
         self.error: BaseException | None = None
+        self.summary = SUMMARY
 
     def run(
         self, loaded: LoadedRecipe, *, runs: Path, until: str | None = None, sign: Path | None = None
@@ -69,7 +70,7 @@ class FakePipeline(ModuleType):
         self.calls.append((loaded, runs, until))
         if self.error is not None:
             raise self.error
-        return SUMMARY
+        return self.summary
 
 
 def pipeline(monkeypatch: pytest.MonkeyPatch) -> FakePipeline:

@@ -105,7 +105,7 @@ subprocess.run([sys.executable, "-c", worker, sys.argv[1]], start_new_session=Tr
 def test_workers_in_sessions_of_their_own_are_counted_and_ended() -> None:
     port = engines.free_port()
     with engines.serving([sys.executable, "-c", SUPERVISOR, str(port)], port) as server:
-        (worker,) = set(engines.processes(server.pid)) - {server.pid}
+        (worker,) = {each.pid for each in engines.processes(server.pid)} - {server.pid}
         assert os.getsid(worker) == worker
         end = time.monotonic() + 60
         while engines.cpu_seconds(server.pid) < 0.5:
@@ -137,7 +137,7 @@ def test_peers_answer_as_this_process_does_and_leave_nothing_behind(
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.chdir(home)
     monkeypatch.setattr(sys, "executable", str(PLACE / "serving" / "bin" / "python"))
-    monkeypatch.setattr(engines, "_end", lambda own, session: None)
+    monkeypatch.setattr(engines, "end", lambda those: None)
     bundle, port = tiny_bundle(tmp_path / "tiny.kdc"), engines.free_port()
     with engines.serving(engines.command_of(engine, bundle, port), port) as server:
         asyncio.run(engines.check_answers(port, engines.bodies(bundle), engines.answers(bundle)))
@@ -147,8 +147,8 @@ def test_peers_answer_as_this_process_does_and_leave_nothing_behind(
     assert refused in (400, 422)
     assert server.returncode == 0
     assert not list(home.iterdir())
-    for number in started:
-        until_gone(number)
+    for process in started:
+        until_gone(process.pid)
 
 
 async def _asked(port: int, body: bytes) -> int:
