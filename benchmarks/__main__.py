@@ -7,7 +7,8 @@ PATH is the folder of the data sets that recipes name in `data.root`. Each bench
 arguments that its figures were recorded with (benchmarks/plan.py), appends its own rows to benchmarks/results/, and is
 one line here: done, not run and why (exit code 4: a device or a run is missing), or failed. What one of them
 found stays when another fails or all are stopped: runs go on from where they were, and --only starts the rest. At the
-end docs/results.md is drawn. The exit code is that of the first that failed. It all takes days of two cores.
+end docs/results.md is drawn. The exit code is that of the first that failed. It all takes days of two cores; `--only
+readme`, what the README's own figures come from, takes hours.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.common import ROOT
-from benchmarks.plan import Command, Place, Task, module, plan
+from benchmarks.plan import README, Command, Place, Task, module, plan
 from compress.errors import DataError, EnvironmentProblem, Interrupted, KdcError, RecipeError
 
 
@@ -30,10 +31,10 @@ def selected(tasks: Sequence[Task], only: Sequence[str]) -> list[Task]:
     Raises:
         RecipeError: a name that no benchmark has.
     """
-    unknown = set(only) - {name for task in tasks for name in (task.name, task.group)}
+    unknown = set(only) - {name for task in tasks for name in task.known_as}
     if unknown:
         raise RecipeError(f"--only names {', '.join(sorted(unknown))}, which is no benchmark; --list shows them")
-    return [task for task in tasks if not only or {task.name, task.group} & set(only)]
+    return [task for task in tasks if not only or task.known_as & set(only)]
 
 
 def check_data(tasks: Sequence[Task], data: Path) -> None:
@@ -83,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("what", choices=["all"])
     parser.add_argument("--data", type=Path, help="folder of the data sets")
     parser.add_argument("--runs", type=Path, default=ROOT / "runs", help="folder of the runs")
-    parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="names or groups of --list")
+    parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="names or groups of --list, or readme")
     parser.add_argument("--list", action="store_true", help="name all benchmarks, and start none")
     options = parser.parse_args(arguments)
     try:
@@ -100,7 +101,7 @@ def _all(options: argparse.Namespace) -> int:
     tasks = selected(plan(), options.only)
     if options.list:
         for task in tasks:
-            print(f"{task.group:15} {task.name}")
+            print(f"{task.group:15} {task.name:40} {README if task.readme else ''}".rstrip())
         return 0
     if options.data is None:
         raise RecipeError("--data is missing: give the folder of the data sets that recipes name in data.root")

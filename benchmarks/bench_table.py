@@ -41,11 +41,19 @@ def _harness(row: Row) -> list[str]:
 
 
 def _repeatability(row: Row) -> list[str]:
-    ratios = ", ".join(f"{ratio:.3f}" for ratio in row["ratios"])
-    kept = "kept" if row["within_limit"] else "not kept"
+    """Early rows were measured apart alone."""
+    ways = {"apart, one `kdc bench` after the other": row, "side by side in one `kdc bench`": row.get("side_by_side")}
+    shown = [
+        [way, ", ".join(f"{ratio:.3f}" for ratio in found["ratios"]), "yes" if found["within_limit"] else "no"]
+        for way, found in ways.items()
+        if found
+    ]
     return [
-        f"One model measured twice, larger ÷ smaller p50 of each pair: {ratios}; at most {row['largest_ratio']:.3f} "
-        f"(below 1.03: {kept}). `{row['command']}`; {_machine(row)}.",
+        "One model measured twice:",
+        "",
+        *table(["measured", "larger ÷ smaller p50 of each pair", "all below 1.03"], shown),
+        "",
+        f"`{row['command']}`; {_machine(row)}.",
         "",
     ]
 

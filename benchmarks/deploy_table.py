@@ -28,13 +28,14 @@ def deploy_table(rows: list[Row]) -> list[str]:
 
 
 def draw_deploy(rows: list[Row]) -> str:
-    """The section of the page; empty without rows. The newest session of each run counts."""
+    """The section of the page; empty without rows. The newest session of each kind of student and metric counts."""
     if not rows:
         return ""
-    sessions: dict[str, list[Row]] = {}
+    sessions: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
-        same = sessions.get(row["run"], [])
-        sessions[row["run"]] = [*(same if same and same[-1]["date"] == row["date"] else []), row]
+        subject = (row["student"], row["metric"])
+        same = sessions.get(subject, [])
+        sessions[subject] = [*(same if same and same[-1]["date"] == row["date"] else []), row]
     lines = [
         "",
         "## Deploy paths",

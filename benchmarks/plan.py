@@ -8,6 +8,7 @@ import shlex
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -15,7 +16,6 @@ from typing import Any
 import yaml
 
 from benchmarks.common import ROOT, read_rows
-from benchmarks.deploy_table import DEPLOY_ROWS
 from benchmarks.frontier import data_set
 from benchmarks.peer_table import PEER_ROWS
 from benchmarks.record import RUNS, newest
@@ -24,10 +24,19 @@ from compress.errors import EnvironmentProblem
 KDC = (sys.executable, "-m", "compress")
 RECIPE = re.compile(r"recipes/[\w-]+\.yaml")
 OF_COMMIT = re.compile(r"\(of commit (\w+)\)")
-ARTIFACT = re.compile(r"--artifact (.+?)(?= --|$)")
 SPLITS = ("train", "validation", "test", "unlabeled")
-LATENCY, SERVED = ("mwpd-category", 7), ("amazon-google-mobile", 7)
-"""Recipe and seed of the runs whose models are timed and served."""
+README = "readme"
+"""What --only takes for the benchmarks that the README's own figures come from."""
+LATENCY, SERVED, SMALL = ("mwpd-category", 7), ("amazon-google-mobile", 7), ("mwpd-category-mobile", 7)
+"""Recipe and seed of the runs whose models are timed, served, and opened in a browser."""
+README_RUNS = (("quickstart", 7), LATENCY, SMALL)
+DEPLOYED = ("student.layers=4", "student.hidden=320", "distill.control=false", "quantize.method=auto")
+"""What the student of the deploy paths has otherwise than the recipe of `LATENCY`."""
+CHOSEN = {"latency": (), "throughput": ("quantize.fastest=offline",)}
+"""What kdc's artifacts of the deploy paths are chosen for."""
+TWO_TOWER = "amazon-google-two-tower"
+FOUR_BITS = ("gates.speedup=null", "quantize.method=weights", "quantize.bits=4", "quantize.embedding_bits=4")
+"""What makes a two-tower site small (docs/web.md)."""
 ASKED: dict[str, tuple[tuple[tuple[str, int], ...], tuple[str, ...]]] = {
     "start_up": ((SERVED, ("amazon-google", 7)), ()),
     "serving": ((LATENCY,), ("--rounds", "3", "--seconds", "5")),
@@ -50,7 +59,7 @@ class Place:
     @property
     def moved(self) -> Command:
         """Options that name the folder of the data."""
-        return ["--set", f"data.root={self.data}"]
+        return settings(f"data.root={self.data}")
 
     def run(self, recipe: str, seed: int) -> Path:
         """Folder of a finished run, the newest one.
@@ -67,6 +76,21 @@ class Place:
         """The bundle of a finished run."""
         return str(self.run(recipe, seed) / "bundle" / f"{recipe}.kdc")
 
+    def derived(self, recipe: str, name: str, taught: tuple[str, int], *changes: str) -> Command:
+        """A run of a recipe under another name, with the teacher of a finished run.
+
+        Raises:
+            EnvironmentProblem: that run is not there.
+        """
+        teacher = (f"teacher.model={self.run(*taught)}/teacher", "teacher.train=null")
+        changed = settings(f"name={name}", f"data.root={self.data}", *teacher, *changes)
+        return [*KDC, "run", f"recipes/{recipe}.yaml", *changed, "--runs", str(self.runs)]
+
+
+def settings(*changes: str) -> Command:
+    """Options that change keys of a recipe."""
+    return [word for change in changes for word in ("--set", change)]
+
 
 def _is(summary: Path, recipe: str, seed: int) -> bool:
     told = json.loads(summary.read_bytes())
@@ -78,13 +102,20 @@ class Task:
     """One benchmark.
 
     group: its module, or `runs`. recipe: whose data it reads, None where it makes its own. commands: what is started,
-    each asked for when the one before is done; an EnvironmentProblem says why it cannot be run here.
+    each asked for when the one before is done; an EnvironmentProblem says why it cannot be run here. readme: whether a
+    figure of the README comes from it.
     """
 
     name: str
     group: str
     recipe: Path | None
     commands: Callable[[Place], Iterator[Command]]
+    readme: bool = False
+
+    @property
+    def known_as(self) -> set[str]:
+        """What --only may call it."""
+        return {self.name, self.group, *([README] if self.readme else [])}
 
     def data_sets(self) -> set[str]:
         """Folders below that of the data."""
@@ -103,7 +134,7 @@ def module(name: str, *arguments: str) -> Command:
 def plan() -> list[Task]:
     """All benchmarks: first the runs, whose folders others need."""
     runs = newest(read_rows(RUNS))
-    return [*map(_run, runs), *_students(runs), *_deploy(), *_of_runs(), *_alone()]
+    return [*map(_run, runs), *_students(runs), _DEPLOY, *_of_runs(), *_alone()]
 
 
 def _run(row: Row) -> Task:
@@ -125,7 +156,8 @@ def _run(row: Row) -> Task:
         yield module("record", str(place.run(row["recipe"], row["seed"])), "--command", row["command"])
 
     read = ROOT / found[0]
-    return Task(f"{row['recipe']}-{row['seed']}", "runs", read if "data.root" in given else None, commands)
+    readme = (row["recipe"], row["seed"]) in README_RUNS
+    return Task(f"{row['recipe']}-{row['seed']}", "runs", read if "data.root" in given else None, commands, readme)
 
 
 def _students(runs: list[Row]) -> Iterator[Task]:
@@ -141,21 +173,19 @@ def _students(runs: list[Row]) -> Iterator[Task]:
         yield Task(f"{peer}-{recipe}-{seed}", "students", ROOT / found[0] if found else None, commands)
 
 
-def _deploy() -> Iterator[Task]:
-    """Of each data set the newest session; its runs are of recipes that were made for it."""
-    for row in {row["recipe"]: row for row in read_rows(DEPLOY_ROWS)}.values():
+def _deploy(place: Place) -> Iterator[Command]:
+    """Of one student two artifacts, for one request at a time and for batches, beside those of peers."""
+    recipe, seed = LATENCY
+    folders = {}
+    for purpose, more in CHOSEN.items():
+        name = f"{recipe}-for-{purpose}"
+        yield place.derived(recipe, name, LATENCY, *DEPLOYED, *more)
+        folders[purpose] = place.run(name, seed)
+    given = [word for purpose, run in folders.items() for word in ("--artifact", f"kdc ({purpose})={run}/quantized")]
+    yield module("deploy", str(folders["latency"]), *given, "--rounds", "5", "--rows", "1500", *place.moved)
 
-        def commands(place: Place, row: Row = row) -> Iterator[Command]:
-            folders = [item.partition("=")[::2] for item in ARTIFACT.findall(row["command"])]
-            needed = [place.runs / row["run"], *(place.runs / folder for _, folder in folders)]
-            missing = [str(folder) for folder in needed if not folder.is_dir()]
-            if missing:
-                raise EnvironmentProblem(f"there is no {', '.join(missing)}; its recipe is not among recipes/")
-            given = [word for name, folder in folders for word in ("--artifact", f"{name}={place.runs / folder}")]
-            sizes = ["--rounds", str(row["rounds"]), "--rows", str(row["rows"])]
-            yield module("deploy", str(place.runs / row["run"]), *given, *sizes, *place.moved)
 
-        yield Task(row["recipe"], "deploy", ROOT / "recipes" / "mwpd-category.yaml", commands)
+_DEPLOY = Task("deploy", "deploy", ROOT / "recipes" / f"{LATENCY[0]}.yaml", _deploy, readme=True)
 
 
 def _of_runs() -> Iterator[Task]:
@@ -167,7 +197,9 @@ def _of_runs() -> Iterator[Task]:
 
         yield Task(name, name, ROOT / "recipes" / f"{LATENCY[0]}.yaml", timed)
     yield from map(_asked, ASKED)
-    yield Task("web", "web", None, _web)
+    for run in (SMALL, SERVED):
+        yield Task(f"web-{run[0]}", "web", None, partial(_web, recipe=run[0], seed=run[1]), readme=run == SMALL)
+    yield Task("web-4-bits", "web", ROOT / "recipes" / f"{TWO_TOWER}.yaml", _web_in_four_bits)
 
 
 def _asked(name: str) -> Task:
@@ -175,11 +207,17 @@ def _asked(name: str) -> Task:
     return Task(name, name, None, lambda place: iter([module(name, *(place.bundle(*run) for run in runs), *more)]))
 
 
-def _web(place: Place) -> Iterator[Command]:
+def _web(place: Place, recipe: str, seed: int) -> Iterator[Command]:
     with TemporaryDirectory(prefix="kdc-web-") as work:
-        site = str(Path(work) / "site")
-        yield [*KDC, "package", place.bundle(*SERVED), "--target", "web", "-o", site]
+        site = str(Path(work) / recipe)
+        yield [*KDC, "package", place.bundle(recipe, seed), "--target", "web", "-o", site]
         yield module("web", site)
+
+
+def _web_in_four_bits(place: Place) -> Iterator[Command]:
+    name = f"{TWO_TOWER}-4-bits"
+    yield place.derived(TWO_TOWER, name, ("amazon-google", 7), *FOUR_BITS)
+    yield from _web(place, name, 7)
 
 
 def _alone() -> Iterator[Task]:

@@ -18,6 +18,7 @@ from benchmarks.plan import KDC, Command, Place, Task, module, plan
 from compress.errors import EnvironmentProblem
 
 TRANSFORMERS = ("mwpd-category", "amazon-google")
+OFFLINE = "quantize.fastest=offline"
 NAMED = re.compile(r"python -m benchmarks\.(\w+)")
 
 
@@ -91,15 +92,21 @@ def test_peers_train_on_the_run_with_the_recorded_threads(place: Place) -> None:
     ]
 
 
-def test_artifacts_of_the_deploy_session_are_looked_for(place: Place) -> None:
-    with pytest.raises(EnvironmentProblem, match="x-deploy-mwpd-28aa3c3fdc"):
-        started(named("x-deploy-mwpd"), place)
-    for run in ("x-deploy-mwpd-28aa3c3fdc", "x-deploy-mwpd-31778ebb33"):
-        (place.runs / run / "quantized").mkdir(parents=True)
-    ((*_, command),) = [started(named("x-deploy-mwpd"), place)]
-    assert command[: len(module("deploy"))] == module("deploy")
-    assert f"kdc (throughput)={place.runs}/x-deploy-mwpd-31778ebb33/quantized" in command
-    assert command[-6:-2] == ["--rounds", "5", "--rows", "1500"]
+def test_deploy_paths_start_from_two_runs_of_one_student(place: Place) -> None:
+    """They differ in what kdc's artifact is chosen for; the teacher is taught once."""
+    with pytest.raises(EnvironmentProblem, match="no finished run of mwpd-category with seed 7"):
+        started(named("deploy"), place)
+    taught = finish(place, "mwpd-category", 7)
+    commands = named("deploy").commands(place)
+    first = next(commands)
+    latency = finish(place, "mwpd-category-for-latency", 7)
+    second = next(commands)
+    throughput = finish(place, "mwpd-category-for-throughput", 7)
+    assert [word for word in second if word not in first] == ["name=mwpd-category-for-throughput", OFFLINE]
+    assert f"teacher.model={taught}/teacher" in first
+    (measuring,) = commands
+    assert measuring[: len(module("deploy")) + 1] == module("deploy", str(latency))
+    assert f"kdc (throughput)={throughput}/quantized" in measuring
 
 
 def test_models_that_are_timed_are_those_of_finished_runs(place: Place) -> None:
@@ -114,9 +121,25 @@ def test_models_that_are_timed_are_those_of_finished_runs(place: Place) -> None:
         module("serving_p99", transformers["mwpd-category"], "--p99-ms", "10")
     ]
     assert started(named("start_up"), place) == [module("start_up", bundle, transformers["amazon-google"])]
-    packing, asking = started(named("web"), place)
+    packing, asking = started(named("web-amazon-google-mobile"), place)
     assert packing[: len(KDC) + 4] == [*KDC, "package", bundle, "--target", "web"]
     assert asking == module("web", packing[-1])
+    assert Path(packing[-1]).name == "amazon-google-mobile"  # the name that its row is shown with
+
+
+def test_a_two_tower_site_is_made_of_a_run_in_four_bits(place: Place) -> None:
+    finish(place, "amazon-google", 7)
+    commands = named("web-4-bits").commands(place)
+    assert "quantize.bits=4" in next(commands)
+    finish(place, "amazon-google-two-tower-4-bits", 7)
+    packing, _ = commands
+    assert Path(packing[-1]).name == "amazon-google-two-tower-4-bits"
+
+
+def test_readme_is_what_its_figures_come_from() -> None:
+    chosen = {task.name for task in dispatcher.selected(plan(), ["readme"])}
+    runs = {"quickstart-7", "mwpd-category-7", "mwpd-category-mobile-7"}
+    assert chosen == runs | {"deploy", "web-mwpd-category-mobile"}
 
 
 def test_the_data_sets_are_those_of_the_recipe() -> None:

@@ -89,16 +89,17 @@ def test_table_marks_the_fastest_and_compares_with_the_fastest_peer() -> None:
     assert lines[-1] == "- broken: onnxruntime 1.32.0; not run: it broke."
 
 
-def test_page_shows_the_newest_session_of_each_run() -> None:
-    before = row("kdc", "kdc", 7.0, date="2026-11-22T10:00:00")
+def test_page_shows_the_newest_session_of_each_student() -> None:
+    before = row("kdc", "kdc", 7.0, date="2026-11-22T10:00:00", run="r-0")
     busy = {"processor": "P", "cores": 2, "load_average": 2.0, "warnings": ["other work kept 1.5 of 2 cores busy"]}
-    other = row("kdc", "kdc", 5.0, run="r-2", machine=busy)
+    other = row("kdc", "kdc", 5.0, student="transformer, 2 layers, 128 wide", machine=busy)
     page = draw_deploy([before, row("kdc", "kdc", 1.0), row("quick", "peer", 2.0), other])
     assert "| 7 |" not in page
     assert "**1**" in page
     assert "| 2 |" in page
     assert "**5**" in page
-    assert page.count("shop: transformer, 4 layers, 320 wide, float accuracy 90.0 on 1,500 test rows, 40.0 MB.") == 2
+    for student in ("4 layers, 320 wide", "2 layers, 128 wide"):
+        assert f"shop: transformer, {student}, float accuracy 90.0 on 1,500 test rows, 40.0 MB." in page
     assert "**Not safe to quote**: other work kept 1.5 of 2 cores busy." in page
     assert draw_deploy([]) == ""
 

@@ -26,7 +26,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tiny_deployable(tmp_path / "shop-0123" / "quantized").parent
 
 
-def test_each_measurement_is_a_kdc_bench_of_its_own(
+def test_a_pair_is_measured_apart_and_side_by_side(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "rows.jsonl"
@@ -35,21 +35,35 @@ def test_each_measurement_is_a_kdc_bench_of_its_own(
     assert row == json.loads(capsys.readouterr().out)
     first, second = row["p50_ms"]
     assert row["ratios"] == [pytest.approx(max(first, second) / min(first, second), abs=1e-3)]
+    assert len(row["side_by_side"]["p50_ms"]) == 2
     assert row["command"].startswith("python -m benchmarks.repeatability runs/shop-0123 --artifact quantized")
     assert {"date", "commit", "machine"} <= row.keys()
 
 
+@pytest.mark.parametrize(
+    ("apart", "together", "said"),
+    [([1.0, 1.1], [1.0, 1.0], "apart, differ by 10.0%"), ([1.0, 1.1], [1.0, 1.05], "side by side, differ by 5.0%")],
+)
 def test_a_pair_that_differs_ends_with_5_and_is_kept(
-    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    apart: list[float],
+    together: list[float],
+    said: str,
+    run: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    measured = iter([1.0, 1.0, 1.0, 1.1])
-    monkeypatch.setattr(repeatability, "p50_ms", lambda *_: next(measured))
+    one_by_one = iter(apart)
+    monkeypatch.setattr(
+        repeatability, "p50_ms", lambda models, *_: together if len(models) == 2 else [next(one_by_one)]
+    )
     out = tmp_path / "rows.jsonl"
     with pytest.raises(SystemExit) as ended:
-        repeatability.main([str(run), "--pairs", "2", "-o", str(out), "--check"])
+        repeatability.main([str(run), "--pairs", "1", "-o", str(out), "--check"])
     assert ended.value.code == 5
-    assert "differ by 10.0% in p50 (less than 3%)" in capsys.readouterr().err
-    assert json.loads(out.read_text())["ratios"] == [1.0, 1.1]
+    assert f"{said} in p50 (less than 3%)" in capsys.readouterr().err
+    row = json.loads(out.read_text())
+    assert (row["p50_ms"], row["side_by_side"]["p50_ms"]) == (apart, together)
 
 
 @pytest.mark.parametrize(
