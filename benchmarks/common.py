@@ -18,18 +18,21 @@ from compress.extras import version
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
+RECORDED = ("benchmarks/results", "docs")
+"""What a benchmark itself changes: its rows, and the page and pictures that are drawn from them."""
 
 
 def origin(packages: Iterable[str] = ()) -> dict[str, Any]:
     """Date (UTC), commit, whether tracked files differ from it, and the machine with its load and versions.
 
-    Rows of results, which grow with every benchmark, do not count as a difference.
+    What is `RECORDED` does not count as a difference.
 
     packages: distributions whose versions are told besides those of `compress.bench.machine`.
     """
     machine = describe()
     machine["versions"] |= {name: version(name) for name in packages}
-    changes = _git("status", "--porcelain", "--untracked-files=no", "--", ".", ":(exclude)benchmarks/results")
+    recorded = [f":(exclude){path}" for path in RECORDED]
+    changes = _git("status", "--porcelain", "--untracked-files=no", "--", ".", *recorded)
     return {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "commit": _git("rev-parse", "--short", "HEAD"),
