@@ -33,6 +33,8 @@ RUNS = RESULTS / "runs.jsonl"
 PAGE = ROOT / "docs" / "results.md"
 INTRODUCTION = RESULTS / "introduction.md"
 BENCH_ROWS = tuple(RESULTS / f"{name}.jsonl" for name in ("harness", "repeatability", "compliance"))
+DATA_OF_RECIPES = "../../shared/data"
+"""`data.root` in recipes/."""
 MODELS = ("baseline", "teacher", "control", "student", "shipped")
 LEARNED = ("control", "student")
 """Models whose optimizer steps are recorded."""
@@ -76,10 +78,14 @@ def row_of(run: Path, command: str) -> Row:
 def settings_of(recipe: dict[str, Any], weights: list[str]) -> str:
     """Digest of what makes a student, without the seed: runs over several seeds have one in common.
 
+    Where the data lie makes no difference: the folder counts as the one that recipes name.
+
     Args:
         recipe: as resolved. weights: hashes of the teacher's weights; runs may share one, taught in the first.
     """
     made = {name: recipe[name] for name in ("task", "data", "student", "distill", "quantize")}
+    if made["data"].get("root"):
+        made["data"] = made["data"] | {"root": DATA_OF_RECIPES}
     made["distill"] = made["distill"] | {"control": True}  # whether there is one changes nothing in the student
     return digest({**made, "teacher": weights})[:10]
 

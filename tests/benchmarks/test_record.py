@@ -73,6 +73,8 @@ def test_settings_are_all_but_the_seed() -> None:
     assert settings_of(recipe, ["0"]) != settings_of(recipe, ["1"])
     alone = recipe | {"distill": recipe["distill"] | {"control": False}}
     assert settings_of(recipe, ["0"]) == settings_of(alone, ["0"])
+    here, there, other = (recipe | {"data": {"root": root, "path": "a.csv"}} for root in ("here", "there", None))
+    assert settings_of(here, ["0"]) == settings_of(there, ["0"]) != settings_of(other, ["0"])
 
 
 def test_a_row_tells_steps_and_whether_files_were_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
