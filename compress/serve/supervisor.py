@@ -1,4 +1,4 @@
-"""The process that people start: it holds the socket, keeps workers alive, brings in new bundles, ends all in order."""
+"""The process that people start: holds the sockets, keeps workers alive, brings in new bundles, ends all in order."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ import multiprocessing
 import os
 import signal
 import socket
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
@@ -65,7 +66,7 @@ def serve(source: Path, host: str, port: int, settings: Settings, *, quiet: bool
         for package in PACKAGES:
             require(package, extra="serve", why="kdc serve")
         first = Snapshot.of(open_bundle(source), Path(folder, f"0{SUFFIX}"), settings)
-        with _listening(host, port) as listening:
+        with _listening(host, port, settings.workers) as listening:
             Supervisor(source, settings, listening, first, quiet=quiet).run()
 
 
@@ -90,10 +91,11 @@ class Snapshot:
 
 @dataclass(eq=False)
 class Worker:
-    """A worker process and the supervisor's end of its pipe."""
+    """A worker process and the supervisor's end of its pipe; place: its number among the workers."""
 
     process: SpawnProcess
     pipe: Connection
+    place: int
     born: float = field(default_factory=time.monotonic)
 
     @property
@@ -124,7 +126,7 @@ class Supervisor:
     """See `serve`."""
 
     def __init__(
-        self, source: Path, settings: Settings, listening: socket.socket, first: Snapshot, *, quiet: bool
+        self, source: Path, settings: Settings, listening: list[socket.socket], first: Snapshot, *, quiet: bool
     ) -> None:
         from compress.serve.metrics import Metrics
 
@@ -162,10 +164,10 @@ class Supervisor:
             self._replace()
 
     def _start_all(self) -> None:
-        self.workers = [self._spawn() for _ in range(self.settings.workers)]
+        self.workers = [self._spawn(place) for place in range(self.settings.workers)]
         end = time.monotonic() + PATIENCE_SECONDS
         said = [self._hear_start(worker, end) for worker in self.workers]
-        host, port = self.listening.getsockname()[:2]
+        host, port = self.listening[0].getsockname()[:2]
         logger.info(
             "serving %s (%s) at http://%s:%d with %d worker(s); docs at /docs",
             self.current.name,
@@ -195,15 +197,15 @@ class Supervisor:
             raise told.error
         return told
 
-    def _spawn(self) -> Worker:
+    def _spawn(self, place: int) -> Worker:
         from compress.serve.worker import Start, main
 
         ours, theirs = self._context.Pipe()
         start = Start(self.current.path, self.source, self.settings, self.refused, self.quiet)
-        process = self._context.Process(target=main, args=(start, self.listening, theirs), daemon=True)
+        process = self._context.Process(target=main, args=(start, self.listening, place, theirs), daemon=True)
         process.start()
         theirs.close()
-        return Worker(process, ours)
+        return Worker(process, ours, place)
 
     def _replace(self) -> None:
         """Bury workers that ended, and start others, one at a time and not too fast."""
@@ -229,7 +231,8 @@ class Supervisor:
                 self._pause,
             )
         while len(self.workers) < self.settings.workers and time.monotonic() >= self._next_start:
-            self.workers.append(self._spawn())
+            free = set(range(self.settings.workers)) - {worker.place for worker in self.workers}
+            self.workers.append(self._spawn(min(free)))
 
     def _reload(self) -> None:
         """Bring in what is at the source: every worker must have checked it before any serves it."""
@@ -291,7 +294,8 @@ class Supervisor:
 
     def _end(self) -> None:
         """Workers answer what they have; who asks again, or waits too long, ends it at once."""
-        self.listening.close()
+        for each in self.listening:
+            each.close()
         for worker in self.workers:
             worker.order(Stop())
         end = time.monotonic() + 2 * self.settings.timeout + GRACE_SECONDS
@@ -325,17 +329,32 @@ class Supervisor:
             rope.close()
 
 
-def _listening(host: str, port: int) -> socket.socket:
-    """A listening socket.
+@contextmanager
+def _listening(host: str, port: int, workers: int) -> Iterator[list[socket.socket]]:
+    """A listening socket for each worker, all at one port; the kernel shares connections out among them.
+
+    At one socket for all, the worker that wakes first takes every connection of a burst, and a client that keeps its
+    connections asks that worker alone. Only Linux shares out; elsewhere there is one socket.
 
     Raises:
         EnvironmentProblem: the address cannot be had.
     """
-    try:
-        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        return socket.create_server(address[:2], family=family, backlog=BACKLOG)
-    except OSError as error:
-        reason = "it is in use" if error.errno == errno.EADDRINUSE else (error.strerror or str(error))
-        raise EnvironmentProblem(
-            f"cannot listen on {host} port {port} ({reason}): give another --host or --port, or stop what is there"
-        ) from error
+    with ExitStack() as stack:
+        try:
+            family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+            alone = stack.enter_context(socket.create_server(address[:2], family=family, backlog=BACKLOG))
+            listening = [alone]
+            if workers > 1 and sys.platform == "linux":
+                # `alone` shows that the port is free: sockets that share it would share it with a stranger, too.
+                place = (address[0], alone.getsockname()[1])
+                alone.close()
+                listening = [
+                    stack.enter_context(socket.create_server(place, family=family, backlog=BACKLOG, reuse_port=True))
+                    for _ in range(workers)
+                ]
+        except OSError as error:
+            reason = "it is in use" if error.errno == errno.EADDRINUSE else (error.strerror or str(error))
+            raise EnvironmentProblem(
+                f"cannot listen on {host} port {port} ({reason}): give another --host or --port, or stop what is there"
+            ) from error
+        yield listening

@@ -1,4 +1,4 @@
-"""One worker: a process that answers on the shared socket, and takes orders from its supervisor."""
+"""One worker: a process that answers on its socket, and takes orders from its supervisor."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ import ctypes
 import gc
 import logging
 import os
+import select
 import signal
 import socket
 import time
 import weakref
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -36,6 +37,8 @@ KEEP_ALIVE_SECONDS = 75
 """An idle connection is closed after that: later than proxies close theirs, so that none sends into a closed one."""
 LOOK_SECONDS = 0.2
 """Between two looks whether a model that was replaced is gone."""
+HELP_SECONDS = 0.05
+"""Between two looks whether connections wait at a worker that is gone; one that lives takes them in milliseconds."""
 TOKENIZER_THREADS = "RAYON_NUM_THREADS"
 """Threads of the tokenizers package, which takes all cores otherwise; read when it starts them."""
 
@@ -55,7 +58,7 @@ class Start:
     quiet: bool
 
 
-def main(start: Start, listening: socket.socket, orders: Connection) -> None:
+def main(start: Start, listening: Sequence[socket.socket], place: int, orders: Connection) -> None:
     """Serve until told to stop, or until the supervisor is gone."""
     configure(quiet=start.quiet)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -68,7 +71,7 @@ def main(start: Start, listening: socket.socket, orders: Connection) -> None:
         return
     _tidy()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(worker.serve(listening))
+        runner.run(worker.serve(listening, place))
 
 
 class _Worker:
@@ -77,6 +80,7 @@ class _Worker:
         self.service = Service(model, start.settings, Metrics(), start.refused)
         self.prepared: ServedModel | None = None
         self.tidying: asyncio.Task[None] | None = None
+        self.others: list[socket.socket] = []
         self.loader = ThreadPoolExecutor(1, thread_name_prefix="loader")
         self.server = _Server(
             uvicorn.Config(
@@ -92,20 +96,41 @@ class _Worker:
             )
         )
 
-    async def serve(self, listening: socket.socket) -> None:
+    async def serve(self, listening: Sequence[socket.socket], place: int) -> None:
         loop = asyncio.get_running_loop()
         orders: asyncio.Queue[Order] = asyncio.Queue()
         loop.add_reader(self.orders.fileno(), self._receive, orders)
-        tasks = [loop.create_task(self.service.batcher.run()), loop.create_task(self._obey(orders))]
+        own = listening[place % len(listening)]
+        self.others = [each for each in listening if each is not own]
+        for each in self.others:
+            each.setblocking(False)
+        tasks = [loop.create_task(each) for each in (self.service.batcher.run(), self._obey(orders), self._help())]
         for task in tasks:
             task.add_done_callback(self._ended)
         self.orders.send(Told(0, batch_difference=self.service.model.batch_difference))
-        await self.server.serve(sockets=[listening])
+        await self.server.serve(sockets=[own])
         loop.remove_reader(self.orders.fileno())
         for task in [*tasks, *([] if self.tidying is None else [self.tidying])]:
             task.cancel()
         self.service.batcher.close()
         self.loader.shutdown(wait=False)
+
+    async def _help(self) -> None:
+        """Take connections that wait from one look to the next at a worker which ended or hangs."""
+        loop, waited = asyncio.get_running_loop(), set[int]()
+        while True:
+            await asyncio.sleep(HELP_SECONDS)
+            wait = _waiting(self.others)
+            for each in tuple(self.others):
+                with suppress(BlockingIOError, ConnectionAbortedError):
+                    while each.fileno() in wait & waited:
+                        taken, _ = each.accept()
+                        taken.setblocking(False)
+                        await loop.connect_accepted_socket(self._protocol, taken)
+            waited = wait
+
+    def _protocol(self) -> BoundedProtocol:
+        return BoundedProtocol(self.server.config, self.server.server_state, {})
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         """Without its queue or its orders a worker is of no use: it ends, and the supervisor makes another one."""
@@ -126,6 +151,8 @@ class _Worker:
 
     def _stop(self) -> None:
         self.service.draining = self.server.should_exit = True
+        while self.others:  # nobody shall wait at a socket that no worker listens at any more
+            self.others.pop().close()
 
     async def _obey(self, orders: asyncio.Queue[Order]) -> None:
         while True:
@@ -177,6 +204,14 @@ def _tidy() -> None:
     libc = ctypes.CDLL(None)
     if hasattr(libc, "malloc_trim"):
         libc.malloc_trim(0)
+
+
+def _waiting(listening: Sequence[socket.socket]) -> set[int]:
+    """File numbers of the sockets at which connections wait."""
+    looking = select.poll()
+    for each in listening:
+        looking.register(each, select.POLLIN)
+    return {number for number, _ in looking.poll(0)}
 
 
 class _Server(uvicorn.Server):

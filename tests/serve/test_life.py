@@ -10,10 +10,11 @@ import signal
 import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from benchmarks.http_load import Pool, post
@@ -150,6 +151,35 @@ def test_a_stopping_server_answers_what_it_has(tmp_path: Path) -> None:
         assert waiting.result().json()["probabilities"] == answers_of(tmp_path / "served.kdc")[TEXTS[0]]
         with pytest.raises(OSError, match="refused"):
             socket.create_connection(("127.0.0.1", server.port), 5)
+
+
+def test_connections_are_shared_out_among_workers_that_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that keeps its connections asks all workers; what comes to one that hangs is taken by the other.
+
+    Their port is theirs: another server with several workers does not get a share of it.
+    """
+    monkeypatch.setenv(METRICS_FOLDER, "")  # so that what the command below sets is taken back
+    with serving(tiny_bundle(tmp_path / "served.kdc"), "--workers", 2) as server, ExitStack() as stack:
+        for _ in range(64):
+            stack.enter_context(socket.create_connection(("127.0.0.1", server.port), PATIENCE_SECONDS))
+        server.until(lambda: sum(kept_by(server).values()) == 64)
+        assert min(kept_by(server).values()) > 8  # by chance once in 10 billion
+        os.kill(server.workers()[0], signal.SIGSTOP)
+        try:
+            assert [server.get("/health").status_code for _ in range(16)] == [200] * 16
+        finally:
+            os.kill(server.workers()[0], signal.SIGCONT)
+        other = kdc("serve", tmp_path / "served.kdc", "--port", server.port, "--workers", 2)
+        assert (other.exit_code, "it is in use" in other.stderr) == (4, True)
+
+
+def kept_by(server: Server) -> dict[int, int]:
+    """How many connections to the server each of its workers holds."""
+    found = {}
+    for pid in server.workers():
+        held = psutil.Process(pid).net_connections("tcp")
+        found[pid] = sum(each.status == "ESTABLISHED" and each.laddr.port == server.port for each in held)
+    return found
 
 
 def test_a_full_queue_and_time_limits_are_told(tmp_path: Path) -> None:
