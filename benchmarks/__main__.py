@@ -8,7 +8,7 @@ arguments that its figures were recorded with (benchmarks/plan.py), appends its 
 one line here: done, not run and why (exit code 4: a device or a run is missing), or failed. What one of them
 found stays when another fails or all are stopped: runs go on from where they were, and --only starts the rest. At the
 end docs/results.md is drawn. The exit code is that of the first that failed. It all takes days of two cores; `--only
-readme`, what the README's own figures come from, takes hours.
+readme`, what the README's own figures come from, takes about an hour.
 """
 
 from __future__ import annotations

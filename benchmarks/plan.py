@@ -40,7 +40,7 @@ FOUR_BITS = ("gates.speedup=null", "quantize.method=weights", "quantize.bits=4",
 ASKED: dict[str, tuple[tuple[tuple[str, int], ...], tuple[str, ...]]] = {
     "start_up": ((SERVED, ("amazon-google", 7)), ()),
     "serving": ((LATENCY,), ("--rounds", "3", "--seconds", "5")),
-    "serving_p99": ((LATENCY,), ("--p99-ms", "10")),
+    "serving_p99": ((LATENCY,), ("--p99-ms", "10", "--workers", "2")),
     "soak": ((SERVED,), ("--minutes", "60")),
 }
 """What asks bundles: the runs that these are of, and the other arguments."""

@@ -118,7 +118,7 @@ def test_models_that_are_timed_are_those_of_finished_runs(place: Place) -> None:
     assert started(named("soak"), place) == [module("soak", bundle, "--minutes", "60")]
     transformers = {name: str(finish(place, name, 7) / "bundle" / f"{name}.kdc") for name in TRANSFORMERS}
     assert started(named("serving_p99"), place) == [
-        module("serving_p99", transformers["mwpd-category"], "--p99-ms", "10")
+        module("serving_p99", transformers["mwpd-category"], "--p99-ms", "10", "--workers", "2")
     ]
     assert started(named("start_up"), place) == [module("start_up", bundle, transformers["amazon-google"])]
     packing, asking = started(named("web-amazon-google-mobile"), place)
