@@ -18,7 +18,7 @@ Row = dict[str, Any]
 
 
 def draw_serving(serving: list[Row], soaks: list[Row]) -> str:
-    """The section of the page; empty without rows. The newest row of each bundle counts."""
+    """The section of the page; empty without rows. The newest row of each bundle counts, of soaks for each length."""
     latest = {
         (row["bundle"], row["cached_texts"], row.get("workers", 1)): row
         for row in serving
@@ -43,14 +43,14 @@ def draw_serving(serving: list[Row], soaks: list[Row]) -> str:
             "",
             *table(P99_HEADINGS, [_p99(row) for row in latest.values()]),
         ]
-    if soaks:
+    if soaked := {(row["bundle"], row["minutes"]): row for row in soaks}:
         lines += [
             "",
             "Mixed load with new and damaged bundles, killed workers, slow clients, malformed and oversized requests.",
             "*Memory*: median of all processes together in the second and last quarter; early rows: in both halves.",
             "`python -m benchmarks.soak`.",
             "",
-            *table(SOAK_HEADINGS, [_soak(row) for row in {row["bundle"]: row for row in soaks}.values()]),
+            *table(SOAK_HEADINGS, [_soak(row) for row in soaked.values()]),
         ]
     return "\n".join(["", "## Serving", *lines]) + "\n" if lines else ""
 
